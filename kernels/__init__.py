@@ -1,0 +1,2 @@
+if __name__ != "intsnn.kernels":
+    raise ImportError("import intsnn.kernels, not kernels")

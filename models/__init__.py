@@ -1,0 +1,2 @@
+if __name__ != "intsnn.models":
+    raise ImportError("import intsnn.models, not models")
