@@ -1,0 +1,162 @@
+"""What goes into a network: constant codes, frames or spike trains, and event lists.
+
+`Source` brings all of them to one form: blocks of samples, integers in the layout of the kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import RangeError, ShapeError
+from .layers import Input, integers
+
+__all__ = ["Events", "Source", "encode_rate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Spikes as a list: event i adds `value[i]` at `step[i]` to element `index[i]` of sample `sample[i]`.
+
+    `index` counts elements of the input shape in C, H, W order. `value` defaults to 1. Several events on one
+    element and step add up. All arrays are one-dimensional and of one length.
+    """
+
+    step: np.ndarray
+    sample: np.ndarray
+    index: np.ndarray
+    steps: int
+    samples: int
+    value: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        names = ("step", "sample", "index", "value")
+        size = np.asarray(self.step).shape
+        for name in names:
+            value = getattr(self, name)
+            array = integers(np.ones(size, np.int64) if value is None else value, f"Events.{name}")
+            if array.ndim != 1 or array.shape != size:
+                raise ShapeError(f"Events.{name}: found shape {array.shape}, step has {size}; one length is needed")
+            object.__setattr__(self, name, array)
+        for name, top in (("step", self.steps), ("sample", self.samples)):
+            array = getattr(self, name)
+            if array.size and (array.min() < 0 or array.max() >= top):
+                raise RangeError(f"Events.{name}: found {array.min()} to {array.max()}; 0 to {top - 1} is possible")
+        order = np.argsort(self.sample, kind="stable")
+        for name in names:
+            array = getattr(self, name)[order]
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def frames(self, start: int, stop: int, size: int) -> np.ndarray:
+        """Dense ``(stop - start, steps, size)`` int64 of the samples ``start..stop``."""
+        if self.index.size and (self.index.min() < 0 or self.index.max() >= size):
+            raise RangeError(
+                f"Events.index: found {self.index.min()} to {self.index.max()}; the input has {size} elements"
+            )
+        first, last = np.searchsorted(self.sample, (start, stop))
+        part = slice(first, last)
+        dense = np.zeros((stop - start, self.steps, size), np.int64)
+        np.add.at(dense, (self.sample[part] - start, self.step[part], self.index[part]), self.value[part])
+        return dense
+
+
+class Source:
+    """Inputs of a run, cut into blocks of samples.
+
+    Parameters
+    ----------
+    layer : Input
+    data : array or Events
+        ``(B, *shape)``: constant codes, driven in every step; ``(T, B, *shape)``: one frame a step; or events.
+        For an input of shape ``(N,)``, images of N elements are taken in C, H, W order.
+    time_axis : int or None
+        Where the time axis of frames is, if not first; says also that `data` has one.
+
+    Raises
+    ------
+    ShapeError, RangeError, FormatError
+        If shape, values or dtype do not fit the input.
+    """
+
+    def __init__(self, layer: Input, data, time_axis: int | None = None) -> None:
+        self.layer = layer
+        self.size = int(np.prod(layer.shape))
+        if isinstance(data, Events):
+            self.events, self.data = data, None
+            self.samples, self.steps = data.samples, data.steps
+            return
+        self.events = None
+        data = np.asarray(data)
+        if time_axis is not None:
+            data = np.moveaxis(data, time_axis, 0)
+        rank = len(layer.shape)
+        has_time = time_axis is not None or data.ndim == rank + 2 or (rank == 1 and data.ndim == 5)
+        lead = 2 if has_time else 1
+        if data.ndim <= lead - 1 or (data.shape[lead:] != layer.shape and int(np.prod(data.shape[lead:])) != self.size) or (
+            data.shape[lead:] != layer.shape and rank != 1
+        ):
+            raise ShapeError(
+                f"input: found an array of shape {data.shape}; (B, *{layer.shape}) for constant codes or "
+                f"(T, B, *{layer.shape}) for frames is needed"
+            )
+        self.data = data
+        self.steps = data.shape[0] if has_time else None
+        self.samples = data.shape[lead - 1]
+
+    @property
+    def constant(self) -> bool:
+        """Whether every driven step sees the same codes."""
+        return self.steps is None
+
+    def block(self, start: int, stop: int, dtype) -> np.ndarray:
+        """Codes of the samples ``start..stop`` as ``(B, T or 1, H * W * C)`` of `dtype`, checked and transformed."""
+        count = stop - start
+        if self.events is not None:
+            raw = self.events.frames(start, stop, self.size)
+        elif self.constant:
+            raw = integers(self.data[start:stop], "input").reshape(count, 1, self.size)
+        else:
+            raw = integers(self.data[:, start:stop], "input").reshape(self.steps, count, self.size).swapaxes(0, 1)
+        fmt = self.layer.format
+        if raw.size and (raw.min() < fmt.min or raw.max() > fmt.max):
+            where = np.argwhere((raw < fmt.min) | (raw > fmt.max))[0]
+            value = int(raw[tuple(where)])
+            raise RangeError(
+                f"input: sample {start + int(where[0])}, element {int(where[2])} is {value}; {fmt} holds "
+                f"{fmt.min} to {fmt.max}; scale the data or widen the input format"
+            )
+        codes = raw * self.layer.multiplier + self.layer.offset
+        if len(self.layer.shape) == 3:
+            channels, height, width = self.layer.shape
+            codes = codes.reshape(count, -1, channels, height * width).swapaxes(2, 3)
+        return np.ascontiguousarray(codes.reshape(count, -1, self.size), dtype=dtype)
+
+
+def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:
+    """Random spike trains: element i of sample s fires at step t with probability ``codes / maximum``.
+
+    Parameters
+    ----------
+    codes : (B, ...) integers in 0..maximum
+    steps : int
+    maximum : int
+        Code that fires in every step.
+    seed : int
+
+    Returns
+    -------
+    (T, B, ...) int8 of 0 and 1. The bits depend on (seed, step, sample, element) alone: fires where
+    ``(word >> 33) * maximum < codes * 2**31`` with the counter-based generator of ``docs/semantics.md``.
+    """
+    from .kernels.encode import rate  # compiled code is loaded when first needed
+
+    codes = integers(codes, "encode_rate.codes")
+    if not 1 <= maximum < 1 << 31:
+        raise RangeError(f"encode_rate.maximum: found {maximum}; 1 to 2**31 - 1 is possible")
+    if codes.size and (codes.min() < 0 or codes.max() > maximum):
+        raise RangeError(f"encode_rate: found codes {codes.min()} to {codes.max()}; 0 to {maximum} is possible")
+    out = np.empty((steps, codes.shape[0], int(np.prod(codes.shape[1:]))), np.int8)
+    rate(codes.reshape(codes.shape[0], -1), maximum, seed, out)
+    return out.reshape(steps, *codes.shape)

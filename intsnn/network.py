@@ -1,0 +1,228 @@
+"""A network: layers by name and the edges between them, checked when it is built.
+
+Shapes, formats and the widths of all sums are settled here, so that a run cannot fail half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .bounds import Bound, analyse, fits
+from .errors import FormatError, RangeError, ShapeError
+from .layers import Add, Affine, Flatten, Input, MaxPool2d, Readout, output_shape
+from .neurons import Neuron
+
+__all__ = ["Network"]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A directed graph of layers with one `Input` and one output (the only node that feeds nothing).
+
+    Parameters
+    ----------
+    nodes : mapping of name to layer
+    edges : sequence of (source, target)
+    t_drive : int or None
+        For how many steps input and bias flow in a converted network; None: for as long as it runs.
+    levels : int or None
+        Activation levels L = 2**b - 1 of a converted network (bounds the settling time).
+    metadata : mapping
+        Plain facts that travel with the network (source, settings); JSON values only.
+
+    Raises
+    ------
+    ShapeError, FormatError, RangeError
+        If names, edges, shapes or widths do not fit, naming the layer.
+    """
+
+    nodes: Mapping[str, object]
+    edges: tuple[tuple[str, str], ...]
+    t_drive: int | None = None
+    levels: int | None = None
+    metadata: Mapping = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
+        object.__setattr__(self, "edges", tuple((str(a), str(b)) for a, b in self.edges))
+        for name, value in (("t_drive", self.t_drive), ("levels", self.levels)):
+            if value is not None and not 1 <= value <= 1 << 20:
+                raise FormatError(f"Network.{name}: found {value!r}; None or 1 to 2**20 is possible")
+        self._check_edges()
+        object.__setattr__(self, "order", self._sort())
+        object.__setattr__(self, "shapes", self._infer_shapes())
+        self._check_channels()
+        self._check_widths()
+
+    @classmethod
+    def sequential(cls, *layers, **options) -> Network:
+        """A chain of layers, named by their kind and position (``conv2d_1``); pairs (name, layer) keep their name."""
+        nodes: dict[str, object] = {}
+        for i, layer in enumerate(layers):
+            name, layer = layer if isinstance(layer, tuple) else (f"{type(layer).__name__.lower()}_{i}", layer)
+            if name in nodes:
+                raise ShapeError(f"Network: two layers are called {name!r}; give each its own name")
+            nodes[name] = layer
+        names = list(nodes)
+        return cls(nodes, tuple(zip(names[:-1], names[1:], strict=True)), **options)
+
+    # -- graph ---------------------------------------------------------------------------------
+
+    def inputs_of(self, name: str) -> tuple[str, ...]:
+        """Names of the nodes that feed `name`, in the order of the edges."""
+        return self._inputs[name]
+
+    @property
+    def input_name(self) -> str:
+        """Name of the `Input`."""
+        return next(name for name, layer in self.nodes.items() if isinstance(layer, Input))
+
+    @property
+    def output_name(self) -> str:
+        """Name of the node that feeds nothing."""
+        sources = {a for a, _ in self.edges}
+        return next(name for name in self.nodes if name not in sources)
+
+    @property
+    def neurons(self) -> tuple[str, ...]:
+        """Names of the spiking layers in the order of computation (max-pools are not among them)."""
+        return tuple(name for name in self.order if isinstance(self.nodes[name], Neuron))
+
+    @property
+    def spiking(self) -> tuple[str, ...]:
+        """Names of all layers with counts: neurons and max-pools."""
+        return tuple(name for name in self.order if isinstance(self.nodes[name], Neuron | MaxPool2d))
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether any edge leads back (through a connection with a delay)."""
+        position = {name: i for i, name in enumerate(self.order)}
+        return any(position[a] >= position[b] for a, b in self.edges)
+
+    @property
+    def settling_bound(self) -> int | None:
+        """Most steps that a settling run adds after the drive: layers x L, plus the delays."""
+        reach = self.levels or self.t_drive
+        if reach is None:
+            return None
+        delays = sum(getattr(layer, "delay", 0) for layer in self.nodes.values())
+        return len(self.spiking) * reach + delays
+
+    def bounds(self, steps: int | None = None, driven: int | None = None) -> dict[str, Bound]:
+        """Proven ranges of every sum and membrane (`intsnn.bounds`); by default for a settled run."""
+        driven = driven if driven is not None else (self.t_drive or steps or 1)
+        steps = steps if steps is not None else driven + (self.settling_bound or 0)
+        return analyse(self, steps, driven)
+
+    def _check_edges(self) -> None:
+        inputs = {name: [] for name in self.nodes}
+        for a, b in self.edges:
+            for end in (a, b):
+                if end not in self.nodes:
+                    raise ShapeError(f"Network: edge ({a!r}, {b!r}) names {end!r}, which is no layer")
+            inputs[b].append(a)
+        object.__setattr__(self, "_inputs", {name: tuple(sources) for name, sources in inputs.items()})
+        found = [name for name, layer in self.nodes.items() if isinstance(layer, Input)]
+        if len(found) != 1:
+            raise ShapeError(f"Network: found {len(found)} Input layers {found}; exactly one is needed")
+        sources = {a for a, _ in self.edges}
+        sinks = [name for name in self.nodes if name not in sources]
+        if len(sinks) != 1:
+            raise ShapeError(f"Network: the layers {sinks} feed nothing; exactly one output is possible")
+        for name, layer in self.nodes.items():
+            if isinstance(layer, Input):
+                if inputs[name]:
+                    raise ShapeError(f"Network: the Input {name!r} is fed by {inputs[name]}; it must be a source")
+            elif not inputs[name]:
+                raise ShapeError(f"Network: nothing feeds {name!r} ({type(layer).__name__})")
+            elif len(inputs[name]) > 1 and not isinstance(layer, Add):
+                raise ShapeError(
+                    f"Network: {name!r} ({type(layer).__name__}) is fed by {inputs[name]}; join them with Add"
+                )
+
+    def _sort(self) -> tuple[str, ...]:
+        """Order of computation: every edge leads forward unless its target has a delay."""
+        waiting = {
+            name: {a for a in self._inputs[name]} if not getattr(layer, "delay", 0) else set()
+            for name, layer in self.nodes.items()
+        }
+        # a delayed connection in a chain still goes after its source; only a cycle breaks that rule
+        forward = {name: set(self._inputs[name]) for name in self.nodes}
+        order: list[str] = []
+        while len(order) < len(self.nodes):
+            ready = [n for n in self.nodes if n not in order and forward[n] <= set(order)]
+            if not ready:
+                ready = [n for n in self.nodes if n not in order and waiting[n] <= set(order)][:1]
+            if not ready:
+                cycle = [n for n in self.nodes if n not in order]
+                raise ShapeError(f"Network: {cycle} form a loop without delay; set delay=1 on a connection in it")
+            order.append(ready[0])
+        for a, b in self.edges:
+            if order.index(a) >= order.index(b) and not isinstance(self.nodes[a], Neuron):
+                raise ShapeError(f"Network: the edge back from {a!r} to {b!r} must start at a Neuron, not at {a!r}")
+        return tuple(order)
+
+    def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for _ in range(len(self.nodes)):  # recurrent edges need a second look
+            for name in self.order:
+                layer = self.nodes[name]
+                known = [shapes[s] for s in self._inputs[name] if s in shapes]
+                if name in shapes:
+                    continue
+                if isinstance(layer, Input):
+                    shapes[name] = layer.shape
+                elif isinstance(layer, Add) and known:
+                    shapes[name] = known[0]
+                elif isinstance(layer, Affine) and not known:
+                    shapes[name] = (layer.weight.shape[0],)
+                elif known:
+                    shapes[name] = output_shape(name, layer, known)
+        missing = [name for name in self.nodes if name not in shapes]
+        if missing:
+            raise ShapeError(f"Network: the shapes of {missing} cannot be inferred; the loop needs an Affine or an Add")
+        for name, layer in self.nodes.items():
+            if not isinstance(layer, Input):
+                found = output_shape(name, layer, [shapes[s] for s in self._inputs[name]])
+                if found != shapes[name]:
+                    raise ShapeError(f"{name}: its shape would be {shapes[name]} and {found} at once")
+        return shapes
+
+    def _check_channels(self) -> None:
+        for name, layer in self.nodes.items():
+            if isinstance(layer, Neuron):
+                try:
+                    channels = layer.channels
+                except FormatError as error:
+                    raise FormatError(f"{name}: {error}") from None
+                if channels not in (None, self.shapes[name][0]):
+                    raise ShapeError(
+                        f"{name} (Neuron): parameters for {channels} channels, the input {self.shapes[name]} has "
+                        f"{self.shapes[name][0]}"
+                    )
+            elif isinstance(layer, Readout) and layer.labels and len(layer.labels) != self.shapes[name][0]:
+                raise ShapeError(f"{name} (Readout): {len(layer.labels)} labels for {self.shapes[name][0]} outputs")
+
+    def _check_widths(self) -> None:
+        bounds = self.bounds()
+        for name, bound in bounds.items():
+            layer = self.nodes[name]
+            if isinstance(layer, Neuron | Flatten):
+                continue
+            if not fits(bound.low, bound.high, 63):
+                raise RangeError(
+                    f"{name} ({type(layer).__name__}): a sum of one step can need more than 63 bits; "
+                    "use smaller weights or multipliers"
+                )
+        for name in self.neurons:
+            layer, source = self.nodes[name], bounds[self._inputs[name][0]]
+            if layer.u_format is not None and not fits(source.low, source.high, 63 - layer.u_shift):
+                raise RangeError(f"{name} (Neuron): the input shifted by {layer.u_shift} can need more than 63 bits")
+
+    def describe(self, name: str) -> str:
+        """One line about a layer: kind, shape."""
+        return f"{name}: {type(self.nodes[name]).__name__} {self.shapes[name]}"
+
+

@@ -1,0 +1,242 @@
+"""One declarative neuron with orthogonal parts, and named presets over it.
+
+The order within a step is normative (``docs/semantics.md``):
+
+1. acc: the whole synaptic sum of the step (connection bias included), overflow of `acc_format` once;
+2. u (only with `u_format`): ``u = overflow(decay(u) + (acc << u_shift))``, else ``u = acc``;
+3. v: ``v = overflow(decay(v) - pending reset + u + bias)``, not in a refractory (counter) step;
+4. compare ``v`` (minus the refractory trace) with the threshold, cap and polarity;
+5. reset, at once or pending for the next step; net count and refractory state follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import FormatError, RangeError
+from .formats import Fixed, Overflow, Rounding
+from .layers import integers
+
+__all__ = ["CaLIF", "CubaLIF", "Decay", "IF", "LIF", "Neuron", "QFFS", "Refractory", "SignedIF", "loihi"]
+
+COMPARES = (">=", ">")
+RESETS = ("subtract", "zero", "none")
+WIDE = Fixed(32)
+
+
+@dataclass(frozen=True)
+class Decay:
+    """How a state leaks in one step.
+
+    ``"none"``: x; ``"shift"``: ``x - round(x / 2**shift)``; ``"multiply"``: ``round(x * multiplier / 2**shift)``;
+    ``"subtract"``: `amount` toward zero. `at_least_one`: a non-zero x moves by at least 1 (shift only; Xylo).
+    """
+
+    kind: str = "none"
+    shift: int = 0
+    multiplier: int = 0
+    amount: int = 0
+    rounding: Rounding = Rounding.TRN
+    at_least_one: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rounding", Rounding(self.rounding))
+        if self.kind not in ("none", "shift", "multiply", "subtract"):
+            raise FormatError(f"Decay.kind: found {self.kind!r}; choose none, shift, multiply or subtract")
+        if not 0 <= self.shift <= 31:
+            raise FormatError(f"Decay.shift: found {self.shift}; 0 to 31 is possible")
+        if self.kind == "multiply" and not 0 <= self.multiplier <= 1 << self.shift:
+            raise FormatError(f"Decay.multiplier: found {self.multiplier}; 0 to 2**{self.shift} lets no state grow")
+        if not 0 <= self.amount < 1 << 31:
+            raise FormatError(f"Decay.amount: found {self.amount}; 0 to 2**31 - 1 is possible")
+
+    @classmethod
+    def by_shift(cls, shift: int, rounding: Rounding = Rounding.TRN, at_least_one: bool = False) -> Decay:
+        """``x - (x >> shift)``."""
+        return cls("shift", shift=shift, rounding=rounding, at_least_one=at_least_one)
+
+    @classmethod
+    def by_multiply(cls, multiplier: int, shift: int, rounding: Rounding = Rounding.TRN) -> Decay:
+        """``(x * multiplier) >> shift``."""
+        return cls("multiply", shift=shift, multiplier=multiplier, rounding=rounding)
+
+    @classmethod
+    def by_subtract(cls, amount: int) -> Decay:
+        """`amount` toward zero."""
+        return cls("subtract", amount=amount)
+
+
+@dataclass(frozen=True)
+class Refractory:
+    """What follows a spike.
+
+    ``"counter"``: for `steps` steps the membrane is held and the neuron silent (input to v is lost; u goes on).
+    ``"trace"``: r decays, is subtracted from v in the compare, and grows by `amplitude` with each spike.
+    """
+
+    kind: str = "none"
+    steps: int = 0
+    amplitude: int = 0
+    decay: Decay = Decay()
+    format: Fixed = Fixed(16)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("none", "counter", "trace"):
+            raise FormatError(f"Refractory.kind: found {self.kind!r}; choose none, counter or trace")
+        if not 0 <= self.steps < 1 << 31:
+            raise FormatError(f"Refractory.steps: found {self.steps}; 0 to 2**31 - 1 is possible")
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron:
+    """A layer of spiking neurons; `threshold`, `v_initial`, `v_negative`, `bias`: one integer or one per channel.
+
+    Raises `FormatError` for a part that cannot be and `RangeError` for a parameter outside its format.
+    """
+
+    threshold: np.ndarray | int
+    v_initial: np.ndarray | int = 0
+    v_format: Fixed = Fixed(32)
+    v_overflow: Overflow = Overflow.SAT
+    v_decay: Decay = Decay()
+    u_format: Fixed | None = None
+    u_overflow: Overflow = Overflow.SAT
+    u_range: tuple[int, int] | None = None
+    u_decay: Decay = Decay()
+    u_shift: int = 0
+    acc_format: Fixed | None = None
+    acc_overflow: Overflow = Overflow.SAT
+    bias: np.ndarray | int = 0
+    bias_format: Fixed = Fixed(32)
+    threshold_format: Fixed = Fixed(32)
+    compare: str = ">="
+    reset: str = "subtract"
+    reset_delay: int = 0
+    signed: bool = False
+    v_negative: np.ndarray | int = 0
+    max_count: int | None = None
+    max_spikes_per_step: int = 1
+    refractory: Refractory = Refractory()
+    preset: str = ""
+
+    def __post_init__(self) -> None:
+        for name, fmt in (
+            ("threshold", self.threshold_format),
+            ("v_initial", self.v_format),
+            ("v_negative", self.v_format),
+            ("bias", self.bias_format),
+        ):
+            array = integers(getattr(self, name), f"Neuron.{name}")
+            if array.ndim > 1:
+                raise FormatError(f"Neuron.{name}: found shape {array.shape}; give one integer or one per channel")
+            if array.size and (array.min() < fmt.min or array.max() > fmt.max):
+                raise RangeError(
+                    f"Neuron.{name}: values {array.min()} to {array.max()} do not fit {fmt} ({fmt.min} to {fmt.max})"
+                )
+            object.__setattr__(self, name, array)
+        for name in ("v_overflow", "u_overflow", "acc_overflow"):
+            object.__setattr__(self, name, Overflow(getattr(self, name)))
+        if self.compare not in COMPARES:
+            raise FormatError(f"Neuron.compare: found {self.compare!r}; choose >= or >")
+        if self.reset not in RESETS:
+            raise FormatError(f"Neuron.reset: found {self.reset!r}; choose {', '.join(RESETS)}")
+        if self.reset_delay not in (0, 1):
+            raise FormatError(f"Neuron.reset_delay: found {self.reset_delay!r}; 0 or 1 step is possible")
+        if self.max_count is not None and not 1 <= self.max_count < 1 << 31:
+            raise FormatError(f"Neuron.max_count: found {self.max_count}; None or 1 to 2**31 - 1 is possible")
+        if not 1 <= self.max_spikes_per_step <= 127:
+            raise FormatError(f"Neuron.max_spikes_per_step: found {self.max_spikes_per_step}; 1 to 127 is possible")
+        if self.max_spikes_per_step > 1 and self.reset != "subtract":
+            raise FormatError("Neuron.max_spikes_per_step: more than one spike needs reset='subtract'")
+        if self.reset == "subtract" and self.threshold.size and self.threshold.min() < 1:
+            raise RangeError(f"Neuron.threshold: found {self.threshold.min()}; reset by subtraction needs at least 1")
+        for name, fmt in (("v_decay", self.v_format), ("u_decay", self.u_format)):
+            decay = getattr(self, name)
+            if fmt is not None and decay.kind == "multiply" and fmt.bits + decay.shift > 62:
+                raise FormatError(f"Neuron.{name}: {fmt} times {decay.shift} bits; at most 62 bits together")
+        if not 0 <= self.u_shift <= 31:
+            raise FormatError(f"Neuron.u_shift: found {self.u_shift}; 0 to 31 is possible")
+        for name in ("v_format", "u_format", "acc_format"):
+            fmt = getattr(self, name)
+            if fmt is not None and fmt.bits > 48:
+                raise FormatError(f"Neuron.{name}: found {fmt}; states of at most 48 bits are possible")
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels that the parameters fix, or None."""
+        sizes = {a.shape[0] for a in (self.threshold, self.v_initial, self.v_negative, self.bias) if a.ndim}
+        if len(sizes) > 1:
+            raise FormatError(f"Neuron: parameters for different numbers of channels {sorted(sizes)}; give one number")
+        return sizes.pop() if sizes else None
+
+
+def IF(threshold, **parts) -> Neuron:
+    """Integrate and fire: no leak, reset by subtraction, `>=`; further `parts` as in `Neuron`."""
+    return Neuron(threshold, **{"preset": "IF", **parts})
+
+
+def LIF(threshold, decay: Decay, **parts) -> Neuron:
+    """Leaky integrate and fire: `decay` acts on v before the input is added."""
+    return Neuron(threshold, v_decay=decay, **{"preset": "LIF", **parts})
+
+
+def CubaLIF(threshold, u_decay: Decay, v_decay: Decay, u_format: Fixed = WIDE, **parts) -> Neuron:
+    """Current-based LIF: the synaptic current u leaks with `u_decay`, the membrane v with `v_decay`."""
+    return Neuron(threshold, u_decay=u_decay, v_decay=v_decay, u_format=u_format, **{"preset": "CubaLIF", **parts})
+
+
+def SignedIF(threshold, levels: int | None = None, v_negative=0, **parts) -> Neuron:
+    """Signed IF of Fast-SNN (Hu et al. 2023): -1 where v < `v_negative` and the net count is positive.
+
+    V0 = threshold >> 1. `levels` caps the net count; None is the published, uncapped neuron.
+    """
+    threshold = np.asarray(threshold)
+    return Neuron(
+        threshold,
+        v_initial=parts.pop("v_initial", threshold >> 1),
+        signed=True,
+        v_negative=v_negative,
+        max_count=levels,
+        **{"preset": "SignedIF", **parts},
+    )
+
+
+def QFFS(threshold, levels: int, **parts) -> Neuron:
+    """Neuron of QFFS (Li et al. 2022): count cap, negative spikes, reset applied at the next step."""
+    return SignedIF(threshold, levels, **{"reset_delay": 1, "preset": "QFFS", **parts})
+
+
+def CaLIF(threshold, levels: int | None = None, v_negative=0, **parts) -> Neuron:
+    """Calcium-gated bipolar neuron of Gao et al. (2023), reconstructed: calcium is the net count.
+
+    The constant leak of the paper carries the bias of the layer (`bias` here, or that of the connection).
+    """
+    return SignedIF(threshold, levels, v_negative, **{"preset": "CaLIF", **parts})
+
+
+def loihi(vth: int, du: int, dv: int, bias: int = 0) -> Neuron:
+    """LIF process of Loihi in lava's fixed-point arithmetic.
+
+    `vth` 17 bits, `du` and `dv` 0...4095 (12-bit decays toward zero), `bias` already shifted by its exponent.
+    u wraps into (-2**23, 2**23], v saturates symmetrically at 2**23 - 1, compare is `>`, reset to zero.
+    """
+    for name, value, top in (("vth", vth, (1 << 17) - 1), ("du", du, 4095), ("dv", dv, 4095)):
+        if not 0 <= value <= top:
+            raise RangeError(f"loihi.{name}: found {value}; 0 to {top} is possible")
+    return Neuron(
+        threshold=vth << 6,
+        v_format=Fixed(24),
+        v_overflow=Overflow.SAT_SYM,
+        v_decay=Decay.by_multiply(4096 - dv, 12, Rounding.TRN_ZERO),
+        u_format=Fixed(24),
+        u_overflow=Overflow.WRAP,
+        u_range=(-(1 << 23) + 1, 1 << 23),
+        u_decay=Decay.by_multiply(4096 - (du + 1), 12, Rounding.TRN_ZERO),
+        u_shift=6,
+        bias=bias,
+        compare=">",
+        reset="zero",
+        preset="loihi",
+    )

@@ -1,0 +1,250 @@
+"""Post-training quantisation: a float network and calibration data to a quantised ANN.
+
+Activation clips by least square error on the calibration set, symmetric weight scales per output channel by
+least square error, biases corrected by the mean of the weight error. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .errors import ConversionError, FormatError
+from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatReLU, blocks
+from .formats import Bipolar, Fixed
+from .quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+
+__all__ = ["Quantisation", "quantise_network", "quantise_weights"]
+
+BINS = 4096
+FINE = 1 << 16  # levels that stand for "clipped, not rounded" when the loss is split into stages
+
+
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """Result of `quantise_network` and what led to it.
+
+    Attributes
+    ----------
+    network : QuantisedNetwork
+    stages : tuple of (name, FloatNetwork)
+        Networks in between, each with one more loss: clip, activation levels, weights, bias correction.
+    zeroed, clipped : dict of layer name to int
+        Weights that became zero, and weights beyond the largest code.
+    """
+
+    network: QuantisedNetwork
+    stages: tuple[tuple[str, FloatNetwork], ...]
+    zeroed: dict[str, int]
+    clipped: dict[str, int]
+
+
+def weight_format(bits: int) -> Fixed | Bipolar:
+    """Format of `bits`-wide weights: bipolar for 1 bit, else symmetric two's complement."""
+    if not 1 <= bits <= 8:
+        raise FormatError(f"weights: found {bits} bits; 1 to 8 are possible")
+    return Bipolar() if bits == 1 else Fixed(bits, narrow=True)
+
+
+def quantise_weights(weight: np.ndarray, bits: int, per_channel: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and scales of least square error.
+
+    Parameters
+    ----------
+    weight : (O, ...) float
+    bits : 1 to 8
+        1: ``codes`` are -1 and +1, the scale is the mean absolute weight.
+    per_channel : bool
+        One scale per output channel, or one for all.
+
+    Returns
+    -------
+    codes : int64 array of the shape of `weight`
+    scale : (O,) float64, positive
+    """
+    outputs = weight.shape[0]
+    rows = weight.astype(np.float64).reshape(outputs if per_channel else 1, -1)
+    largest = np.abs(rows).max(axis=1)
+    fallback = largest.max() if largest.max() > 0 else 1.0
+    if bits == 1:
+        codes = np.where(rows >= 0, 1, -1)
+        scale = np.abs(rows).mean(axis=1)
+        scale[scale == 0] = fallback * 2.0**-20  # an all-zero channel still has to be +-1: make it negligible
+    else:
+        top = (1 << (bits - 1)) - 1
+        top_scale = np.where(largest > 0, largest, fallback) / top
+        best = np.full(rows.shape[0], np.inf)
+        scale = top_scale.copy()
+        for factor in np.linspace(0.3, 1.0, 71):
+            trial = top_scale * factor
+            rounded = np.clip(np.floor(rows / trial[:, None] + 0.5), -top, top) * trial[:, None]
+            error = np.square(rounded - rows).sum(axis=1)
+            better = error < best
+            best[better], scale[better] = error[better], trial[better]
+        codes = np.clip(np.floor(rows / scale[:, None] + 0.5), -top, top)
+    if not per_channel:
+        scale = np.repeat(scale, outputs)
+    return codes.astype(np.int64).reshape(weight.shape), scale
+
+
+def _histograms(network: FloatNetwork, x: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
+    """Histogram of the positive values that enter each ReLU, as (counts, upper end)."""
+    sources = {node.name: node.inputs[0] for node in network.nodes if isinstance(node, FloatReLU)}
+    tops = dict.fromkeys(sources, 0.0)
+    names = sorted(set(sources.values()))
+    for values in blocks(network, x, record=names):
+        for name, source in sources.items():
+            tops[name] = max(tops[name], float(values[source].max()))
+    counts = {name: np.zeros(BINS, np.int64) for name in sources}
+    for values in blocks(network, x, record=names):
+        for name, source in sources.items():
+            positive = values[source][values[source] > 0]
+            counts[name] += np.histogram(positive, bins=BINS, range=(0, tops[name] or 1.0))[0]
+    return {name: (counts[name], tops[name]) for name in sources}
+
+
+def best_clip(counts: np.ndarray, top: float, levels: int, max_value: float | None = None) -> float:
+    """Clip of least square error for `levels` steps, from a histogram of positive values over [0, top]."""
+    if top <= 0 or not counts.any():
+        return max_value or 1.0  # a dead layer: any clip is right
+    centres = (np.arange(BINS) + 0.5) * (top / BINS)
+    wanted = np.minimum(centres, max_value) if max_value else centres
+    limit = min(top, max_value) if max_value else top
+    best, clip = np.inf, limit
+    for candidate in limit * np.linspace(0.05, 1.0, 191):
+        step = candidate / levels
+        error = (np.square(np.minimum(np.floor(wanted / step + 0.5), levels) * step - wanted) * counts).sum()
+        if error < best:
+            best, clip = error, candidate
+    return float(clip)
+
+
+def _leads_to_linear(network: FloatNetwork, name: str) -> bool:
+    """Whether a linear layer reads `name` with no ReLU in between (then it takes one scale per tensor)."""
+    for reader in network.consumers(name):
+        if isinstance(reader, FloatConv2d | FloatAffine):
+            return True
+        if not isinstance(reader, FloatReLU) and _leads_to_linear(network, reader.name):
+            return True
+    return False
+
+
+def _mean_inputs(network: FloatNetwork, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean over the samples of what enters each linear layer."""
+    sources = {n.name: n.inputs[0] for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)}
+    sums: dict[str, np.ndarray] = {}
+    for values in blocks(network, x, record=sorted(set(sources.values()))):
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value.sum(axis=0, dtype=np.float64)
+    return {name: sums[source] / len(x) for name, source in sources.items()}
+
+
+def _mean_error(layer, quantised, mean: np.ndarray) -> np.ndarray:
+    """``E[(W - Wq) x]`` per output channel: the layer is linear, so the mean input suffices."""
+    weight = layer.weight.astype(np.float64) - quantised.weight
+    out = replace(layer, weight=weight, bias=None)._apply([mean[None].astype(np.float64)])[0]
+    return out if out.ndim == 1 else out.mean(axis=(1, 2))
+
+
+def quantise_network(
+    network: FloatNetwork,
+    raw: np.ndarray,
+    *,
+    weight_bits: int = 8,
+    activation_bits: int = 4,
+    input_scale: InputScale | None = None,
+    input_format: Fixed | None = None,
+    first_last_bits: int | None = None,
+    bias_correction: bool = True,
+) -> Quantisation:
+    """Quantise a folded float network (`intsnn.fold.fold`) with calibration data.
+
+    Parameters
+    ----------
+    network : FloatNetwork
+        Linear layers, ReLUs, pools, flattens, adds.
+    raw : (N, *shape) integers
+        Calibration samples as they will come in; labels are not needed.
+    weight_bits : 1 to 8
+    activation_bits : 1 to 8
+        L = 2**bits - 1 levels.
+    input_scale : InputScale
+        Real input of a raw integer; default raw / 255.
+    first_last_bits : int, optional
+        Other width for the first and the last linear layer.
+    bias_correction : bool
+        Add ``E[(W - Wq) x]`` to the biases.
+
+    Raises
+    ------
+    ConversionError
+        Without calibration samples or without a linear layer.
+    """
+    if not 1 <= activation_bits <= 8:
+        raise FormatError(f"activations: found {activation_bits} bits; 1 to 8 are possible")
+    if len(raw) == 0:
+        raise ConversionError("calibration: found no samples; give at least a few hundred training samples")
+    input_scale = input_scale or InputScale()
+    levels = (1 << activation_bits) - 1
+    x = input_scale.apply(raw)
+    linear = [n.name for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)]
+    if not linear:
+        raise ConversionError("the network has no convolution or dense layer; there is nothing to convert")
+    clips = {
+        name: best_clip(*histogram, levels, network[name].max_value)
+        for name, histogram in _histograms(network, x).items()
+    }
+
+    def activations(nodes, count):
+        return tuple(
+            QuantReLU(name=n.name, inputs=n.inputs, source=n.source, step=clips[n.name] / count, levels=count)
+            if isinstance(n, FloatReLU)
+            else n
+            for n in nodes
+        )
+
+    def rebuilt(nodes):
+        return FloatNetwork(tuple(nodes), network.output, network.metadata)
+
+    clipped_net = rebuilt(activations(network.nodes, FINE))
+    levelled = rebuilt(activations(network.nodes, levels))
+    zeroed, beyond, weighted = {}, {}, []
+    for node in levelled.nodes:
+        if isinstance(node, FloatConv2d | FloatAffine):
+            ends = first_last_bits if first_last_bits and node.name in (linear[0], linear[-1]) else None
+            bits = ends or weight_bits
+            codes, scale = quantise_weights(node.weight, bits, not _leads_to_linear(levelled, node.name))
+            top = (max(1, (1 << (bits - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
+            zeroed[node.name] = int(((codes == 0) & (node.weight != 0)).sum())
+            beyond[node.name] = int((np.abs(node.weight) > top).sum())
+            node = _quantised(node, codes, scale, bits)
+        weighted.append(node)
+    stages = [("clip", clipped_net), (f"activations {activation_bits} bit", levelled)]
+    final = rebuilt(weighted)
+    stages.append((f"weights {weight_bits} bit", final))
+    if bias_correction:
+        means = _mean_inputs(levelled, x)
+        corrected = []
+        for before, after in zip(levelled.nodes, weighted, strict=True):
+            if isinstance(after, QuantConv2d | QuantAffine):
+                shift = _mean_error(before, after, means[after.name])
+                bias = shift if after.bias is None else after.bias.astype(np.float64) + shift
+                after = replace(after, bias=bias, weight=None)
+            corrected.append(after)
+        final = rebuilt(corrected)
+        stages.append(("bias correction", final))
+    fmt = input_format or Fixed(8, signed=False)
+    return Quantisation(QuantisedNetwork(final, input_scale, fmt), tuple(stages), zeroed, beyond)
+
+
+def _quantised(node, codes: np.ndarray, scale: np.ndarray, bits: int):
+    common = {
+        "name": node.name, "inputs": node.inputs, "source": node.source, "bias": node.bias,
+        "codes": codes, "scale": scale, "weight_format": weight_format(bits),
+    }  # fmt: skip
+    if isinstance(node, FloatAffine):
+        return QuantAffine(**common)
+    return QuantConv2d(
+        **common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups
+    )

@@ -1,0 +1,19 @@
+"""Seeded rate encoding with counter-based random bits."""
+
+import numpy as np
+
+from .jit import kernel
+from .scalar import random_word
+
+LAYER_OF_INPUT = 0
+DRAW_ENCODE = 3
+
+
+@kernel
+def rate(codes, maximum, seed, out):
+    """``out[t, b, i] = 1`` with probability ``codes[b, i] / maximum``, else 0."""
+    for t in range(out.shape[0]):
+        for b in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                word = np.int64(random_word(seed, t, LAYER_OF_INPUT, b, i, DRAW_ENCODE) >> np.uint64(33))
+                out[t, b, i] = word * maximum < codes[b, i] << 31

@@ -1,0 +1,166 @@
+"""Imports run one way, kernels <- intsnn <- models <- bench <- cli, and each tool is used in its place only."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDERS = {"intsnn": "intsnn", "kernels": "intsnn.kernels", "models": "intsnn.models", "bench": "intsnn.bench"}
+RANK = {"kernels": 0, "intsnn": 1, "models": 2, "bench": 3, "cli": 4}
+
+# Third-party package -> where it may be imported (a module or everything under it) and whether only inside functions.
+PLACES = {
+    "numpy": (("intsnn",), False),
+    "numba": (("intsnn.kernels",), False),
+    "h5py": (("intsnn.hdf5",), False),
+    "click": (("intsnn.cli",), False),
+    "rich": (("intsnn.cli",), False),
+    "joblib": (("intsnn",), True),
+    "torch": (("intsnn.models.qat", "intsnn.bench.peers"), True),
+    "brevitas": (("intsnn.models.qat",), True),
+    "tonic": (("intsnn.events",), True),
+    "matplotlib": (("intsnn.bench",), True),
+    "PIL": (("intsnn.decoders",), True),
+    "dask": (("intsnn.bench",), True),
+    "distributed": (("intsnn.bench",), True),
+    "snntorch": (("intsnn.bench.peers",), True),
+    "spikingjelly": (("intsnn.bench.peers",), True),
+}
+LAZY_REEXPORTS = {("intsnn", "models")}  # intsnn.load
+
+
+def layer(module):
+    """Which rank a module has, by its dotted name."""
+    parts = module.split(".")
+    if parts[:2] in (["intsnn", "cli"], ["intsnn", "__main__"]):
+        return "cli"
+    return parts[1] if len(parts) > 1 and parts[1] in RANK else "intsnn"
+
+
+def imports(source, module, package):
+    """Every import in a source: (dotted name, names taken from it, line, whether inside a function)."""
+    found = []
+
+    def visit(node, inside):
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, (), node.lineno, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                parts = parts[: len(parts) - node.level + 1]
+                base = ".".join(parts + ([node.module] if node.module else []))
+            found.append((base, tuple(alias.name for alias in node.names), node.lineno, inside))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            if node.args and isinstance(node.args[0], ast.Constant):
+                name = str(node.args[0].value)
+                found.append((package + name if name.startswith(".") else name, (), node.lineno, inside))
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            inside = True  # never run
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(source), False)
+    return found
+
+
+def complaints(source, module, package):
+    """What a source breaks, a sentence each."""
+    found = []
+    own = layer(module)
+    for name, taken, line, inside in imports(source, module, package):
+        top = name.split(".")[0]
+        where = f"{module}:{line}"
+        if top == "intsnn":
+            targets = [name, *(f"{name}.{item}" for item in taken)]
+            for target in targets:
+                if RANK[layer(target)] > RANK[own] and not (inside and (module, layer(target)) in LAZY_REEXPORTS):
+                    found.append(f"{where} imports {target}, which stands above it")
+                elif layer(target) == "cli" and not module.endswith("__main__"):
+                    found.append(f"{where} imports the command line")
+        elif top in PLACES:
+            places, lazy = PLACES[top]
+            if not any(f"{module}.".startswith(f"{place}.") for place in places):
+                found.append(f"{where} imports {top}, which belongs to {', '.join(places)}")
+            elif lazy and not inside:
+                found.append(f"{where} imports {top} at once; import it where it is used")
+        elif top in FOLDERS:
+            found.append(f"{where} imports the top-level {top}; it is {FOLDERS[top]}")
+        elif top not in sys.stdlib_module_names:
+            found.append(f"{where} imports {top}, which this test does not know")
+    return found
+
+
+def sources(root):
+    """Path, dotted module and package of every source file."""
+    for folder, package in FOLDERS.items():
+        for path in sorted((root / folder).rglob("*.py")):
+            parts = path.relative_to(root / folder).with_suffix("").parts
+            parent = ".".join((package, *parts[:-1]))
+            yield path, parent if parts[-1] == "__init__" else f"{parent}.{parts[-1]}", parent
+
+
+def test_imports_run_one_way(repository):
+    files = list(sources(repository))
+    assert {module for _, module, _ in files} >= {"intsnn", "intsnn.kernels.jit", "intsnn.models", "intsnn.bench"}
+    found = [line for path, module, package in files for line in complaints(path.read_text("utf-8"), module, package)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "module, package, source, part",
+    [
+        ("intsnn.kernels.linear", "intsnn.kernels", "from ..formats import Fixed", "stands above"),
+        ("intsnn.kernels.linear", "intsnn.kernels", "from .. import formats", "stands above"),
+        ("intsnn.kernels.linear", "intsnn.kernels", "def f():\n    import intsnn.formats", "stands above"),
+        ("intsnn.kernels.linear", "intsnn.kernels", "import h5py", "h5py, which belongs"),
+        ("intsnn.simulate", "intsnn", "from .models import keras", "stands above"),
+        ("intsnn.simulate", "intsnn", "from . import models", "stands above"),
+        ("intsnn.simulate", "intsnn", "import importlib\nimportlib.import_module('.bench', 'intsnn')", "stands above"),
+        ("intsnn", "intsnn", "from .models.keras import load", "stands above"),
+        ("intsnn.simulate", "intsnn", "import numba", "numba, which belongs"),
+        ("intsnn.files", "intsnn", "import h5py", "h5py, which belongs"),
+        ("intsnn.simulate", "intsnn", "import joblib", "at once"),
+        ("intsnn.simulate", "intsnn", "from rich.progress import track", "rich, which belongs"),
+        ("intsnn.simulate", "intsnn", "import scipy", "does not know"),
+        ("intsnn.simulate", "intsnn", "import kernels", "top-level kernels"),
+        ("intsnn.models.keras", "intsnn.models", "from ..bench import sweep", "stands above"),
+        ("intsnn.models.keras", "intsnn.models", "import torch", "torch, which belongs"),
+        ("intsnn.bench.sweep", "intsnn.bench", "from ..cli import main", "stands above"),
+        ("intsnn.bench.sweep", "intsnn.bench", "import click", "click, which belongs"),
+        ("intsnn.bench.plots", "intsnn.bench", "import matplotlib.pyplot as plt", "at once"),
+    ],
+)
+def test_wrong_imports_are_seen(module, package, source, part):
+    found = complaints(source, module, package)
+    assert found and part in found[0]
+
+
+@pytest.mark.parametrize(
+    "module, package, source",
+    [
+        ("intsnn", "intsnn", "def __getattr__(name):\n    from .models import load\n    return load"),
+        ("intsnn.simulate", "intsnn", "from .kernels import linear\nfrom .kernels.jit import kernel"),
+        ("intsnn.bench.plots", "intsnn.bench", "def f():\n    import matplotlib.pyplot"),
+        ("intsnn.cli", "intsnn", "import click\nfrom .bench import sweep"),
+        ("intsnn.models.keras", "intsnn.models", "from ..hdf5 import read_tree\nfrom .. import floatnet"),
+        ("intsnn.kernels.linear", "intsnn.kernels", "import numba\nfrom . import jit"),
+    ],
+)
+def test_right_imports_pass(module, package, source):
+    assert complaints(source, module, package) == []
+
+
+def test_importing_intsnn_is_light():
+    """No extra, no compiler and no command line is loaded before somebody uses it."""
+    heavy = "numba h5py click rich joblib torch brevitas tonic matplotlib PIL dask distributed nir snntorch".split()
+    code = f"import sys, intsnn; print([name for name in {heavy!r} if name in sys.modules])"
+    here = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
