@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Rational
+from typing import Any
 
 import numpy as np
 
@@ -561,7 +562,7 @@ def _round_rationals(array: np.ndarray, to: Fixed, rounding: Rounding, key: Rand
     rounded = np.empty(array.shape, dtype=object)
     nonzero = np.zeros(array.shape, dtype=bool)
     for i, index in enumerate(np.ndindex(array.shape)):
-        value = array[index]
+        value: Any = array[index]
         if isinstance(value, np.generic):
             value = value.item()
         if not isinstance(value, (Rational, float, Decimal)):

@@ -374,7 +374,7 @@ class _Connection(_Operation):
                 worker.buffer(self.name, "offsets", (pixels * x.shape[1] + 1,), np.int32),
                 worker.buffer(self.name, "indices", (events + 1,), np.int32),
                 worker.buffer(self.name, "values", (events + 1,), self.dtype),
-                worker.buffer(self.name, "sums", (x.shape[1], window.out_channels), self.dtype),
+                worker.buffer(self.name, "sums", (window.out_channels,), self.dtype),
             )
         self.plan.linear.convolve(
             x, self.weight, window, self.multiplier, self.bias(worker), worker.alive, *scratch, out

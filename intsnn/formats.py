@@ -11,8 +11,6 @@ import numpy as np
 
 from .errors import FormatError, RangeError
 from .kernels.modes import Overflow, Rounding
-from .kernels.packing import pack as _pack_kernel
-from .kernels.packing import unpack as _unpack_kernel
 
 __all__ = [
     "Bipolar",
@@ -650,12 +648,14 @@ def pack(codes, weight_format: WeightFormat) -> np.ndarray:
     FormatError
         A format of more than 8 bits.
     """
+    from .kernels import packing  # late: whoever only names formats need not wait for the compiler
+
     bits, lo, hi, _ = _packing_parts(weight_format)
     array = integer_array(codes)
     _check_range(array, lo, hi, "codes", str(weight_format))
     out = np.zeros(packed_size(array.size, bits), dtype=np.uint8)
     fields = (array.ravel().astype(np.int16) & np.int16((1 << bits) - 1)).astype(np.uint8)
-    _pack_kernel(fields, bits, out)
+    packing.pack(fields, bits, out)
     return out
 
 
@@ -679,8 +679,10 @@ def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> n
     RangeError
         A code is outside the format, the length does not fit the shape, or unused bits are set.
     """
+    from .kernels import packing  # late, as in `pack`
+
     bits, lo, hi, signed = _packing_parts(weight_format)
-    shape = (int(shape),) if np.ndim(shape) == 0 else tuple(int(n) for n in shape)
+    shape = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=np.int64)))
     data = np.asarray(data)
     if any(n < 0 for n in shape) or data.ndim != 1 or data.dtype != np.uint8:
         raise FormatError(f"packed codes are a {data.ndim}-d {data.dtype} array for shape {shape}; 1-d uint8 is needed")
@@ -695,6 +697,6 @@ def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> n
     if used and int(data[-1]) >> used:
         raise RangeError(f"the last packed byte is {int(data[-1])}; its bits above bit {used - 1} must be 0")
     out = np.empty(count, dtype=np.int8 if signed else np.uint8)
-    _unpack_kernel(np.ascontiguousarray(data), bits, signed, out)
+    packing.unpack(np.ascontiguousarray(data), bits, signed, out)
     _check_range(out, lo, hi, "packed codes", str(weight_format))
     return out.reshape(shape)

@@ -501,12 +501,13 @@ class _Walk:
         yield from self.attributes_of(group, path)
         names: list[bytes] = []
 
-        def collect(name: bytes) -> None:
-            if self.objects + len(names) >= MAX_OBJECTS:
-                raise _Refusal("count", path, f"the file has more than {MAX_OBJECTS} objects")
+        def collect(name: bytes) -> bool | None:
             names.append(name)
+            return True if self.objects + len(names) > MAX_OBJECTS else None  # True ends the iteration
 
         group.links.iterate(collect)
+        if self.objects + len(names) > MAX_OBJECTS:
+            raise _Refusal("count", path, f"the file has more than {MAX_OBJECTS} objects")
         self.objects += len(names)
         for raw in names:
             name = self.name(raw, path)
@@ -672,7 +673,10 @@ class _Walk:
 
     def attribute(self, attribute: Any, path: str, name: str) -> Any:
         # size and type come first: reading an attribute is where libhdf5 hangs on damaged files
-        kind, dtype, itemsize = self.type(attribute.get_type(), path)
+        try:
+            kind, dtype, itemsize = self.type(attribute.get_type(), path)
+        except _Refusal as refusal:
+            raise _Refusal(refusal.code, path, f"attribute {name!r} {refusal.message}") from None
         space = attribute.get_space()
         if space.get_simple_extent_type() == self.h5py.h5s.NULL:
             return np.empty(0, dtype) if kind == "number" else ""

@@ -214,7 +214,7 @@ def quantise_network(
         if isinstance(node, FloatConv2d | FloatAffine):
             ends = first_last_bits if first_last_bits and node.name in (linear[0], linear[-1]) else None
             bits = ends or weight_bits
-            codes, scale = quantise_weights(node.weight, bits, not _leads_to_linear(levelled, node.name))
+            codes, scale = quantise_weights(node.weight, bits, not _leads_to_linear(network, node.name))
             top = (max(1, (1 << (bits - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
             zeroed[node.name] = int(((codes == 0) & (node.weight != 0)).sum())
             beyond[node.name] = int((np.abs(node.weight) > top).sum())

@@ -49,12 +49,17 @@ def _find_cache_folder() -> str | None:
 cache_folder = _find_cache_folder()
 
 
-def kernel(function):
-    """Compile `function` on first use: no Python objects, no GIL, no fast-math."""
+def kernel(function=None, *, inline: str = "never"):
+    """Compile `function` on first use: no Python objects, no GIL, no fast-math.
+
+    ``inline="always"`` pastes it into its callers: for what is called in inner loops with many arrays.
+    """
+    if function is None:
+        return lambda function: kernel(function, inline=inline)
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = cache_folder or ""  # read once, while decorating; then given back
     try:
-        return numba.njit(cache=cache_folder is not None, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=cache_folder is not None, nogil=True, error_model="numpy", inline=inline)(function)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -6,63 +6,50 @@ arithmetic in between is exact because the final sum is proven to fit.
 
 from .jit import kernel, like
 from .scalar import round_div
+from .vector import add_rows
 
 
 @kernel
-def _list_events(x, pixels, channels, offsets, indices, values):
-    """Non-zero entries of one sample, pixel by pixel and step by step.
+def _list_events(x, height, width, channels, offsets, indices, values):
+    """Non-zero entries of one sample in the order row, step, column, channel.
 
-    The events of pixel p at step t are ``offsets[p * T + t]`` up to the next offset: channel and value.
+    The events of row y, step t and column x are ``offsets[(y * T + t) * width + x]`` up to the next offset;
+    an index is ``x * channels + c``. Neighbouring columns lie together: a kernel row is one range.
     """
     steps = x.shape[0]
     total = 0
-    for p in range(pixels):
-        base = p * channels
+    for y in range(height):
         for t in range(steps):
-            offsets[p * steps + t] = total
-            for c in range(channels):
-                value = x[t, base + c]
-                indices[total] = c  # written always, kept only if the value counts: no branch
-                values[total] = value
-                total += value != 0
-    offsets[pixels * steps] = total
-
-
-@kernel
-def _gather(begin, end, indices, values, rows, per_group, inputs_per_group, sums):
-    """Add to `sums` the weight rows of the events ``begin..end``, times their values."""
-    for e in range(begin, end):
-        c = indices[e]
-        row = rows[c]
-        value = values[e]
-        first = (c // inputs_per_group) * per_group
-        target = sums[first : first + per_group]
-        if value == 1:
-            for o in range(per_group):
-                target[o] += row[o]
-        elif value == -1:
-            for o in range(per_group):
-                target[o] -= row[o]
-        else:
-            for o in range(per_group):
-                target[o] += row[o] * value
+            for px in range(width):
+                offsets[(y * steps + t) * width + px] = total
+                base = (y * width + px) * channels
+                for c in range(channels):
+                    value = x[t, base + c]
+                    indices[total] = px * channels + c  # written always, kept only if the value counts: no branch
+                    values[total] = value
+                    total += value != 0
+    offsets[height * steps * width] = total
 
 
 @kernel
 def convolve(x, weight, window, multiplier, bias, alive, offsets, indices, values, sums, out):
     """Twin of `reference.convolve`.
 
-    Scratch: `offsets` (pixels * Tx + 1,), `indices` and `values` (pixels * Tx * C + 1,), `sums` (Tx, O).
+    Scratch: `offsets` (pixels * Tx + 1,), `indices` and `values` (pixels * Tx * C + 1,), `sums` (O,).
     """
     samples, steps_in, _ = x.shape
     steps = out.shape[1]
     outputs = window.out_channels
     per_group = outputs // window.groups
     inputs_per_group = window.channels // window.groups
+    rows = weight.reshape(-1)
+    kernel_row = window.kernel_width * window.channels * per_group
+    # with dilation the columns of a kernel row lie apart: one range each
+    taps, span = (1, window.kernel_width) if window.dilation_x == 1 else (window.kernel_width, 1)
     for b in range(samples):
         if not alive[b]:
             continue
-        _list_events(x[b], window.height * window.width, window.channels, offsets, indices, values)
+        _list_events(x[b], window.height, window.width, window.channels, offsets, indices, values)
         if offsets[window.height * window.width * steps_in] == 0:  # silence: only the bias flows
             for t in range(steps):
                 added = bias[t if bias.shape[0] > 1 else 0]
@@ -72,28 +59,32 @@ def convolve(x, weight, window, multiplier, bias, alive, offsets, indices, value
             continue
         for out_y in range(window.out_height):
             for out_x in range(window.out_width):
-                sums[:, :] = 0
-                for ky in range(window.kernel_height):
-                    y = out_y * window.stride_y - window.pad_top + ky * window.dilation_y
-                    if y < 0 or y >= window.height:
-                        continue
-                    for kx in range(window.kernel_width):
-                        px = out_x * window.stride_x - window.pad_left + kx * window.dilation_x
-                        if px < 0 or px >= window.width:
-                            continue
-                        start = (y * window.width + px) * steps_in
-                        for s in range(steps_in):
-                            begin, end = offsets[start + s], offsets[start + s + 1]
-                            if begin != end:
-                                rows = weight[ky, kx]
-                                _gather(begin, end, indices, values, rows, per_group, inputs_per_group, sums[s])
                 base = (out_y * window.out_width + out_x) * outputs
-                for t in range(steps):
-                    total = sums[t if steps_in > 1 else 0]
-                    added = bias[t if bias.shape[0] > 1 else 0]
-                    target = out[b, t, base : base + outputs]
-                    for o in range(outputs):
-                        target[o] = total[o] * multiplier[o] + added[o]
+                left = out_x * window.stride_x - window.pad_left
+                for s in range(steps_in):
+                    sums[:] = 0
+                    for ky in range(window.kernel_height):
+                        y = out_y * window.stride_y - window.pad_top + ky * window.dilation_y
+                        if y < 0 or y >= window.height:
+                            continue
+                        line = (y * steps_in + s) * window.width
+                        for tap in range(taps):
+                            first = left + tap * window.dilation_x
+                            begin = offsets[line + max(0, min(first, window.width))]
+                            end = offsets[line + max(0, min(first + span, window.width))]
+                            # the weights of event index i start at row (ky, tap, i - first * channels)
+                            row_at = ky * kernel_row + (tap - first) * window.channels * per_group
+                            if window.groups == 1:
+                                add_rows(sums, 0, outputs, rows, row_at, outputs, indices, values, begin, end)
+                            else:
+                                for e in range(begin, end):
+                                    start = (indices[e] % window.channels) // inputs_per_group * per_group
+                                    add_rows(sums, start, per_group, rows, row_at, per_group, indices, values, e, e + 1)
+                    for t in range(s, s + 1) if steps_in > 1 else range(steps):
+                        added = bias[t if bias.shape[0] > 1 else 0]
+                        target = out[b, t, base : base + outputs]
+                        for o in range(outputs):
+                            target[o] = sums[o] * multiplier[o] + added[o]
 
 
 @kernel

@@ -5,6 +5,8 @@ in the type of `v` (int32 where the bound allows) and vectorises over channels. 
 part of a neuron on 64-bit integers.
 """
 
+import numpy as np
+
 from .jit import kernel, like
 from .parameters import (
     ACC,
@@ -31,6 +33,7 @@ from .parameters import (
     V,
 )
 from .scalar import overflow, random_word, round_shift
+from .vector import LANES, if_tile
 
 SAT, SAT_SYM, WRAP, TRAP = range(4)
 STOCHASTIC = 7
@@ -40,37 +43,52 @@ STOCHASTIC = 7
 def if_run(current, threshold, v_negative, v_reset_late, max_count, alive, v, count, out, v_record, counters):
     """Twin of `reference.if_run`."""
     channels = threshold.shape[0]
-    zero = v[0, 0] & 0
+    steps = out.shape[1]
+    size = out.shape[2]
+    stride = size if current.shape[1] > 1 else 0
+    flat_current, flat_v, flat_count, flat_out = current.reshape(-1), v.reshape(-1), count.reshape(-1), out.reshape(-1)
+    peaks = np.zeros(4 * LANES, v.dtype)
+    most = like(count[0, 0], max_count)
+    keeps_v = v_record.shape[1] > 0
     for b in range(out.shape[0]):
         if not alive[b]:
             continue
-        low = like(v[0, 0], counters[V_LOW])
-        high = like(v[0, 0], counters[V_HIGH])
-        sum_low = like(v[0, 0], counters[SUM_LOW])
-        sum_high = like(v[0, 0], counters[SUM_HIGH])
-        for base in range(0, v.shape[1], channels):
-            membrane = v[b, base : base + channels]
-            net = count[b, base : base + channels]
-            for t in range(out.shape[1]):
-                charge = current[b, t if current.shape[1] > 1 else 0, base : base + channels]
-                spikes = out[b, t, base : base + channels]
-                for c in range(channels):
-                    a = like(v[0, 0], charge[c])
-                    x = like(v[0, 0], membrane[c] + a)
-                    up = (x >= threshold[c]) & (net[c] < max_count)
-                    down = (x < v_negative[c]) & (net[c] > 0)
-                    s = like(v[0, 0], up) - like(v[0, 0], down)
-                    membrane[c] = x - (threshold[c] if up else (-threshold[c] if down else zero))
-                    net[c] += s
-                    spikes[c] = s
-                    low, high = min(low, x), max(high, x)
-                    sum_low, sum_high = min(sum_low, a), max(sum_high, a)
-                if v_record.shape[1]:
-                    for c in range(channels):
-                        late = threshold[c] * spikes[c] if v_reset_late else zero
-                        v_record[b, t, base + c] = membrane[c] + late
-        counters[V_LOW], counters[V_HIGH] = low, high
-        counters[SUM_LOW], counters[SUM_HIGH] = sum_low, sum_high
+        for base in range(0, size, channels):
+            c = 0
+            while not keeps_v and channels - c >= LANES:  # states stay in registers over all steps
+                i = b * size + base + c
+                at = b * current.shape[1] * size + base + c
+                if_tile(
+                    flat_current, at, stride, threshold, v_negative, c, most, flat_v, flat_count, i,
+                    flat_out, b * steps * size + base + c, size, steps, peaks,
+                )  # fmt: skip
+                c += LANES
+            for k in range(c, channels):
+                x = v[b, base + k]
+                net = count[b, base + k]
+                for t in range(steps):
+                    a = like(x, current[b, t if current.shape[1] > 1 else 0, base + k])
+                    x = like(x, x + a)
+                    peaks[0], peaks[LANES] = min(peaks[0], x), max(peaks[LANES], x)
+                    peaks[2 * LANES], peaks[3 * LANES] = min(peaks[2 * LANES], a), max(peaks[3 * LANES], a)
+                    before = x
+                    s = like(net, 0)
+                    if x >= threshold[k] and net < most:
+                        s = like(net, 1)
+                    elif x < v_negative[k] and net > 0:
+                        s = like(net, -1)
+                    x = like(x, x - s * threshold[k])
+                    net = like(net, net + s)
+                    out[b, t, base + k] = s
+                    if keeps_v:
+                        v_record[b, t, base + k] = before if v_reset_late else x
+                v[b, base + k] = x
+                count[b, base + k] = net
+    for k in range(LANES):
+        counters[V_LOW] = min(counters[V_LOW], peaks[k])
+        counters[V_HIGH] = max(counters[V_HIGH], peaks[LANES + k])
+        counters[SUM_LOW] = min(counters[SUM_LOW], peaks[2 * LANES + k])
+        counters[SUM_HIGH] = max(counters[SUM_HIGH], peaks[3 * LANES + k])
 
 
 @kernel
@@ -94,12 +112,15 @@ def tally(x, driven, alive, active, ever, always):
         if not alive[b]:
             continue
         for t in range(x.shape[1]):
-            fired = 0
-            for i in range(x.shape[2]):
-                value = x[b, t, i]
-                fired += abs(value)
-                ever[i] |= value != 0
-                always[i] &= (value != 0) | (t >= driven)
+            line = x[b, t]
+            fired = np.int32(0)  # at most 127 a neuron: 2**24 neurons fit
+            for i in range(line.shape[0]):
+                fired += np.int32(abs(line[i]))
+            for i in range(line.shape[0]):
+                ever[i] |= np.uint8(line[i] != 0)
+            if t < driven:
+                for i in range(line.shape[0]):
+                    always[i] &= np.uint8(line[i] != 0)
             spikes += fired
             if fired:
                 active[b, t] = 1

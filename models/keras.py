@@ -1205,7 +1205,7 @@ def _build(source: _Source, backend: str | None, given: Sequence[int] | None) ->
     config = source.config
     version = source.keras_version or config.get("keras_version")
     told = source.backend or config.get("backend")
-    backend = backend or (told if isinstance(told, str) else None)
+    backend = backend or (told if isinstance(told, str) else None) or _only_backend(version)
     layers, output, listed = _layers_of(config, source.label)
     b = _Builder(source, backend, _layout_of(layers, backend), _groups_of(source, listed))
     values: dict[str, _Value] = {}
@@ -1249,6 +1249,12 @@ def _build(source: _Source, backend: str | None, given: Sequence[int] | None) ->
         "notes": b.notes,
     }
     return FloatNetwork(tuple(b.nodes), result.node, metadata)
+
+
+def _only_backend(version: Any) -> str | None:
+    """Keras 2.4 and later 2.x ran on TensorFlow alone, and nothing since runs on Theano."""
+    match = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    return "tensorflow" if match and (int(match[1]), int(match[2])) >= (2, 4) else None
 
 
 def _finish(b: _Builder, value: _Value, layer: _Layer) -> _Value:

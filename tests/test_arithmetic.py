@@ -105,7 +105,8 @@ def in_range(x: int, f: Fixed, mode: Overflow) -> int | None:
 
 
 def real(codes, f: Fixed) -> list[Fraction]:
-    return [int(c) * f.step for c in np.asarray(codes).flat]
+    flat = codes.ravel().tolist() if isinstance(codes, np.ndarray) else codes  # asarray would go through float64
+    return [int(c) * f.step for c in flat]
 
 
 # ---- rescale ----
@@ -497,6 +498,7 @@ def test_quantise_refuses_what_is_no_real_number():
 
 @given(with_codes(FORMATS))
 @example((Fixed(64), [2**63 - 1]))
+@example((Fixed(64, 0, False), [0, 2**63 + 1]))
 @example((Fixed(8, 1080), [1, -128]))
 @example((Fixed(8, 1074), [1, -128]))
 @example((Fixed(8, -1020), [1, 8]))
