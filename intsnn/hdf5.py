@@ -373,7 +373,7 @@ def _parse(stream: BinaryIO, label: str, builder: _Builder) -> bool:
             ):
                 raise bad("a shape that is none")
             if "type" in header:
-                if header["type"] not in _TYPES and header["type"] != "|b1":
+                if not isinstance(header["type"], str) or header["type"] not in _TYPES | {"|b1"}:
                     raise bad("an unknown number type")
                 dtype = np.dtype(header["type"])
                 builder.charge(path, math.prod(shape) * dtype.itemsize)

@@ -1,4 +1,4 @@
-"""Named hostile files: each breaks one rule of the bounded reader or of an importer, and says how it must be refused."""
+"""Named hostile files: each breaks one rule of the bounded reader or of an importer, and says how it is refused."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from intsnn.errors import DataNotFoundError, ShapeError, UnsupportedError
 
 @dataclass(frozen=True)
 class Hostile:
-    """``make(folder)`` writes the file and returns its path; ``expected`` is the code of ImportRefused, or the error."""
+    """``make(folder)`` writes the file and returns its path; ``expected`` the code of ImportRefused, or an error."""
 
     name: str
     make: Callable[[Path], Path]

@@ -252,7 +252,7 @@ def test_the_stream_parser_takes_only_whole_records():
         {"kind": "dataset", "path": "x", "shape": [True], "type": "<f8"},
         {"kind": "dataset", "path": "x", "shape": [1] * 40, "type": "<f8"},
         {"kind": "dataset", "path": "x", "shape": [1], "type": "O"},
-        {"kind": "dataset", "path": "x", "shape": [1], "type": ["<f8"] and "S9"},
+        {"kind": "dataset", "path": "x", "shape": [1], "type": ["<f8"]},
         {"kind": "dataset", "path": "x", "value": 3},
         {"kind": "dataset", "path": "x", "shape": [2], "value": ["a"]},
         {"kind": "dataset", "path": 3, "shape": [1], "type": "|i1"},
