@@ -13,7 +13,7 @@ import numpy as np
 from .errors import UnsupportedError
 from .executor import Plan, Worker
 from .inputs import Source
-from .layers import AvgPool2d
+from .layers import AvgPool2d, Readout
 from .neurons import Neuron
 
 __all__ = ["AnnResult", "equality_conditions", "integer_ann"]
@@ -36,6 +36,8 @@ def _refusals(network) -> list[str]:
     for name, layer in network.nodes.items():
         if isinstance(layer, AvgPool2d):
             reasons.append(f"{name} rounds in every step (AvgPool2d; SumPool2d is exact)")
+        elif isinstance(layer, Readout) and layer.kind == "first_spike":
+            reasons.append(f"{name} answers the step of a spike, and an ANN has no steps")
         elif isinstance(layer, Neuron):
             if layer.v_decay.kind != "none" or layer.u_format is not None or layer.refractory.kind != "none":
                 reasons.append(f"{name} leaks or has a refractory state")

@@ -333,9 +333,11 @@ class _Converter:
         best = None
         for shift in range(self.rule.most_shift + 1):
             unit = term.unit / (1 << shift)
-            theta = np.floor(node.step / unit + 0.5)
-            if theta.min() < 1:
-                continue
+            ideal = node.step / unit
+            if ideal.min() < 1:
+                continue  # still too coarse
+            if ideal.max() >= 2.0**30:
+                break  # finer does not fit a threshold of 31 bits
             theta = self._theta(node, unit)
             total = (np.floor(bias / (unit * area) + 0.5) * np.round(area)).astype(np.int64)  # a pool adds it up
             edge = n * theta[:, None] - (theta[:, None] >> 1) - total[:, None]
@@ -346,7 +348,8 @@ class _Converter:
             if moved == 0:
                 break
         if best is None:
-            self._theta(node, term.unit / (1 << self.rule.most_shift))  # names the channel
+            self._theta(node, term.unit / (1 << self.rule.most_shift))  # raises, naming the channel
+            raise ConversionError(f"layer {node.name!r}: thresholds of its channels lie too far apart for one charge unit")
         return (*best, real.size)
 
     def _reach(self, term: _Term) -> tuple[np.ndarray, np.ndarray, int]:

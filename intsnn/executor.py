@@ -121,6 +121,12 @@ def absorbing(network) -> bool:
     )
 
 
+def _holds(fmt, mode: Overflow, low: np.ndarray, high: np.ndarray) -> bool:
+    """Whether every value from `low` to `high` stays as it is in `fmt` under overflow `mode`."""
+    lowest = -fmt.max if mode == Overflow.SAT_SYM and fmt.signed else fmt.min
+    return int(low.min()) >= lowest and int(high.max()) <= fmt.max
+
+
 def _narrow_ints(array: np.ndarray) -> np.ndarray:
     """`array` in the narrowest of int8, int32, int64 (few types: every one is compiled once)."""
     for dtype in (np.int8, np.int32):
@@ -271,6 +277,15 @@ class Worker:
             self.values[operation.name] = operation.run(self)
 
 
+    def on_the_way(self) -> np.ndarray:
+        """Samples of which something still waits in front of a delayed connection, ``(B,)`` bool."""
+        waiting = np.zeros(self.samples, bool)
+        for operation in self.plan.operations:
+            if isinstance(operation, _Connection) and operation.layer.delay and not operation.recurrent:
+                waiting |= (self.states[operation.name]["line"] != 0).any(axis=(1, 2))
+        return waiting
+
+
 class _Operation:
     """One node: `begin` makes its state for a block, `run` its values for a chunk."""
 
@@ -297,7 +312,7 @@ class _Input(_Operation):
         if driven == 0:
             return worker.buffer(self.name, "silence", (worker.samples, 1, codes.shape[2]), self.dtype)
         if not worker.constant and driven == worker.steps:
-            return codes[:, worker.start : worker.start + driven]
+            return np.ascontiguousarray(codes[:, worker.start : worker.start + driven])
         mixed = np.zeros((worker.samples, worker.steps, codes.shape[2]), self.dtype)
         mixed[:, :driven] = codes if worker.constant else codes[:, worker.start : worker.start + driven]
         return mixed
@@ -356,8 +371,9 @@ class _Connection(_Operation):
         if self.layer.bias is None or not worker.driven_steps:
             return self.no_bias
         if self.plan.totals:
-            times = self.plan.drive if self.layer.bias_mode == "step" else 1
-            return (self.layer.bias[None] * times).astype(self.dtype)
+            driven = self.plan.driven
+            schedule = bias_schedule(self.layer.bias, self.layer.bias_mode, self.plan.drive, 0, driven)
+            return schedule.sum(axis=0, keepdims=True).astype(self.dtype)
         rows = bias_schedule(self.layer.bias, self.layer.bias_mode, self.plan.drive, worker.start, worker.steps)
         rows[worker.driven_steps :] = 0
         return rows if self.plan.reference else rows.astype(self.dtype)
@@ -393,7 +409,9 @@ class _Neuron(_Operation):
         bound = plan.bounds[name]
         if plan.reference:
             self.state_type = object
-        elif self.narrow and plan.dtypes[source] == np.int32 and fits(bound.v_low, bound.v_high, 32):
+        elif self.narrow and plan.dtypes[source] == np.int32 and all(
+            fits(*ends, 32) for ends in ((bound.v_low, bound.v_high), (layer.v_negative, layer.v_negative))
+        ):
             self.state_type = np.int32
         else:
             self.state_type = np.int64
@@ -413,18 +431,15 @@ class _Neuron(_Operation):
         layer, bound = self.layer, self.plan.bounds[self.name]
         if bound.v_low is None or layer.max_spikes_per_step > 1 or layer.compare != ">=" or np.any(layer.bias):
             return False
-        lowest = -layer.v_format.max if layer.v_overflow == Overflow.SAT_SYM else layer.v_format.min
-        if int(bound.v_low.min()) < lowest or int(bound.v_high.max()) > layer.v_format.max:
+        if not _holds(layer.v_format, layer.v_overflow, bound.v_low, bound.v_high):
             return False
         sums, acc = self.plan.bounds[source], layer.acc_format
-        if acc is not None:
-            lowest = -acc.max if layer.acc_overflow == Overflow.SAT_SYM and acc.signed else acc.min
-            if int(sums.low.min()) < lowest or int(sums.high.max()) > acc.max:
-                return False
+        if acc is not None and not _holds(acc, layer.acc_overflow, sums.low, sums.high):
+            return False
         return fits(bound.v_low, bound.v_high, 62) and int(layer.threshold.max(initial=0)) < 1 << 31
 
     def begin(self, worker: Worker) -> dict[str, np.ndarray]:
-        from .kernels.parameters import COUNTERS
+        from .kernels.parameters import COUNTERS, FIRSTS
 
         layer, samples = self.layer, worker.samples
         count_type = object if self.plan.reference else np.int32
@@ -441,7 +456,7 @@ class _Neuron(_Operation):
             "pending": state("pending", count_type, bool(layer.reset_delay)),
             "refractory": state("refractory", self.state_type, layer.refractory.kind != "none"),
             "counters": np.zeros(COUNTERS, object if self.plan.reference else np.int64),
-            "first": np.zeros(5, object if self.plan.reference else np.int64),
+            "first": np.zeros(FIRSTS, object if self.plan.reference else np.int64),
         }
         states["v"].reshape(samples, -1, self.channels)[...] = self.v_initial
         return states
@@ -518,7 +533,9 @@ class _Pool(_Operation):
     def begin(self, worker: Worker) -> dict[str, np.ndarray]:
         if not isinstance(self.layer, MaxPool2d):
             return {}
-        dtype = object if self.plan.reference else np.int64 if self.dtype == np.int64 else np.int32
+        bound = self.plan.bounds[self.name]
+        narrow = self.dtype != np.int64 and fits(bound.total_low, bound.total_high, 32)
+        dtype = object if self.plan.reference else np.int32 if narrow else np.int64
         count = worker.buffer(self.name, "count", (worker.samples, self.inputs), dtype)
         best = worker.buffer(self.name, "best", (worker.samples, self.outputs), dtype)
         count[...] = 0

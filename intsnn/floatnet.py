@@ -38,8 +38,8 @@ __all__ = [
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
-# im2col columns of one block of samples: past this the copies leave the cache and gain nothing
-_COLUMN_BYTES = 4 << 20
+# im2col columns of one block of samples: few large products, as threaded BLAS waits long after each on a busy machine
+_COLUMN_BYTES = 32 << 20
 _MAX_BLOCK = 256
 
 

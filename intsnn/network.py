@@ -5,16 +5,31 @@ Shapes, formats and the widths of all sums are settled here, so that a run canno
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .bounds import Bound, analyse, fits
 from .errors import FormatError, RangeError, ShapeError
-from .layers import Add, Affine, Flatten, Input, MaxPool2d, Readout, output_shape
+from .layers import (
+    Add,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Readout,
+    Scale,
+    SumPool2d,
+    output_shape,
+)
 from .neurons import Neuron
 
 __all__ = ["Network"]
+
+KINDS = (Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Neuron, Readout, Scale, SumPool2d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +132,9 @@ class Network:
         return analyse(self, steps, driven)
 
     def _check_edges(self) -> None:
+        for name, layer in self.nodes.items():
+            if not isinstance(layer, KINDS):
+                raise FormatError(f"Network: {name!r} is a {type(layer).__name__}, which is no layer")
         inputs = {name: [] for name in self.nodes}
         for a, b in self.edges:
             for end in (a, b):
@@ -144,23 +162,32 @@ class Network:
 
     def _sort(self) -> tuple[str, ...]:
         """Order of computation: every edge leads forward unless its target has a delay."""
-        waiting = {
-            name: {a for a in self._inputs[name]} if not getattr(layer, "delay", 0) else set()
-            for name, layer in self.nodes.items()
-        }
-        # a delayed connection in a chain still goes after its source; only a cycle breaks that rule
-        forward = {name: set(self._inputs[name]) for name in self.nodes}
-        order: list[str] = []
-        while len(order) < len(self.nodes):
-            ready = [n for n in self.nodes if n not in order and forward[n] <= set(order)]
-            if not ready:
-                ready = [n for n in self.nodes if n not in order and waiting[n] <= set(order)][:1]
-            if not ready:
-                cycle = [n for n in self.nodes if n not in order]
-                raise ShapeError(f"Network: {cycle} form a loop without delay; set delay=1 on a connection in it")
-            order.append(ready[0])
+        position = {name: i for i, name in enumerate(self.nodes)}
+        missing = {name: set(sources) for name, sources in self._inputs.items()}
+        readers: dict[str, list[str]] = {name: [] for name in self.nodes}
         for a, b in self.edges:
-            if order.index(a) >= order.index(b) and not isinstance(self.nodes[a], Neuron):
+            readers[a].append(b)
+        ready = [position[name] for name in self.nodes if not missing[name]]
+        names = list(self.nodes)
+        order: list[str] = []
+        done: set[str] = set()
+        while len(order) < len(names):
+            if not ready:  # a loop: a connection with a delay may go before its source, and only then does
+                free = [n for n in names if n not in done and getattr(self.nodes[n], "delay", 0)]
+                if not free:
+                    cycle = [n for n in names if n not in done]
+                    raise ShapeError(f"Network: {cycle} form a loop without delay; set delay=1 on a connection in it")
+                ready = [position[free[0]]]
+            name = names[heapq.heappop(ready)]
+            order.append(name)
+            done.add(name)
+            for reader in readers[name]:
+                missing[reader].discard(name)
+                if not missing[reader] and reader not in done and position[reader] not in ready:
+                    heapq.heappush(ready, position[reader])
+        index = {name: i for i, name in enumerate(order)}
+        for a, b in self.edges:
+            if index[a] >= index[b] and not isinstance(self.nodes[a], Neuron):
                 raise ShapeError(f"Network: the edge back from {a!r} to {b!r} must start at a Neuron, not at {a!r}")
         return tuple(order)
 

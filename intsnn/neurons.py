@@ -87,6 +87,8 @@ class Refractory:
             raise FormatError(f"Refractory.kind: found {self.kind!r}; choose none, counter or trace")
         if not 0 <= self.steps < 1 << 31:
             raise FormatError(f"Refractory.steps: found {self.steps}; 0 to 2**31 - 1 is possible")
+        if not -(1 << 31) <= self.amplitude < 1 << 31:
+            raise FormatError(f"Refractory.amplitude: found {self.amplitude}; -2**31 to 2**31 - 1 is possible")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,16 +154,24 @@ class Neuron:
             raise FormatError("Neuron.max_spikes_per_step: more than one spike needs reset='subtract'")
         if self.reset == "subtract" and self.threshold.size and self.threshold.min() < 1:
             raise RangeError(f"Neuron.threshold: found {self.threshold.min()}; reset by subtraction needs at least 1")
-        for name, fmt in (("v_decay", self.v_format), ("u_decay", self.u_format)):
-            decay = getattr(self, name)
+        if self.channels != 0 and self.signed and np.any(self.v_negative > self.threshold):
+            raise RangeError("Neuron.v_negative: found a value above the threshold; both spikes would be due at once")
+        trace = self.refractory.format if self.refractory.kind == "trace" else None
+        for name, fmt, decay in (
+            ("v_decay", self.v_format, self.v_decay),
+            ("u_decay", self.u_format, self.u_decay),
+            ("refractory.decay", trace, self.refractory.decay),
+        ):
             if fmt is not None and decay.kind == "multiply" and fmt.bits + decay.shift > 62:
                 raise FormatError(f"Neuron.{name}: {fmt} times {decay.shift} bits; at most 62 bits together")
         if not 0 <= self.u_shift <= 31:
             raise FormatError(f"Neuron.u_shift: found {self.u_shift}; 0 to 31 is possible")
-        for name in ("v_format", "u_format", "acc_format"):
+        for name in ("v_format", "u_format", "acc_format", "threshold_format", "bias_format"):
             fmt = getattr(self, name)
             if fmt is not None and fmt.bits > 48:
-                raise FormatError(f"Neuron.{name}: found {fmt}; states of at most 48 bits are possible")
+                raise FormatError(f"Neuron.{name}: found {fmt}; at most 48 bits are possible")
+        if trace is not None and trace.bits > 48:
+            raise FormatError(f"Neuron.refractory.format: found {trace}; at most 48 bits are possible")
 
     @property
     def channels(self) -> int | None:
@@ -192,7 +202,7 @@ def SignedIF(threshold, levels: int | None = None, v_negative=0, **parts) -> Neu
 
     V0 = threshold >> 1. `levels` caps the net count; None is the published, uncapped neuron.
     """
-    threshold = np.asarray(threshold)
+    threshold = integers(threshold, "SignedIF.threshold")
     return Neuron(
         threshold,
         v_initial=parts.pop("v_initial", threshold >> 1),

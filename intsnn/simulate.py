@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .bounds import fits
 from .errors import FormatError, RangeError, ShapeError
 from .executor import PATHS, Plan, Worker
 from .formats import Overflow
@@ -73,8 +74,8 @@ class Result:
     layers : dict of name to LayerReport
     records : dict of ``"layer.quantity"`` to array ``(T, B, *shape)``
         After a sample has come to rest its spikes and currents are 0 and its states stay.
-    final : dict of ``"layer.counts"`` to ``(B, *shape)`` int64
-        Net counts at the end (with ``keep_counts=True``).
+    final : dict of ``"layer.counts"`` and ``"layer.v"`` to ``(B, *shape)`` int64
+        Net counts and membranes at the end (with ``keep_final=True``).
     """
 
     outputs: np.ndarray
@@ -115,7 +116,7 @@ class _Block:
     steps: int
     settled: bool
     reports: dict[str, dict]
-    overflow: tuple | None
+    overflows: tuple[tuple | None, tuple | None]
     records: dict[str, np.ndarray]
     lengths: np.ndarray
     final: dict[str, np.ndarray]
@@ -127,6 +128,12 @@ def to_api(flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return flat
     channels, height, width = shape
     return np.moveaxis(flat.reshape(*flat.shape[:-1], height, width, channels), -1, -3)
+
+
+def record_dtype(plan, name: str, quantity: str):
+    """Type of a record: int8 for spikes (a max-pool of currents may send more), else int64."""
+    bound = plan.bounds[name]
+    return np.int8 if quantity == "spikes" and fits(bound.low, bound.high, 8) else np.int64
 
 
 def _wanted(network, record: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -159,15 +166,18 @@ def _layers_with(network, quantity: str) -> tuple[str, ...]:
 class _Run:
     """One simulation: cuts the samples into blocks and puts the blocks together again."""
 
-    def __init__(self, network, source, steps, settle, wanted, keep_counts, path, seed) -> None:
+    def __init__(self, network, source, steps, settle, wanted, keep_final, path, seed) -> None:
         self.network, self.source, self.settle = network, source, settle
-        self.wanted, self.keep_counts = wanted, keep_counts
+        self.wanted, self.keep_final = wanted, keep_final
         if steps is None:
             steps = network.t_drive or source.steps
             if steps is None:
                 raise FormatError("steps: this network declares no t_drive and the input no time axis; give steps")
         if steps < 1:
             raise FormatError(f"steps: found {steps}; at least 1 is needed")
+        output = network.output_name
+        if not isinstance(network.nodes[output], Neuron | MaxPool2d | Readout):
+            raise ShapeError(f"Network: the output {output!r} has no counts; end with a Neuron or a Readout")
         limits = [n for n in (network.t_drive, source.steps) if n is not None]
         self.driven = min([steps, *limits]) if not settle else min(limits or [steps])
         extra = network.settling_bound if network.settling_bound is not None else len(network.spiking) * self.driven
@@ -205,14 +215,14 @@ class _Run:
             last = np.maximum(last, latest)
             now += steps
             if self.settle and now > self.driven and now >= self.minimum:
-                worker.alive[last < now] = 0  # its latest step was quiet
+                worker.alive[(last < now) & ~worker.on_the_way()] = 0  # its latest step was quiet
                 done = not worker.alive.any()
-        settled = bool((last < now).all()) if self.settle and self.limit > self.driven else now == self.driven
+        settled = bool(((last < now) & ~worker.on_the_way()).all()) if self.limit > self.driven else now == self.driven
         extra = np.maximum(last - self.driven, 0) if self.settle else np.zeros(samples, np.int64)
         lengths = np.maximum(self.driven + extra, self.minimum) if self.settle else np.full(samples, now)
         return _Block(
             start, stop, self._outputs(worker), extra, int(lengths.max(initial=0)), settled,
-            self._reports(worker, tallies), self._overflow(worker),
+            self._reports(worker, tallies), (self._overflow(worker, False), self._overflow(worker, True)),
             self._assemble(worker, pieces, lengths), lengths, self._final(worker),
         )  # fmt: skip
 
@@ -223,19 +233,18 @@ class _Run:
     def _outputs(self, worker: Worker) -> np.ndarray:
         name = self.network.output_name
         state = worker.states[name]
-        total = state.get("total", state.get("count"))
-        if total is None:
-            raise ShapeError(f"Network: the output {name!r} has neither counts nor a readout; end with a Neuron or a Readout")
+        total = state["total"] if "total" in state else state["count"]
         shape = self.network.shapes[name]
         return to_api(total.astype(np.int64), shape).reshape(worker.samples, -1)
 
     def _final(self, worker: Worker) -> dict[str, np.ndarray]:
-        if not self.keep_counts:
+        if not self.keep_final:
             return {}
-        shapes = self.network.shapes
         return {
-            f"{name}.counts": to_api(worker.states[name]["count"].astype(np.int64), shapes[name])
+            f"{name}.{quantity}": to_api(worker.states[name][state].astype(np.int64), self.network.shapes[name])
             for name in self.network.spiking
+            for quantity, state in (("counts", "count"), ("v", "v"))
+            if state in worker.states[name]
         }
 
     def _collect(self, worker: Worker, pieces: dict[str, list[np.ndarray]], steps: int) -> None:
@@ -265,7 +274,7 @@ class _Run:
                     spikes = _rest(whole[f"{name}.spikes"].astype(np.int64), lengths, holds=False)
                     found = np.cumsum(spikes, axis=1)
                 else:
-                    dtype = np.int8 if quantity == "spikes" else np.int64
+                    dtype = record_dtype(self.plan, name, quantity)
                     found = _rest(whole[key].astype(dtype), lengths, holds=quantity in ("u", "v"))
                 alias = name in self.plan.aliases  # recorded as the map that it stands for
                 source = self.network.inputs_of(name)[0] if alias else name
@@ -292,11 +301,13 @@ class _Run:
             }
         return reports
 
-    def _overflow(self, worker: Worker) -> tuple | None:
-        """First overflow of the block as (sample, step, layer index, neuron, which, value, layer)."""
-        found = []
+    def _overflow(self, worker: Worker, trapped: bool) -> tuple | None:
+        """First overflow (under TRAP) of the block as (sample, step, layer index, neuron, which, value, layer)."""
+        from .kernels.parameters import FIRST_TRAPPED
+
+        at, found = FIRST_TRAPPED if trapped else 0, []
         for name in self.network.neurons:
-            which, sample, step, neuron, value = (int(x) for x in worker.states[name]["first"])
+            which, sample, step, neuron, value = (int(x) for x in worker.states[name]["first"][at : at + 5])
             if which:
                 found.append((sample, step, self.plan.layers[name], neuron, which, value, name))
         return min(found) if found else None
@@ -317,25 +328,26 @@ def _name_of(layer: str, neuron: int, shape: tuple[int, ...]) -> str:
     return f"neuron (c={neuron % channels}, y={neuron // channels // width}, x={neuron // channels % width})"
 
 
-def _check_overflow(network, overflow: tuple | None, strict: bool) -> None:
-    """Raise for a trapped overflow, or for any in strict mode."""
+def _check_overflow(network, overflows: tuple[tuple | None, tuple | None], strict: bool) -> None:
+    """Raise for the first overflow in strict mode, else for the first one under TRAP."""
+    overflow = overflows[0 if strict else 1]
     if overflow is None:
         return
     sample, step, _, neuron, which, value, name = overflow
     layer = network.nodes[name]
     quantity = ("", "acc", "u", "v", "refractory trace")[which]
-    formats = {
+    fmt, mode = {
         "acc": (layer.acc_format, layer.acc_overflow),
         "u": (layer.u_format, layer.u_overflow),
         "v": (layer.v_format, layer.v_overflow),
         "refractory trace": (layer.refractory.format, Overflow.SAT),
-    }
-    fmt, mode = formats[quantity]
-    if strict or mode == Overflow.TRAP:
-        raise RangeError(
-            f"{name}: {quantity} of {_name_of(name, neuron, network.shapes[name])} is {value} at step {step} of sample "
-            f"{sample}; {fmt} holds {fmt.min} to {fmt.max}; widen the format or lower weights and inputs"
-        )
+    }[quantity]
+    low, high = layer.u_range if quantity == "u" and layer.u_range else (fmt.min, fmt.max)
+    low = -high if mode == Overflow.SAT_SYM and low < 0 else low
+    raise RangeError(
+        f"{name}: {quantity} of {_name_of(name, neuron, network.shapes[name])} is {value} at step {step} of sample "
+        f"{sample}; {fmt} holds {low} to {high}; widen the format or lower weights and inputs"
+    )
 
 
 def _merge_reports(network, plan, blocks: list[dict[str, dict]]) -> dict[str, LayerReport]:
@@ -375,7 +387,7 @@ def simulate(
     batch_size: int | None = None,
     path: str = "auto",
     seed: int = 0,
-    keep_counts: bool = False,
+    keep_final: bool = False,
     time_axis: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
@@ -404,8 +416,8 @@ def simulate(
     path : {"auto", "layer", "step", "reference"}
     seed : int
         Key of stochastic rounding.
-    keep_counts : bool
-        Keep the final net counts of every spiking layer in `Result.final`.
+    keep_final : bool
+        Keep the final net counts and membranes of every spiking layer in `Result.final`.
     time_axis : int, optional
         Time axis of frames, if not the first.
     progress : callable, optional
@@ -424,7 +436,7 @@ def simulate(
         raise FormatError(f"threads and batch_size must be at least 1; found {threads} and {batch_size}")
     source = Source(network.nodes[network.input_name], inputs, time_axis)
     wanted = _wanted(network, record)
-    run = _Run(network, source, steps, settle, wanted, keep_counts, path, seed)
+    run = _Run(network, source, steps, settle, wanted, keep_final, path, seed)
     if batch_size is None:
         batch_size = max(1, min(MOST_SAMPLES, BLOCK_BYTES // max(1, run.plan.bytes_per_sample())))
     spans = [(a, min(a + batch_size, source.samples)) for a in range(0, source.samples, batch_size)]
@@ -478,7 +490,7 @@ class _Collector:
 
             shapes = self.run.network.shapes
             columns = {
-                f"{name}/{quantity}": (shapes[name], np.int8 if quantity == "spikes" else np.int64)
+                f"{name}/{quantity}": (shapes[name], record_dtype(self.run.plan, name, quantity))
                 for name, quantities in self.run.wanted.items()
                 for quantity in quantities
             }
@@ -493,7 +505,7 @@ class _Collector:
 
     def take(self, block: _Block, strict: bool) -> None:
         """Add the next block."""
-        _check_overflow(self.run.network, block.overflow, strict)
+        _check_overflow(self.run.network, block.overflows, strict)
         if self.writer is not None:
             self.writer.append("steps", block.lengths)
             for key, values in block.records.items():

@@ -13,6 +13,7 @@ from .parameters import (
     DRAW_TRACE,
     DRAW_U,
     DRAW_V,
+    FIRST_TRAPPED,
     MULTIPLY,
     NONE,
     REFRACTORY_COUNTER,
@@ -156,6 +157,16 @@ def _leak(x, kind, a, b, rounding, least, p, step, sample, neuron, draw, counter
 
 
 @kernel
+def _note(at, which, sample, step, neuron, value, first):
+    """Keep this overflow in the record at `at` if it is earlier than what stands there."""
+    earlier = first[at] == 0 or sample < first[at + 1]
+    if not earlier and sample == first[at + 1]:
+        earlier = step < first[at + 2] or (step == first[at + 2] and neuron < first[at + 3])
+    if earlier:
+        first[at], first[at + 1], first[at + 2], first[at + 3], first[at + 4] = which, sample, step, neuron, value
+
+
+@kernel
 def _clamp(which, value, low, high, mode, sample, step, neuron, counters, first):
     if mode == SAT_SYM and low < 0:
         low = -high
@@ -165,13 +176,10 @@ def _clamp(which, value, low, high, mode, sample, step, neuron, counters, first)
         counters[WRAPPED] += 1
     elif mode == TRAP:
         counters[TRAPPED] += 1
+        _note(FIRST_TRAPPED, which, sample, step, neuron, value, first)
     else:
         counters[SATURATED] += 1
-    earlier = first[0] == 0 or sample < first[1]
-    if not earlier and sample == first[1]:
-        earlier = step < first[2] or (step == first[2] and neuron < first[3])
-    if earlier:
-        first[0], first[1], first[2], first[3], first[4] = which, sample, step, neuron, value
+    _note(0, which, sample, step, neuron, value, first)
     return overflow(value, low, high, mode)
 
 

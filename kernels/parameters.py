@@ -11,8 +11,11 @@ NONE, SHIFT, MULTIPLY, SUBTRACT = 0, 1, 2, 3
 RESET_NONE, RESET_SUBTRACT, RESET_ZERO = 0, 1, 2
 # kinds of refractory period
 REFRACTORY_NONE, REFRACTORY_COUNTER, REFRACTORY_TRACE = 0, 1, 2
-# which quantity overflowed (first entry of a `first` record)
+# which quantity overflowed (first entry of a `first` record); a record is (which, sample, step, neuron, value)
 ACC, U, V, TRACE = 1, 2, 3, 4
+# an array of `first` records holds the first overflow of any mode and from here on the first trapped one
+FIRST_TRAPPED = 5
+FIRSTS = 10
 # which draw of the random generator
 DRAW_U, DRAW_V, DRAW_TRACE = 0, 1, 2
 

@@ -15,6 +15,7 @@ from .parameters import (
     DRAW_TRACE,
     DRAW_U,
     DRAW_V,
+    FIRST_TRAPPED,
     MULTIPLY,
     NONE,
     REFRACTORY_COUNTER,
@@ -229,8 +230,9 @@ class _Ledger:
             return value
         self.counters[{Overflow.WRAP: WRAPPED, Overflow.TRAP: TRAPPED}.get(mode, SATURATED)] += 1
         key = (self.sample + b, self.step + t, i)
-        if self.first[0] == 0 or key < tuple(self.first[1:4]):
-            self.first[:] = (which, *key, value)
+        for at in (0, FIRST_TRAPPED) if mode == Overflow.TRAP else (0,):
+            if self.first[at] == 0 or key < tuple(self.first[at + 1 : at + 4]):
+                self.first[at : at + 5] = (which, *key, value)
         return overflow(value, low, high, mode)
 
 
@@ -279,8 +281,9 @@ def neuron_run(
         Carried state; empty where the neuron has no such part.
     out : (B, T, P * C), written; spikes
     u_record, v_record : (B, T, P * C) or empty, written; state at the end of each step
-    counters : (COUNTERS,), first : (5,)
-        Updated: overflows, underflows to zero, peaks; first overflow as (which, sample, step, neuron, value).
+    counters : (COUNTERS,), first : (FIRSTS,)
+        Updated: overflows, underflows to zero, peaks; first overflow as (which, sample, step, neuron, value), and
+        behind it the first one under TRAP.
     """
     ledger = _Ledger(counters, first, step, sample)
     channels = len(threshold)

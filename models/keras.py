@@ -277,7 +277,7 @@ def _read_legacy(label: str, tree: Tree) -> _Source:
             f"{label}: is HDF5, but not of Keras: neither 'layer_names' nor 'nb_layers' nor a group 'layers'",
             code="not-keras",
         )
-    return replace(source, **common)
+    return replace(source, **common | {"backend": common["backend"] or source.backend})
 
 
 def _names(tree: Tree, path: str, name: str) -> list[str] | None:

@@ -14,9 +14,10 @@ RANK = {"kernels": 0, "intsnn": 1, "models": 2, "bench": 3, "cli": 4}
 PLACES = {
     "numpy": (("intsnn",), False),
     "numba": (("intsnn.kernels",), False),
+    "llvmlite": (("intsnn.kernels",), False),
     "h5py": (("intsnn.hdf5",), False),
     "click": (("intsnn.cli",), False),
-    "rich": (("intsnn.cli",), False),
+    "rich": (("intsnn.cli", "intsnn.console"), False),
     "joblib": (("intsnn",), True),
     "torch": (("intsnn.models.qat", "intsnn.bench.peers"), True),
     "brevitas": (("intsnn.models.qat",), True),
