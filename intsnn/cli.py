@@ -198,107 +198,6 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stages(report, title: str, stages) -> None:
-    from .console import percent, points
-
-    rows = [(stage.name, percent(stage.accuracy), points(stage.loss)) for stage in stages]
-    report.table(title, ("stage", "accuracy", "lost"), rows)
-
-
-def _stages_json(stages) -> list[dict]:
-    return [{"name": stage.name, "accuracy": stage.accuracy, "loss": stage.loss} for stage in stages]
-
-
-def _conversion_rows(conversion, zeroed: dict, clipped: dict) -> list[dict]:
-    """One entry for each layer with weights or neurons."""
-    from .describe import span
-    from .layers import Affine, Conv2d
-
-    rows = []
-    network = conversion.network
-    for name in network.order:
-        layer, found = network.nodes[name], dict(conversion.layers.get(name, {}))
-        if isinstance(layer, Affine | Conv2d):
-            found |= {"weights": layer.weight.size, "format": str(layer.weight_format)}
-            found |= {"zeroed": zeroed.get(name), "clipped": clipped.get(name)}
-        elif name in network.neurons:
-            found["threshold"] = span(layer.threshold)
-        if found:
-            rows.append({"name": name, "kind": type(layer).__name__, **found})
-    return rows
-
-
-def _show_layers(report, rows: list[dict]) -> None:
-    columns = ("layer", "weights", "count", "zeroed", "clipped", "r", "theta", "membrane bits", "moved levels")
-    keys = ("name", "format", "weights", "zeroed", "clipped", "shift", "threshold", "membrane_bits")
-    cells = [(*(row.get(key) for key in keys), _moved(row)) for row in rows]
-    report.table("Layers", columns, cells)
-
-
-def _moved(row: dict) -> str | None:
-    """Levels of a layer that rounding moved; where branches join it is not counted."""
-    if row.get("moved_levels") is not None:
-        return f"{row['moved_levels']} of {row['levels']}"
-    return "joined" if row.get("branches", 1) > 1 else None
-
-
-def _verification(outcome, seconds: float) -> dict:
-    """A `Verification` as plain values."""
-    from dataclasses import asdict
-
-    first = outcome.first or outcome.first_ann
-    return {
-        "compared": outcome.compared,
-        "mismatches": outcome.mismatches,
-        "reference_samples": outcome.reference_samples,
-        "samples": outcome.samples,
-        "ok": outcome.ok,
-        "due": outcome.due,
-        "reasons": outcome.reasons,
-        "path_mismatches": outcome.path_mismatches,
-        "ann_mismatches": outcome.ann_mismatches,
-        "ann_agreement": outcome.ann_agreement,
-        "layers": outcome.layers,
-        "neurons": outcome.neurons,
-        "first": None if first is None else asdict(first) | {"text": str(first)},
-        "paths": list(outcome.paths),
-        "settled": outcome.settled,
-        "extra_steps": outcome.extra_steps,
-        "overflows": outcome.overflows,
-        "seconds": seconds,
-    }
-
-
-def _show_verification(report, outcome) -> None:
-    from .console import number
-
-    paths = ", ".join(path for path in outcome.paths if path != "reference")
-    report.line(
-        f"{number(outcome.samples)} samples: paths {paths} on all, the plain reference on the first "
-        f"{number(outcome.reference_samples)}; {number(outcome.compared)} integers compared"
-    )
-    report.line(f"between the paths: {number(outcome.path_mismatches)} mismatches")
-    if outcome.neurons:
-        rest = "settled" if outcome.settled else "not at rest at the bound"
-        report.line(
-            f"network ({rest}) against the integer ANN: {number(outcome.ann_mismatches)} of "
-            f"{number(sum(outcome.neurons.values()))} values differ, {number(outcome.ann_agreement)} of "
-            f"{number(outcome.samples)} predictions agree"
-        )
-        if outcome.ann_mismatches:
-            rows = [
-                (name, outcome.neurons[name], count, f"{100 * count / outcome.neurons[name]:.4f} %")
-                for name, count in outcome.layers.items()
-            ]
-            report.table("Mismatch against the integer ANN", ("layer", "values", "differ", "share"), rows)
-    if not outcome.due:
-        report.line(f"equality with the integer ANN is not due: {'; '.join(outcome.reasons)}")
-    first = outcome.first or outcome.first_ann
-    if first is not None:
-        report.line(f"first difference: {first}")
-    report.line("equal wherever equality is due" if outcome.ok else "NOT EQUAL")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # convert
 # ---------------------------------------------------------------------------------------------------------------------
@@ -444,6 +343,7 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     from .console import Report, size
     from .describe import describe
     from .files import save
+    from .present import layer_rows, show_layers, show_stages, stages_values
 
     network, stages = result["conversion"].network, result["stages"]
     quantised = result["calibrated_on"] is None
@@ -456,11 +356,11 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "input_scale": str(result["scale"]),
         "settings": settings,
         "evaluated_on": result["evaluated_on"],
-        "stages": _stages_json(stages),
+        "stages": stages_values(stages),
     }
     with writing(output):
         save(network, output, provenance=provenance)
-    rows = _conversion_rows(result["conversion"], result["zeroed"], result["clipped"])
+    rows = layer_rows(result["conversion"], result["zeroed"], result["clipped"])
     totals = describe(network).totals
     report = Report(json_path)
     report.line(f"source       {src}")
@@ -472,10 +372,10 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     if stages:
         same = result["evaluated_on"] == result["calibrated_on"]
         note = " (the calibration data; give others with --evaluate)" if same else ""
-        _stages(report, f"Accuracy on {result['evaluated_on']}{note}", stages)
+        show_stages(report, f"Accuracy on {result['evaluated_on']}{note}", stages)
     elif result["evaluated_on"]:
         report.line(f"{result['evaluated_on']} has no labels: no accuracy")
-    _show_layers(report, rows)
+    show_layers(report, rows)
     before = "" if result["float_bytes"] is None else f"float32 {size(result['float_bytes'])}; "
     report.line()
     report.line(f"weights      {before}packed {size(totals['weight_bytes'])}")
@@ -638,6 +538,7 @@ def verify(
 
     from .console import Report
     from .pipeline import check_fit
+    from .present import show_verification, verification_values
     from .verify import verify as verify_network
 
     _check_output(json_path, net)
@@ -650,8 +551,8 @@ def verify(
         outcome = verify_network(
             network, dataset.images, reference=reference, threads=threads or cores(), steps=steps, progress=progress
         )
-    values = {"network": net, "data": dataset.name} | _verification(outcome, time.perf_counter() - start)
-    _show_verification(report, outcome)
+    values = {"network": net, "data": dataset.name} | verification_values(outcome, time.perf_counter() - start)
+    show_verification(report, outcome)
     _finish(report, values)
     if not outcome.ok:
         raise Failure(f"{net} on {dataset.name}: {outcome.mismatches} mismatches; first: {outcome.first}", MISMATCH)
@@ -751,6 +652,7 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     from .describe import describe
     from .models import digits, keras
     from .pipeline import convert_float
+    from .present import show_stages, show_verification, stages_values, verification_values
     from .simulate import simulate
     from .verify import verify as verify_network
 
@@ -774,12 +676,12 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
         "input_scale": str(found.quantised.input_scale),
         "settings": {"method": "fast-snn", "weights": DEMO_BITS, "activations": DEMO_BITS},
         "evaluated_on": test.name,
-        "stages": _stages_json(found.stages),
+        "stages": stages_values(found.stages),
     }
     with writing(output):
         files.save(found.network, output, provenance=provenance)
     network = files.load(output)  # from here on, what is in the file
-    _stages(report, f"Accuracy on {test.name}", found.stages)
+    show_stages(report, f"Accuracy on {test.name}", found.stages)
     result = simulate(network, test.images, settle=True, threads=threads)
     correct = int((result.predictions == test.labels).sum())
     extra = int(result.extra_steps.max(initial=0))
@@ -797,7 +699,7 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     )
     with report.progress("verify") as progress:
         outcome = verify_network(network, test.images, reference=2, threads=threads, progress=progress)
-    _show_verification(report, outcome)
+    show_verification(report, outcome)
     seconds = time.perf_counter() - start
     if kept:
         report.line(f"written {output}, {size(os.path.getsize(output))}")
@@ -815,9 +717,9 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
             "settled": result.settled,
             "spikes_per_neuron": result.spikes_per_neuron,
             "overflows": result.overflows,
-            "stages": _stages_json(found.stages),
+            "stages": stages_values(found.stages),
             "memory": {"float": before, "integer": totals},
-            "verify": _verification(outcome, seconds),
+            "verify": verification_values(outcome, seconds),
             "compared": outcome.compared,
             "mismatches": outcome.mismatches,
             "seconds": seconds,

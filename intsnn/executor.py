@@ -487,6 +487,15 @@ class _Neuron(_Operation):
         return out
 
 
+    def membrane(self, worker: Worker) -> np.ndarray:
+        """v at the end of the latest step, as a record has it: a delayed reset is not yet in it."""
+        v = worker.states[self.name]["v"]
+        if not (self.narrow and self.layer.reset_delay):
+            return v
+        late = np.where(worker.alive[:, None] != 0, worker.values[self.name][:, -1], 0)  # who rests has none
+        return v + late * np.tile(self.threshold, self.size // self.channels)
+
+
 class _Levels(_Operation):
     """The neuron of the integer ANN: level of the total charge."""
 

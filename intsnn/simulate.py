@@ -240,12 +240,11 @@ class _Run:
     def _final(self, worker: Worker) -> dict[str, np.ndarray]:
         if not self.keep_final:
             return {}
-        return {
-            f"{name}.{quantity}": to_api(worker.states[name][state].astype(np.int64), self.network.shapes[name])
-            for name in self.network.spiking
-            for quantity, state in (("counts", "count"), ("v", "v"))
-            if state in worker.states[name]
-        }
+        found = {f"{name}.counts": worker.states[name]["count"] for name in self.network.spiking}
+        for name in self.network.neurons:
+            found[f"{name}.v"] = self.plan.operations[self.plan.layers[name]].membrane(worker)
+        shapes = self.network.shapes
+        return {key: to_api(found[key].astype(np.int64), shapes[key.rpartition(".")[0]]) for key in found}
 
     def _collect(self, worker: Worker, pieces: dict[str, list[np.ndarray]], steps: int) -> None:
         for name, quantities in self.wanted.items():

@@ -11,7 +11,7 @@ from hostile import keras_file, sequential
 
 from intsnn.errors import DataNotFoundError, ImportRefused, ShapeError, UnsupportedError
 from intsnn.floatnet import FloatConv2d, forward
-from intsnn.models import keras
+from intsnn.models import keras, keras_files
 from intsnn.models.keras import load
 
 RNG = np.random.default_rng(9)
@@ -418,6 +418,48 @@ def test_zero_padding(after, tmp_path):
     assert len(copies) == {"max": 1, "flat": 1, "add": 2}.get(after, 0)  # elsewhere it is folded
 
 
+@pytest.mark.parametrize(
+    "before, folds",
+    [
+        ([("ReLU", {})], True),
+        ([("ReLU", {}), ("Dropout", {"rate": 0.5}), ("Activation", {"activation": "linear"})], True),
+        ([], False),
+        ([("ReLU", {}), ("BatchNormalization", {"epsilon": 0.5})], False),
+        ([("ReLU", {}), ("Conv2D", {"kernel_size": 1, "filters": 2, "use_bias": False})], False),
+        ([("ReLU", {}), ("Conv2D", {"kernel_size": 1, "filters": 2, "use_bias": False, "activation": "relu"})], True),
+    ],
+    ids=["relu", "relu, nothing", "input", "relu, norm", "relu, conv", "conv with relu"],
+)
+def test_zeros_around_an_image_are_padding_of_a_max_pool_only_right_after_a_relu(before, folds, tmp_path):
+    """A max pool never takes its own padding, but it takes zeros that the network puts around negative values."""
+    layers = [("InputLayer", {"name": "in", "batch_input_shape": [None, 4, 4, 2]})]
+    layers += [(kind, {"name": f"b{k}"} | config) for k, (kind, config) in enumerate(before)]
+    layers += [
+        ("ZeroPadding2D", {"name": "z", "padding": [[1, 0], [0, 2]], "data_format": "channels_last"}),
+        ("MaxPooling2D", {"name": "y", "pool_size": [3, 3], "strides": [1, 1]}),
+        FLAT,
+        dense_config("out", 24, use_bias=False),
+    ]
+    x = -1 - np.arange(64, dtype=np.float32).reshape(2, 4, 4, 2) % 7
+    x[1] += 4  # one image all negative, one of both signs
+    y, weights = x, {"out": {"kernel": np.eye(24, dtype="f4")}}
+    for k, (kind, config) in enumerate(before):
+        if kind == "ReLU":
+            y = relu(y)
+        elif kind == "BatchNormalization":
+            arrays, function = norm(2)
+            arrays["beta"] -= 60  # below zero whatever the data
+            y, weights[f"b{k}"] = function(y), arrays
+        elif kind == "Conv2D":
+            kernel = -np.ones((1, 1, 2, 2), np.float32)
+            y, weights[f"b{k}"] = conv(y, kernel), {"kernel": kernel}
+            y = relu(y) if "activation" in config else y
+    expected = pool(np.pad(y, ((0, 0), (1, 0), (0, 2), (0, 0))), (3, 3), (1, 1), "valid", False).reshape(2, -1)
+    net = check(keras_file(tmp_path / "x.h5", layers, weights), x, expected)
+    assert ([n.name for n in net.nodes if n.name.endswith("/pad")] == []) == folds
+    assert (net["y"].padding != ((0, 0), (0, 0))) == folds
+
+
 # --- graphs
 
 
@@ -544,12 +586,12 @@ def test_what_the_reader_refuses_stays_refused(case, tmp_path):
 @pytest.mark.parametrize("text", ["[" * 1_000_000, '"' + '\\"' * 500_000, '{"a": "' + "[" * 500_000, "\\" * 1000, ""])
 def test_json_is_scanned_in_linear_time(text):
     with pytest.raises(ImportRefused) as caught:
-        keras._parse_json(text, "x")
+        keras_files.parse_json(text, "x")
     assert caught.value.code in ("json", "json-depth", "json-size")
 
 
 def test_brackets_in_text_do_not_count():
-    assert keras._parse_json(json.dumps({"a": "[" * 100 + '\\"{'}), "x") == {"a": "[" * 100 + '\\"{'}
+    assert keras_files.parse_json(json.dumps({"a": "[" * 100 + '\\"{'}), "x") == {"a": "[" * 100 + '\\"{'}
 
 
 def test_unknown_backend(tmp_path):

@@ -62,7 +62,9 @@ def outcome(network, inputs, **options):
 def test_reference_is_the_documented_simulation(case):
     """Records of every node and step, outputs, rest and counters, against `oracle` (no code in common)."""
     network = case.network
-    found = simulate(network, case.inputs, path="reference", record=everything(network), **case.options)
+    found = simulate(
+        network, case.inputs, path="reference", record=everything(network), keep_final=True, **case.options
+    )
     expected = oracle.simulate(network, case.inputs, **case.options)
     assert found.outputs.tolist() == expected["outputs"]
     assert found.predictions.tolist() == expected["predictions"]
@@ -80,6 +82,12 @@ def test_reference_is_the_documented_simulation(case):
             rest = values[length:, b]
             held = values[length - 1, b] if quantity in ("u", "v", "counts") else 0
             assert np.array_equal(rest, np.broadcast_to(held, rest.shape)), key
+    for b, sample in enumerate(expected["samples"]):
+        for name, layer in network.nodes.items():
+            if isinstance(layer, Neuron):
+                assert found.final[f"{name}.v"][b].tolist() == sample.traces[name]["v"][-1]
+            if isinstance(layer, Neuron | MaxPool2d):
+                assert found.final[f"{name}.counts"][b].tolist() == sample.total(name, len(sample.history[name]) - 1)
     for name, report in found.layers.items():
         samples = expected["samples"]
         notes = [note for sample in samples for note in sample.overflows[name]]

@@ -1,0 +1,449 @@
+"""The fused path: one image through the whole network, all steps of a layer at once, small buffers.
+
+A network is a table of operations over flat buffers (`Operation` names the columns); `run_samples` interprets it
+for a range of samples without leaving compiled code. Spikes lie as bytes ``(T, H, W, C)`` with C padded to a
+multiple of `WIDTH`; membranes are touched pixel by pixel for all steps, currents are never written but for
+residual branches. Values are those of `reference.py`: the tests compare every spike.
+
+A connection lists the non-zero inputs once per row and step (`list_rows`), then adds their weight rows in int16
+registers. A negative input selects the negated copy of the weights, an input of value n is listed n times.
+"""
+
+from enum import IntEnum, auto
+
+import numpy as np
+
+from .jit import kernel
+from .linear import convolve
+from .parameters import Window
+from .tiles import (
+    SAFE_EVENTS,
+    WIDTH,
+    clear_lowest,
+    fire_scaled,
+    fire_unit,
+    gather,
+    nonzero64,
+    trailing_zeros,
+)
+
+
+class Kind(IntEnum):
+    """What an operation does."""
+
+    CURRENT = 0  # constant input codes to the charge of one step
+    FIRE = auto()  # charge alone to spikes (constant input, or residual branches that are all listed before)
+    CONNECT_FIRE = auto()  # spikes to spikes: connection and neuron
+    CONNECT_ADD = auto()  # spikes to charge: a residual branch
+    SCALE_ADD = auto()  # spikes times a factor to charge: an identity branch
+    READOUT = auto()  # spikes to outputs, all steps in one sum
+    SUM_POOL = auto()
+    MAX_POOL = auto()
+
+
+class Operation(IntEnum):
+    """Columns of the table of operations; offsets count elements of the buffer that they name."""
+
+    KIND = 0
+    SOURCE = auto()  # spikes in
+    TARGET = auto()  # spikes out
+    HEIGHT = auto()
+    WIDTH = auto()
+    CHANNELS = auto()  # padded
+    OUT_HEIGHT = auto()
+    OUT_WIDTH = auto()
+    OUT_CHANNELS = auto()  # padded
+    KERNEL_Y = auto()
+    KERNEL_X = auto()
+    STRIDE_Y = auto()
+    STRIDE_X = auto()
+    TOP = auto()
+    LEFT = auto()
+    DILATION_Y = auto()
+    WEIGHTS = auto()  # int8: rows (ky, kx, c), then the negated copy
+    NEGATED = auto()  # distance of the negated copy, 0: inputs are never negative
+    MULTIPLIER = auto()  # int32 (C,)
+    SCALED = auto()  # 0: every multiplier is 1
+    THRESHOLD = auto()  # int32 (C,)
+    V_NEGATIVE = auto()  # int32 (C,)
+    V_INITIAL = auto()  # int32 (C,)
+    BIAS = auto()  # int32 (drive + 1, C): rows of the driven steps, then zeros
+    CAP = auto()
+    STATE = auto()  # v, and count in the buffer of counts
+    EXTRA = auto()  # charge: (T or 1, H, W, C)
+    EXTRA_STEPS = auto()  # 0: none, 1: constant, 2: one per step
+    FIRST = auto()  # CONNECT_ADD and SCALE_ADD: 1 if it writes the charge, 0 if it adds
+    OUTPUTS = auto()  # READOUT: number of real outputs
+    WIDE_WEIGHTS = auto()  # CURRENT: offset of int8 weights as (ky, kx, c, o), unpadded
+    IN_CHANNELS = auto()  # CURRENT: real channels
+    REAL_OUT = auto()  # CURRENT: real output channels
+
+
+FIELDS = len(Operation)
+(KIND, SOURCE, TARGET, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y,
+ STRIDE_X, TOP, LEFT, DILATION_Y, WEIGHTS, NEGATED, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL, BIAS, CAP, STATE,
+ EXTRA, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT) = (int(x) for x in Operation)  # fmt: skip
+CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL = (int(x) for x in Kind)
+
+
+@kernel
+def list_rows(op, steps, spikes, events, offsets):
+    """List the non-zero inputs of an operation; returns whether there are any.
+
+    The events of row y and step t begin at ``(y * T + t) * width * C * repeat``... compact: ``offsets[(y * T + t) * (width + 1) + x]``
+    is where those of column x begin, the last entry of a row where they end. An event is the offset of its weight row
+    relative to that of column 0.
+    """
+    width, channels, out_channels = op[WIDTH_IN], op[CHANNELS], op[OUT_CHANNELS]
+    row_size = width * channels
+    plane = op[HEIGHT] * row_size
+    negated = op[NEGATED]
+    total = 0
+    for y in range(op[HEIGHT]):
+        for t in range(steps):
+            line = (y * steps + t) * (width + 1)
+            base = op[SOURCE] + t * plane + y * row_size
+            for x in range(width):
+                offsets[line + x] = total
+                for block in range(x * channels, (x + 1) * channels, WIDTH):
+                    mask = nonzero64(spikes, base + block) & np.uint64(0xFFFFFFFF)
+                    while mask != 0:
+                        k = block + trailing_zeros(mask)
+                        mask = clear_lowest(mask)
+                        value = spikes[base + k]
+                        row = k * out_channels
+                        if value == 1:
+                            events[total] = row
+                            total += 1
+                        else:
+                            if value < 0:
+                                row += negated
+                            for _ in range(abs(value)):
+                                events[total] = row
+                                total += 1
+            offsets[line + width] = total
+    return total > 0
+
+
+@kernel
+def _ranges_of(op, steps, t, out_y, out_x, offsets, ranges):
+    """Ranges of events under the kernel at an output pixel: (begin, end, base) per kernel row; returns (number, events)."""
+    width, channels, out_channels = op[WIDTH_IN], op[CHANNELS], op[OUT_CHANNELS]
+    left = out_x * op[STRIDE_X] - op[LEFT]
+    first, last = max(0, min(left, width)), max(0, min(left + op[KERNEL_X], width))
+    count = 0
+    total = 0
+    for ky in range(op[KERNEL_Y]):
+        y = out_y * op[STRIDE_Y] - op[TOP] + ky * op[DILATION_Y]
+        if y < 0 or y >= op[HEIGHT]:
+            continue
+        line = (y * steps + t) * (width + 1)
+        begin, end = offsets[line + first], offsets[line + last]
+        if begin == end:
+            continue
+        ranges[3 * count] = begin
+        ranges[3 * count + 1] = end
+        ranges[3 * count + 2] = op[WEIGHTS] + (ky * op[KERNEL_X] - left) * channels * out_channels
+        count += 1
+        total += end - begin
+    return count, total
+
+
+@kernel
+def _gather_long(width, column, rows, events, ranges, count, part, sums, wide):
+    """Sums of more than `SAFE_EVENTS` events in int32: int16 parts of safe length, added up."""
+    for o in range(width):
+        wide[o] = 0
+    for r in range(count):
+        for begin in range(ranges[3 * r], ranges[3 * r + 1], SAFE_EVENTS):
+            part[0] = begin
+            part[1] = min(begin + SAFE_EVENTS, ranges[3 * r + 1])
+            part[2] = ranges[3 * r + 2]
+            gather(sums, width, column, rows, events, part, 1)
+            for o in range(width):
+                wide[o] += sums[o]
+
+
+@kernel
+def _tile_width(left):
+    """Widest tile that fits into `left` channels."""
+    if left >= 8 * WIDTH:
+        return 8 * WIDTH
+    if left >= 4 * WIDTH:
+        return 4 * WIDTH
+    if left >= 2 * WIDTH:
+        return 2 * WIDTH
+    return WIDTH
+
+
+@kernel
+def _connect(op, now, steps, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part, sums, wide, drive):
+    """CONNECT_FIRE, CONNECT_ADD and FIRE: charge of every output pixel and step, and what becomes of it."""
+    channels = op[OUT_CHANNELS]
+    plane = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
+    connects = op[KIND] != FIRE
+    fires = op[KIND] != CONNECT_ADD
+    scaled = op[SCALED] != 0
+    multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + channels]
+    threshold = numbers[op[THRESHOLD] : op[THRESHOLD] + channels]
+    v_negative = numbers[op[V_NEGATIVE] : op[V_NEGATIVE] + channels]
+    extra_stride = plane if op[EXTRA_STEPS] == 2 else 0
+    if connects:
+        list_rows(op, steps, spikes, events, offsets)
+    for out_y in range(op[OUT_HEIGHT]):
+        for out_x in range(op[OUT_WIDTH]):
+            pixel = (out_y * op[OUT_WIDTH] + out_x) * channels
+            for t in range(steps):
+                ranges_count, total = 0, 0
+                if connects:
+                    ranges_count, total = _ranges_of(op, steps, t, out_y, out_x, offsets, ranges)
+                bias_at = op[BIAS] + min(now + t, drive) * channels
+                column = 0
+                while column < channels:
+                    width = _tile_width(channels - column)
+                    long = total > SAFE_EVENTS
+                    if long:
+                        _gather_long(width, column, rows, events, ranges, ranges_count, part, sums, wide)
+                    elif connects:
+                        gather(sums, width, column, rows, events, ranges, ranges_count)
+                    if not fires:
+                        at = op[EXTRA] + t * plane + pixel + column
+                        for o in range(width):
+                            a = np.int32(wide[o]) if long else np.int32(sums[o])
+                            a = np.int32(a * multiplier[column + o] + numbers[bias_at + column + o])
+                            charge[at + o] = a if op[FIRST] else np.int32(charge[at + o] + a)
+                    else:
+                        for o in range(0, width, WIDTH):
+                            c = column + o
+                            i = op[STATE] + pixel + c
+                            at = op[EXTRA] + t * extra_stride + pixel + c if op[EXTRA_STEPS] else 0
+                            to = op[TARGET] + t * plane + pixel + c
+                            if long:
+                                fire_scaled(
+                                    wide, o, charge, at, multiplier, numbers, bias_at + c, threshold, v_negative, c,
+                                    op[CAP], v, counts, i, spikes, to,
+                                )  # fmt: skip
+                            elif scaled:
+                                fire_scaled(
+                                    sums, o, charge, at, multiplier, numbers, bias_at + c, threshold, v_negative, c,
+                                    op[CAP], v, counts, i, spikes, to,
+                                )  # fmt: skip
+                            else:
+                                fire_unit(
+                                    sums, o, charge, at, multiplier, numbers, bias_at + c, threshold, v_negative, c,
+                                    op[CAP], v, counts, i, spikes, to,
+                                )  # fmt: skip
+                    column += width
+
+
+@kernel
+def _scale_add(op, steps, spikes, numbers, charge):
+    """SCALE_ADD: ``charge (+)= spikes * factor``."""
+    channels = op[OUT_CHANNELS]
+    size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
+    factor = numbers[op[MULTIPLIER] : op[MULTIPLIER] + channels]
+    for t in range(steps):
+        for base in range(0, size, channels):
+            source = spikes[op[SOURCE] + t * size + base : op[SOURCE] + t * size + base + channels]
+            target = charge[op[EXTRA] + t * size + base : op[EXTRA] + t * size + base + channels]
+            for c in range(channels):
+                a = np.int32(np.int32(source[c]) * factor[c])
+                target[c] = a if op[FIRST] else np.int32(target[c] + a)
+
+
+@kernel
+def _readout(op, now, steps, spikes, rows, numbers, events, offsets, ranges, part, sums, wide, drive, total):
+    """READOUT: all steps of all pixels in one sum; linear, so the steps need not be told apart."""
+    channels = op[OUT_CHANNELS]
+    list_rows(op, steps, spikes, events, offsets)
+    lines = steps * (op[WIDTH_IN] + 1)
+    ranges[0] = 0
+    ranges[1] = offsets[lines - 1]
+    ranges[2] = op[WEIGHTS]
+    column = 0
+    while column < channels:
+        width = _tile_width(channels - column)
+        _gather_long(width, column, rows, events, ranges, 1, part, sums, wide)
+        for o in range(min(width, op[OUTPUTS] - column)):
+            c = column + o
+            value = np.int64(wide[o]) * np.int64(numbers[op[MULTIPLIER] + c])
+            for t in range(steps):
+                value += np.int64(numbers[op[BIAS] + min(now + t, drive) * channels + c])
+            total[c] += value
+        column += width
+
+
+@kernel
+def _sum_pool(op, steps, spikes):
+    """SUM_POOL on bytes: proven to fit."""
+    channels = op[CHANNELS]
+    row, out_row = op[WIDTH_IN] * channels, op[OUT_WIDTH] * channels
+    for t in range(steps):
+        source = op[SOURCE] + t * op[HEIGHT] * row
+        target = op[TARGET] + t * op[OUT_HEIGHT] * out_row
+        for out_y in range(op[OUT_HEIGHT]):
+            for out_x in range(op[OUT_WIDTH]):
+                to = target + out_y * out_row + out_x * channels
+                cells = spikes[to : to + channels]
+                cells[:] = 0
+                for ky in range(op[KERNEL_Y]):
+                    y = out_y * op[STRIDE_Y] - op[TOP] + ky
+                    if y < 0 or y >= op[HEIGHT]:
+                        continue
+                    for kx in range(op[KERNEL_X]):
+                        x = out_x * op[STRIDE_X] - op[LEFT] + kx
+                        if x < 0 or x >= op[WIDTH_IN]:
+                            continue
+                        at = source + y * row + x * channels
+                        values = spikes[at : at + channels]
+                        for c in range(channels):
+                            cells[c] += values[c]
+
+
+@kernel
+def _max_pool(op, steps, spikes, counts):
+    """MAX_POOL: step difference of the running maximum of counts; counts of inputs, then the maxima, in `counts`."""
+    channels = op[CHANNELS]
+    size = op[HEIGHT] * op[WIDTH_IN] * channels
+    out_size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
+    net = counts[op[STATE] : op[STATE] + size]
+    best = counts[op[STATE] + size : op[STATE] + size + out_size]
+    for t in range(steps):
+        values = spikes[op[SOURCE] + t * size : op[SOURCE] + (t + 1) * size]
+        for i in range(size):
+            net[i] += values[i]
+        for out_y in range(op[OUT_HEIGHT]):
+            for out_x in range(op[OUT_WIDTH]):
+                base = (out_y * op[OUT_WIDTH] + out_x) * channels
+                target = spikes[op[TARGET] + t * out_size + base : op[TARGET] + t * out_size + base + channels]
+                old = best[base : base + channels]
+                for c in range(channels):
+                    target[c] = -old[c]
+                fresh = True
+                for ky in range(op[KERNEL_Y]):
+                    y = out_y * op[STRIDE_Y] - op[TOP] + ky
+                    if y < 0 or y >= op[HEIGHT]:
+                        continue
+                    for kx in range(op[KERNEL_X]):
+                        x = out_x * op[STRIDE_X] - op[LEFT] + kx
+                        if x < 0 or x >= op[WIDTH_IN]:
+                            continue
+                        at = (y * op[WIDTH_IN] + x) * channels
+                        seen = net[at : at + channels]
+                        if fresh:
+                            for c in range(channels):
+                                old[c] = seen[c]
+                            fresh = False
+                        else:
+                            for c in range(channels):
+                                old[c] = max(old[c], seen[c])
+                for c in range(channels):
+                    target[c] += old[c]
+
+
+@kernel
+def _current(op, codes, rows, numbers, alive, offsets, indices, values, sums32, bias32, charge, loose):
+    """CURRENT: charge of one step from constant codes, once per sample; padded channels get none."""
+    window = Window(
+        op[HEIGHT], op[WIDTH_IN], op[IN_CHANNELS], op[OUT_HEIGHT], op[OUT_WIDTH], op[REAL_OUT], op[KERNEL_Y], op[KERNEL_X],
+        op[STRIDE_Y], op[STRIDE_X], op[TOP], op[LEFT], op[DILATION_Y], 1, 1,
+    )  # fmt: skip
+    size = op[KERNEL_Y] * op[KERNEL_X] * op[IN_CHANNELS] * op[REAL_OUT]
+    weight = rows[op[WIDE_WEIGHTS] : op[WIDE_WEIGHTS] + size].reshape(
+        (op[KERNEL_Y], op[KERNEL_X], op[IN_CHANNELS], op[REAL_OUT])
+    )
+    pixels = op[OUT_HEIGHT] * op[OUT_WIDTH]
+    out = loose[: pixels * op[REAL_OUT]].reshape((1, 1, pixels * op[REAL_OUT]))
+    multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + op[REAL_OUT]]
+    convolve(
+        codes, weight, window, multiplier, bias32[: op[REAL_OUT]].reshape((1, op[REAL_OUT])), alive, offsets, indices,
+        values, sums32[: op[REAL_OUT]], out,
+    )  # fmt: skip
+    for p in range(pixels):
+        for c in range(op[REAL_OUT]):
+            charge[op[EXTRA] + p * op[OUT_CHANNELS] + c] = out[0, 0, p * op[REAL_OUT] + c]
+
+
+@kernel
+def _latest_activity(op, steps, spikes, latest, now):
+    """Last step (counted from 1) in which the operation fired, or `latest`."""
+    size = op[OUT_HEIGHT] * op[OUT_WIDTH] * op[OUT_CHANNELS]
+    for t in range(steps - 1, -1, -1):
+        if now + t + 1 <= latest:
+            break
+        for i in range(op[TARGET] + t * size, op[TARGET] + (t + 1) * size, WIDTH):
+            if nonzero64(spikes, i) & np.uint64(0xFFFFFFFF) != 0:
+                return now + t + 1
+    return latest
+
+
+@kernel
+def run_samples(
+    start, stop, table, codes, frames, input_offset, input_plane, constant, driven, minimum, limit, settle, chunk, drive,
+    rows, numbers, spikes, v, counts, charge, events, offsets, ranges, part, sums, wide, indices, values, bias32,
+    loose, totals, extra_steps, settled,
+):  # fmt: skip
+    """Run the samples ``start..stop`` to their end; see the module. Results: `totals`, `extra_steps`, `settled`."""
+    alive = np.ones(1, np.uint8)
+    for b in range(start, stop):
+        for o in range(totals.shape[1]):
+            totals[b, o] = 0
+        for n in range(table.shape[0]):
+            op = table[n]
+            if op[KIND] == CURRENT:
+                sample = codes[b : b + 1]
+                _current(op, sample, rows, numbers, alive, offsets, indices, values, wide, bias32, charge, loose)
+            elif op[KIND] == FIRE or op[KIND] == CONNECT_FIRE:
+                channels = op[OUT_CHANNELS]
+                size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
+                first = numbers[op[V_INITIAL] : op[V_INITIAL] + channels]
+                for base in range(op[STATE], op[STATE] + size, channels):
+                    v[base : base + channels] = first
+                counts[op[STATE] : op[STATE] + size] = 0
+            elif op[KIND] == MAX_POOL:
+                size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]
+                counts[op[STATE] : op[STATE] + size] = 0
+        now = 0
+        latest = 0
+        while now < limit:
+            goal = driven if now < driven else (minimum if now < minimum else limit)
+            steps = min(chunk if now < driven else min(chunk, 4), goal - now)
+            is_driven = now < driven
+            if not constant:
+                for t in range(steps):
+                    at = input_offset + t * input_plane
+                    if is_driven:
+                        spikes[at : at + input_plane] = frames[b, now + t]
+                    else:
+                        spikes[at : at + input_plane] = 0
+            for n in range(table.shape[0]):
+                op = table[n]
+                kind = op[KIND]
+                if kind == FIRE or kind == CONNECT_FIRE or kind == CONNECT_ADD:
+                    if op[EXTRA_STEPS] == 1 and not is_driven:  # the input is silent
+                        silence = op.copy()
+                        silence[EXTRA_STEPS] = 0
+                        op = silence
+                    if kind == FIRE:
+                        sums[:] = 0
+                    _connect(
+                        op, now, steps, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part,
+                        sums, wide, drive,
+                    )  # fmt: skip
+                elif kind == SCALE_ADD:
+                    _scale_add(op, steps, spikes, numbers, charge)
+                elif kind == READOUT:
+                    _readout(
+                        op, now, steps, spikes, rows, numbers, events, offsets, ranges, part, sums, wide, drive, totals[b]
+                    )
+                elif kind == SUM_POOL:
+                    _sum_pool(op, steps, spikes)
+                elif kind == MAX_POOL:
+                    _max_pool(op, steps, spikes, counts)
+                if not is_driven and (kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL):
+                    latest = _latest_activity(op, steps, spikes, latest, now)
+            now += steps
+            if settle and now > driven and now >= minimum and latest < now:
+                break
+        extra_steps[b] = max(0, latest - driven) if settle else 0
+        settled[b] = latest < now or limit == driven
