@@ -83,13 +83,14 @@ def integer_ann(network, inputs, *, batch_size: int = 64, time_axis: int | None 
     reasons = _refusals(network)
     if reasons:
         raise UnsupportedError(f"this network has no integer ANN: {'; '.join(reasons)}")
-    from .simulate import _predict, to_api
+    from .simulate import predict, to_api
 
     source = Source(network.nodes[network.input_name], inputs, time_axis)
     drive = network.t_drive or source.steps or 1
     plan = Plan(network, drive + (network.settling_bound or 0), min(drive, source.steps or drive), "ann")
     worker = Worker(plan)
-    outputs, levels = [], {name: [] for name in network.spiking}
+    outputs: list[np.ndarray] = []
+    levels: dict[str, list[np.ndarray]] = {name: [] for name in network.spiking}
     for start in range(0, source.samples, batch_size):
         worker.begin(source, start, min(start + batch_size, source.samples))
         worker.advance(0, 1)
@@ -102,7 +103,7 @@ def integer_ann(network, inputs, *, batch_size: int = 64, time_axis: int | None 
     stacked = np.concatenate(outputs) if outputs else np.zeros((0, size), np.int64)
     return AnnResult(
         stacked,
-        _predict(network, stacked),
+        predict(network, stacked),
         {
             name: np.concatenate(found) if found else np.zeros((0, *network.shapes[name]), np.int64)
             for name, found in levels.items()

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from .errors import FormatError, RangeError, ShapeError
-from .formats import Fixed, Overflow, Rounding, as_overflow, as_rounding
+from .formats import Fixed, Overflow, Rounding
+from .integers import at_index, each, limits
 from .kernels import exact, scalar
+from .notation import as_overflow, as_rounding
 
 __all__ = [
     "QuantiseReport",
@@ -123,24 +125,15 @@ def _hold(array: np.ndarray, *bounds: int) -> np.ndarray:
     """The integers of `array` as int64 if int64 holds all `bounds`, else as Python ints."""
     if _fits(min(bounds), max(bounds)):
         return array.astype(np.int64)
-    out = np.empty(array.shape, dtype=object)
-    out.ravel()[:] = [int(x) for x in array.flat]
-    return out
+    return each(int, array)
 
 
 def _scaled_up(x: _Exact, shift: int) -> _Exact:
     """The same values in units finer by 2**shift, shift >= 0."""
     lo, hi = x.lo << shift, x.hi << shift
     array = _hold(x.array, lo, hi, x.lo, x.hi)
-    array = _apply(lambda a: a << shift, array) if array.dtype == object else np.left_shift(array, shift)
+    array = each(lambda a: a << shift, array) if array.dtype == object else np.left_shift(array, shift)
     return _Exact(np.asarray(array), lo, hi, x.frac + shift)
-
-
-def _apply(function, array: np.ndarray) -> np.ndarray:
-    """`function` of every element, in an object array of the same shape."""
-    out = np.empty(array.shape, dtype=object)
-    out.ravel()[:] = [function(x) for x in array.flat]
-    return out
 
 
 def _aligned(a: _Exact, b: _Exact) -> tuple[_Exact, _Exact]:
@@ -187,8 +180,7 @@ def _bring(
     else:
         out, changed, first, rounded_first = _bring_exact(x, to, shift, rounding, overflow, key)
     if overflow == Overflow.TRAP and first >= 0:
-        index = tuple(int(i) for i in np.unravel_index(int(first), x.array.shape))
-        where = f" at index {index if len(index) != 1 else index[0]}" if index else ""
+        where = at_index(np.unravel_index(int(first), x.array.shape))
         raise RangeError(
             f"{what}: the rounded result {rounded_first}{where} is outside {to.min}..{to.max}, the range of {to}"
         )
@@ -498,7 +490,7 @@ def quantise(
     else:
         rounded, nonzero = _round_rationals(_objects(real, array), to_format, rounding, key)
     zeroed = int(np.count_nonzero(nonzero & np.asarray(rounded == 0).astype(bool)))
-    lo, hi = (int(rounded.min()), int(rounded.max())) if rounded.size else (0, 0)
+    lo, hi = limits(rounded) if rounded.size else (0, 0)
     x = _Exact(_hold(rounded, lo, hi), lo, hi, to_format.frac)
     codes, clipped = _bring(x, to_format, rounding, overflow, key, "quantise")
     return codes, QuantiseReport(int(array.size), clipped, zeroed)
@@ -526,9 +518,8 @@ def _refuse_non_finite(array: np.ndarray) -> None:
     """Raise RangeError naming the first NaN or infinity."""
     finite = np.isfinite(array)
     if not finite.all():
-        index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        where = f" at index {index if len(index) != 1 else index[0]}" if index else ""
-        raise RangeError(f"quantise: {float(array[index])}{where} is not a finite number; remove it first")
+        index = tuple(np.argwhere(~finite)[0])
+        raise RangeError(f"quantise: {float(array[index])}{at_index(index)} is not a finite number; remove it first")
 
 
 def _round_floats(array: np.ndarray, to: Fixed, rounding: Rounding, key: RandomKey) -> tuple[np.ndarray, np.ndarray]:
@@ -613,7 +604,7 @@ def dequantise(codes, number_format: Fixed, *, exactly: bool = False) -> np.ndar
     """
     x = _load(codes, number_format)
     if exactly:
-        return _apply(lambda c: int(c) * number_format.step, x.array)
+        return each(lambda c: int(c) * number_format.step, x.array)
     flat = x.array.ravel()
     with np.errstate(over="ignore", under="ignore"):
         values = np.ldexp(flat.astype(np.float64), -number_format.frac)

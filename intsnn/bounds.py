@@ -52,7 +52,9 @@ class Bound:
     @property
     def membrane_format(self) -> Fixed | None:
         """Narrowest format in which the membrane never overflows."""
-        return None if self.v_low is None else Fixed.for_range(int(self.v_low.min()), int(self.v_high.max()))
+        if self.v_low is None or self.v_high is None:
+            return None
+        return Fixed.for_range(int(self.v_low.min()), int(self.v_high.max()))
 
 
 def fits(low: np.ndarray, high: np.ndarray, bits: int) -> bool:
@@ -96,7 +98,7 @@ def _weighted(weight: np.ndarray, low: np.ndarray, high: np.ndarray, groups: int
 def _connection(layer: Affine | Conv2d, source: Bound, driven: int) -> Bound:
     low, high = source.low, source.high
     total_low, total_high = source.total_low, source.total_high
-    if isinstance(layer, Conv2d) and any(p for pads in layer.padding for p in pads):
+    if isinstance(layer, Conv2d) and np.any(layer.padding):
         low, high = _zero(low, min), _zero(high, max)  # a padded tap contributes nothing
         total_low, total_high = _zero(total_low, min), _zero(total_high, max)
     if layer.delay:
@@ -204,7 +206,7 @@ def _passive(layer, sources: list[Bound], shape: tuple[int, ...], steps: int) ->
             np.minimum(scaled[2], scaled[3]), np.maximum(scaled[2], scaled[3]),
         )  # fmt: skip
     if isinstance(layer, SumPool2d | AvgPool2d):
-        area = layer.kernel_size[0] * layer.kernel_size[1]
+        area = int(np.prod(layer.kernel_size))
         parts = (_zero(parts[0], min), _zero(parts[1], max), _zero(parts[2], min), _zero(parts[3], max))
         if isinstance(layer, SumPool2d):
             return Bound(*(part * area for part in parts))

@@ -163,6 +163,7 @@ def _flatten(network: Network | QuantisedNetwork, provenance: Mapping) -> tuple[
     # a reader needs all of these: where the end of the list is lost, `format` is the first to be missed
     root = Record(attributes={"intsnn": __version__})
     put_json(root, "provenance", provenance)
+    shapes: Mapping[str, tuple[int, ...]]
     if isinstance(network, Network):
         index = {name: i for i, name in enumerate(nodes)}
         edges = [(index[a], index[b]) for a, b in network.edges]

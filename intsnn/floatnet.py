@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -256,7 +256,7 @@ class FloatAvgPool2d(FloatNode):
 
     def _apply(self, arrays):
         x = _pad(arrays[0], self.padding, 0.0)
-        y = None
+        y: Any = None
         for _, _, view in _taps(x, self.kernel, self.stride):
             y = view.copy() if y is None else np.add(y, view, out=y)
         if self.count_include_pad or not any(map(any, self.padding)):
@@ -375,6 +375,18 @@ class FloatNetwork:
     def consumers(self, name: str) -> tuple[FloatNode, ...]:
         """Return the nodes that read ``name``, in order."""
         return tuple(node for node in self.nodes if name in node.inputs)
+
+
+@overload
+def forward(
+    network: FloatNetwork, x: np.ndarray, *, record: None = None, dtype: Any = ..., batch: int | None = None
+) -> np.ndarray: ...
+
+
+@overload
+def forward(
+    network: FloatNetwork, x: np.ndarray, *, record: Iterable[str], dtype: Any = ..., batch: int | None = None
+) -> dict[str, np.ndarray]: ...
 
 
 def forward(

@@ -7,6 +7,7 @@ not see it), a ReLU behind a max-pool moves before it (both are monotone).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from .floatnet import (
     FloatInput,
     FloatMaxPool2d,
     FloatNetwork,
+    FloatNode,
     FloatReLU,
     FloatSoftmax,
 )
@@ -34,7 +36,7 @@ class _Graph:
     """A float network under rewriting: nodes by name in topological order."""
 
     def __init__(self, network: FloatNetwork) -> None:
-        self.nodes = {node.name: node for node in network.nodes}
+        self.nodes: dict[str, Any] = {node.name: node for node in network.nodes}
         self.output = network.output
         self.network = network
 
@@ -52,7 +54,8 @@ class _Graph:
 
     def build(self) -> FloatNetwork:
         """The rewritten network, sorted again."""
-        order, done = [], set()
+        order: list[FloatNode] = []
+        done: set[str] = set()
         while len(order) < len(self.nodes):
             for name, node in self.nodes.items():
                 if name not in done and set(node.inputs) <= done:

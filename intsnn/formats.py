@@ -1,147 +1,29 @@
-"""What a number is: fixed-point formats, the two table formats of weights, and their notations.
+"""What a number is: fixed-point formats and the two table formats of weights.
 
 A format names a set of integer codes and what each code is worth. It holds no numbers itself.
 """
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from .errors import FormatError, RangeError
+from .integers import at_index, check_range, integer_array, limits, smallest_dtype
 from .kernels.modes import Overflow, Rounding
 
 __all__ = [
     "Bipolar",
     "Fixed",
     "Levels",
-    "Notation",
     "Overflow",
     "Rounding",
     "WeightFormat",
     "apot",
-    "as_overflow",
-    "as_rounding",
-    "integer_array",
-    "pack",
-    "packed_size",
-    "parse",
-    "unpack",
 ]
 
 MAX_BITS = 64
 MAX_FRAC = 4096  # keeps 2**frac an ordinary number; no format in use comes near
-
-ROUNDING_ALIASES = {
-    "floor": Rounding.TRN,
-    "toward zero": Rounding.TRN_ZERO,
-    "half up": Rounding.RND,
-    "half even": Rounding.RND_CONV,
-    "half away": Rounding.RND_INF,
-    "half toward zero": Rounding.RND_ZERO,
-    "half down": Rounding.RND_MIN_INF,
-    "stochastic": Rounding.STOCHASTIC,
-}
-OVERFLOW_ALIASES = {
-    "saturate": Overflow.SAT,
-    "saturate symmetric": Overflow.SAT_SYM,
-    "wrap": Overflow.WRAP,
-    "trap": Overflow.TRAP,
-}
-
-
-def _as_mode(kind, aliases: dict, what: str, value):
-    """Look `value` up among the ap_fixed names and the plain aliases of an enum."""
-    if isinstance(value, kind):
-        return value
-    if isinstance(value, str):
-        plain = " ".join(re.split(r"[\s_-]+", value.strip().lower()))
-        if plain in aliases:
-            return aliases[plain]
-        name = re.sub(r"^(AP|SC|AC)_", "", value.strip().upper())
-        if name in kind.__members__:
-            return kind[name]
-    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) in list(kind):
-        return kind(int(value))
-    accepted = ", ".join(f"{mode.name} ({alias})" for alias, mode in aliases.items())
-    raise FormatError(f"{what} {value!r} is unknown; it must be one of {accepted}")
-
-
-def as_rounding(value: Rounding | str | int) -> Rounding:
-    """Return the rounding mode of a name (``"RND_CONV"``, ``"AP_RND_CONV"``, ``"half even"``), number or mode.
-
-    Raises
-    ------
-    FormatError
-        The name is none of those listed in ``docs/semantics.md``.
-    """
-    return _as_mode(Rounding, ROUNDING_ALIASES, "rounding mode", value)
-
-
-def as_overflow(value: Overflow | str | int) -> Overflow:
-    """Return the overflow mode of a name (``"SAT"``, ``"AP_SAT"``, ``"saturate"``), number or mode.
-
-    Raises
-    ------
-    FormatError
-        The name is none of those listed in ``docs/semantics.md``.
-    """
-    return _as_mode(Overflow, OVERFLOW_ALIASES, "overflow mode", value)
-
-
-def integer_array(codes, what: str = "codes") -> np.ndarray:
-    """Return `codes` as an array of integers: an integer dtype, or objects that are all Python ints.
-
-    Booleans count as 0 and 1.
-
-    Raises
-    ------
-    FormatError
-        An element is not an integer.
-    """
-    array = np.asarray(codes)
-    if array.dtype == bool:
-        return array.astype(np.uint8)
-    if array.dtype.kind in "iu":
-        return array
-    if array.size == 0 and not isinstance(codes, np.ndarray):
-        return array.astype(np.int64)  # an empty list
-    # NumPy turns a list that mixes int64 and uint64 into float64: look at the list itself
-    array = np.asarray(codes, dtype=object) if not isinstance(codes, np.ndarray) else array
-    if array.dtype == object and all(isinstance(c, (int, np.integer, np.bool_)) for c in array.flat):
-        out = np.empty(array.shape, dtype=object)
-        out.ravel()[:] = [int(c) for c in array.flat]
-        return out
-    raise FormatError(f"{what} are of type {np.asarray(codes).dtype}; codes must be integers")
-
-
-def _limits(array: np.ndarray) -> tuple[int, int]:
-    """Smallest and largest element of a non-empty integer array, as Python ints."""
-    return int(array.min()), int(array.max())
-
-
-def _check_range(array: np.ndarray, lo: int, hi: int, what: str, allowed: str) -> None:
-    """Raise RangeError naming the first element outside [lo, hi]."""
-    if array.size == 0:
-        return
-    least, most = _limits(array)
-    if lo <= least and most <= hi:
-        return
-    flat = array.ravel()
-    where = next(i for i in range(flat.size) if not lo <= int(flat[i]) <= hi)
-    index = tuple(int(i) for i in np.unravel_index(where, array.shape))
-    element = f" at index {index if len(index) != 1 else index[0]}" if index else ""
-    raise RangeError(f"{what}: {int(flat[where])}{element} is outside {lo}..{hi}, the range of {allowed}")
-
-
-def _smallest_dtype(lo: int, hi: int) -> np.dtype:
-    """Smallest NumPy integer dtype that holds lo..hi; unsigned unless lo is negative."""
-    for dtype in (np.uint8, np.uint16, np.uint32, np.uint64) if lo >= 0 else (np.int8, np.int16, np.int32, np.int64):
-        info = np.iinfo(dtype)
-        if info.min <= lo and hi <= info.max:
-            return np.dtype(dtype)
-    raise FormatError(f"the range {lo}..{hi} does not fit in 64 bits; narrow the values")
 
 
 @dataclass(frozen=True)
@@ -221,7 +103,7 @@ class Fixed:
         array = integer_array(codes)
         if array.size == 0:
             return True
-        least, most = _limits(array)
+        least, most = limits(array)
         return self.min <= least and most <= self.max
 
     def check(self, codes, what: str = "codes") -> np.ndarray:
@@ -235,7 +117,7 @@ class Fixed:
             An element is not an integer.
         """
         array = integer_array(codes, what)
-        _check_range(array, self.min, self.max, what, str(self))
+        check_range(array, self.min, self.max, what, str(self))
         return array.astype(self.dtype)
 
     def values(self, codes) -> np.ndarray:
@@ -248,13 +130,15 @@ class Fixed:
 
     @classmethod
     def parse(cls, text: str, *, sign_counted: bool = False) -> "Fixed":
-        """Return the fixed-point format that `text` denotes; see `parse`, which also keeps the modes.
+        """Return the fixed-point format that `text` denotes; see `notation.parse`, which also keeps the modes.
 
         Raises
         ------
         FormatError
             `text` is no notation of a fixed-point format.
         """
+        from .notation import parse  # late: it stands above, and reads every kind of format
+
         found = parse(text, sign_counted=sign_counted).format
         if not isinstance(found, cls):
             raise FormatError(f"{text!r} is a weight format; a fixed-point format such as 'fxp-s8/3' is needed here")
@@ -355,7 +239,7 @@ class Bipolar:
     def values(self, codes) -> np.ndarray:
         """Return the integers (int8) of `codes` (0 or 1). RangeError on any other code."""
         array = integer_array(codes)
-        _check_range(array, 0, 1, "codes", str(self))
+        check_range(array, 0, 1, "codes", str(self))
         return (2 * array.astype(np.int8) - 1).astype(np.int8)
 
     def codes(self, values) -> np.ndarray:
@@ -418,14 +302,14 @@ class Levels:
         RangeError on a code outside the table.
         """
         array = integer_array(codes)
-        _check_range(array, 0, len(self.table) - 1, "codes", str(self))
-        table = np.array(self.table, dtype=_smallest_dtype(min(self.min, ~self.max), max(self.max, 0)))
+        check_range(array, 0, len(self.table) - 1, "codes", str(self))
+        table = np.array(self.table, dtype=smallest_dtype(min(self.min, ~self.max), max(self.max, 0)))
         return table[array.astype(np.intp)]
 
     def codes(self, values) -> np.ndarray:
         """Return the codes (uint8) of `values`. RangeError on a value that is not in the table."""
         array = integer_array(values, "values")
-        _check_range(array, self.min, self.max, "values", str(self))
+        check_range(array, self.min, self.max, "values", str(self))
         array = array.astype(np.int64)
         table = np.array(self.table, dtype=np.int64)
         found = np.searchsorted(table, array)
@@ -446,8 +330,8 @@ WeightFormat = Fixed | Bipolar | Levels
 
 def _raise_not_a_level(array: np.ndarray, wrong: np.ndarray, allowed: str) -> None:
     """Raise RangeError naming the first element that is no level."""
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    where = f" at index {index if len(index) != 1 else index[0]}" if index else ""
+    index = tuple(np.argwhere(wrong)[0])
+    where = at_index(index)
     raise RangeError(f"values: {int(array[index])}{where} is not a level of {allowed}; project the values first")
 
 
@@ -482,221 +366,3 @@ def apot(bits: int) -> Levels:
     if bits not in APOT_MAGNITUDES:
         raise FormatError(f"there is no APoT table of {bits!r} bits; 2 to 5 bits are known")
     return Levels(NAMED_LEVELS[f"apot{bits}"])
-
-
-@dataclass(frozen=True)
-class Notation:
-    """What a piece of text says about a format.
-
-    Attributes
-    ----------
-    text : str
-        The text as given.
-    format : Fixed, Bipolar or Levels
-        The format.
-    rounding, overflow : Rounding, Overflow or None
-        The modes, where the text states them (``ap_fixed<8,4,AP_RND,AP_SAT>``).
-    sign_counted : bool or None
-        Whether the integer bits of the text were read as including the sign bit; None where there is none.
-    """
-
-    text: str
-    format: WeightFormat
-    rounding: Rounding | None = None
-    overflow: Overflow | None = None
-    sign_counted: bool | None = None
-
-    def __str__(self) -> str:
-        reading = {True: ", sign bit counted", False: ", sign bit not counted", None: ""}[self.sign_counted]
-        modes = "".join(f", {mode.name}" for mode in (self.rounding, self.overflow) if mode is not None)
-        return f"{self.text.strip()} read as {self.format}{reading}{modes}"
-
-
-ACCEPTED = (
-    "fxp-s8/3, fxp-u8/3, Q4.3, UQ4.4, ap_fixed<8,5>, ap_fixed<8,5,AP_RND,AP_SAT>, ap_ufixed<8,4>, ap_int<8>, "
-    "ap_uint<8>, bipolar, apot4, levels{-1,0,1}"
-)
-_FXP = re.compile(r"fxp-([su])(\d+)/(-?\d+)", re.IGNORECASE)
-_Q = re.compile(r"(U?)Q(-?\d+)\.(-?\d+)", re.IGNORECASE)
-_AP = re.compile(r"(ap|sc)_(u?)(fixed|int)\s*<([^<>]*)>", re.IGNORECASE)
-_LEVELS = re.compile(r"levels\s*\{([^{}]*)\}", re.IGNORECASE)
-_INTEGER = re.compile(r"[+-]?\d{1,20}")
-
-
-def parse(text: str, *, sign_counted: bool = False) -> Notation:
-    """Read a format in any of the accepted notations.
-
-    Parameters
-    ----------
-    text : str
-        ``fxp-s8/3`` or ``fxp-u8/3`` (bits / binary places), ``Q4.3`` or ``UQ4.4`` (integer bits . binary
-        places), ``ap_fixed<W,I>`` or ``ap_ufixed<W,I>`` with optional modes (the sign bit is always among the
-        I integer bits), ``ap_int<W>``, ``ap_uint<W>``, ``bipolar``, ``apot2`` to ``apot5`` or
-        ``levels{-1,0,1}``. A trailing ``narrow`` asks for the symmetric range.
-    sign_counted : bool
-        How to read ``Qm.n``: False (default, the reading of Texas Instruments) takes m without the sign bit, so
-        that ``Q4.3`` has 8 bits; True (the reading of Arm) takes m with it, so that ``Q4.3`` has 7 bits.
-        The other notations are not ambiguous and ignore it.
-
-    Returns
-    -------
-    Notation
-        The format, the modes if given, and the reading of the sign bit.
-
-    Raises
-    ------
-    FormatError
-        The text is none of these; the message quotes it and lists what is accepted.
-    """
-    if not isinstance(text, str):
-        raise FormatError(f"a format in text was expected, found {text!r}; accepted are {ACCEPTED}")
-    body, narrow = re.subn(r"\s+narrow\s*$", "", text, flags=re.IGNORECASE)
-    body = body.strip()
-    if len(body) > 4096:
-        raise FormatError(f"a format of {len(body)} characters cannot be; accepted are {ACCEPTED}")
-    try:
-        if match := _FXP.fullmatch(body):
-            signed = match[1].lower() == "s"
-            return Notation(text, _fixed(match[2], match[3], signed, narrow), sign_counted=True if signed else None)
-        if match := _Q.fullmatch(body):
-            signed = not match[1]
-            bits = _number(match[2]) + _number(match[3]) + (signed and not sign_counted)
-            return Notation(
-                text, _fixed(bits, match[3], signed, narrow), sign_counted=bool(sign_counted) if signed else None
-            )
-        if match := _AP.fullmatch(body):
-            return _parse_ap(text, match, narrow)
-        if not narrow and body.lower() == "bipolar":
-            return Notation(text, Bipolar())
-        if not narrow and body.lower() in NAMED_LEVELS:
-            return Notation(text, Levels(NAMED_LEVELS[body.lower()]))
-        if not narrow and (match := _LEVELS.fullmatch(body)):
-            return Notation(text, Levels(tuple(_number(part) for part in match[1].split(","))))
-    except FormatError as error:
-        raise FormatError(f"format {text!r}: {error}") from None
-    raise FormatError(f"format {text!r} is not understood; accepted are {ACCEPTED}")
-
-
-def _number(part: str | int) -> int:
-    """An integer of at most 20 digits, from text."""
-    if isinstance(part, int):
-        return part
-    part = part.strip()
-    if not _INTEGER.fullmatch(part):
-        raise FormatError(f"{part!r} is not an integer; accepted are {ACCEPTED}")
-    return int(part)
-
-
-def _fixed(bits: str | int, frac: str | int, signed: bool, narrow: int) -> Fixed:
-    return Fixed(_number(bits), _number(frac), signed, bool(narrow))
-
-
-def _parse_ap(text: str, match: re.Match, narrow: int) -> Notation:
-    """Read the template arguments of ap_fixed, ap_ufixed, ap_int or ap_uint (or their SystemC twins)."""
-    signed = not match[2]
-    parts = [part.strip() for part in match[4].split(",")]
-    whole = match[3].lower() == "int"
-    most = 1 if whole else 5
-    least = 1 if whole else 2
-    if not least <= len(parts) <= most:
-        raise FormatError(f"{len(parts)} template arguments found; {least} to {most} are allowed")
-    bits = _number(parts[0])
-    frac = 0 if whole else bits - _number(parts[1])
-    rounding = as_rounding(parts[2]) if len(parts) > 2 else None
-    overflow = as_overflow(parts[3]) if len(parts) > 3 else None
-    if len(parts) > 4 and _number(parts[4]) != 0:
-        raise FormatError(f"{parts[4]} saturated bits on wrap are not supported; leave the fifth argument out")
-    return Notation(text, _fixed(bits, frac, signed, narrow), rounding, overflow, True if signed else None)
-
-
-def packed_size(count: int, bits: int) -> int:
-    """Return the number of bytes that `count` codes of `bits` bits take when packed."""
-    return (int(count) * int(bits) + 7) // 8
-
-
-def _packing_parts(weight_format: WeightFormat) -> tuple[int, int, int, bool]:
-    """Width, smallest code, largest code and signedness of the codes of a packable format."""
-    if isinstance(weight_format, Fixed):
-        if weight_format.bits > 8:
-            raise FormatError(f"{weight_format} cannot be packed; formats of 1 to 8 bits can")
-        return weight_format.bits, weight_format.min, weight_format.max, weight_format.signed
-    if isinstance(weight_format, Bipolar):
-        return 1, 0, 1, False
-    if isinstance(weight_format, Levels):
-        return weight_format.bits, 0, len(weight_format.table) - 1, False
-    raise FormatError(f"{weight_format!r} is not a weight format; Fixed, Bipolar and Levels are")
-
-
-def pack(codes, weight_format: WeightFormat) -> np.ndarray:
-    """Return `codes` packed densely at the width of their format.
-
-    Parameters
-    ----------
-    codes : integer array, any shape
-        Codes (for `Bipolar` and `Levels`: 0 and up), taken in C order.
-    weight_format : Fixed of at most 8 bits, Bipolar or Levels
-
-    Returns
-    -------
-    (ceil(n * bits / 8),) uint8
-        Bit j of code i is bit ``(i * bits + j) % 8`` of byte ``(i * bits + j) // 8``.
-
-    Raises
-    ------
-    RangeError
-        A code is outside the format.
-    FormatError
-        A format of more than 8 bits.
-    """
-    from .kernels import packing  # late: whoever only names formats need not wait for the compiler
-
-    bits, lo, hi, _ = _packing_parts(weight_format)
-    array = integer_array(codes)
-    _check_range(array, lo, hi, "codes", str(weight_format))
-    out = np.zeros(packed_size(array.size, bits), dtype=np.uint8)
-    fields = (array.ravel().astype(np.int16) & np.int16((1 << bits) - 1)).astype(np.uint8)
-    packing.pack(fields, bits, out)
-    return out
-
-
-def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> np.ndarray:
-    """Return the codes that `pack` put into `data`.
-
-    Parameters
-    ----------
-    data : (ceil(n * bits / 8),) uint8
-    weight_format : Fixed of at most 8 bits, Bipolar or Levels
-    shape : int or tuple of int
-        Shape of the codes; n is its product.
-
-    Returns
-    -------
-    integer array of `shape`
-        int8 for a signed format, else uint8.
-
-    Raises
-    ------
-    RangeError
-        A code is outside the format, the length does not fit the shape, or unused bits are set.
-    """
-    from .kernels import packing  # late, as in `pack`
-
-    bits, lo, hi, signed = _packing_parts(weight_format)
-    shape = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=np.int64)))
-    data = np.asarray(data)
-    if any(n < 0 for n in shape) or data.ndim != 1 or data.dtype != np.uint8:
-        raise FormatError(f"packed codes are a {data.ndim}-d {data.dtype} array for shape {shape}; 1-d uint8 is needed")
-    count = 1
-    for n in shape:
-        count *= n
-    if data.size != packed_size(count, bits):
-        raise RangeError(
-            f"{data.size} bytes of packed codes for shape {shape} at {bits} bits; {packed_size(count, bits)} are needed"
-        )
-    used = count * bits % 8
-    if used and int(data[-1]) >> used:
-        raise RangeError(f"the last packed byte is {int(data[-1])}; its bits above bit {used - 1} must be 0")
-    out = np.empty(count, dtype=np.int8 if signed else np.uint8)
-    packing.unpack(np.ascontiguousarray(data), bits, signed, out)
-    _check_range(out, lo, hi, "packed codes", str(weight_format))
-    return out.reshape(shape)

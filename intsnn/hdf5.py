@@ -19,6 +19,7 @@ import contextlib
 import fnmatch
 import hashlib
 import importlib.util
+import io
 import json
 import math
 import os
@@ -34,7 +35,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 import numpy as np
 
@@ -277,6 +278,7 @@ def _read_child(path: str, label: str, rules: dict, timeout: float, builder: _Bu
         env=environment,
         cwd=os.path.abspath(os.sep),
     )
+    to_child, from_child = cast(io.BufferedIOBase, child.stdin), cast(io.BufferedIOBase, child.stdout)
     late = threading.Event()
 
     def stop() -> None:
@@ -288,15 +290,15 @@ def _read_child(path: str, label: str, rules: dict, timeout: float, builder: _Bu
     timer.start()
     try:
         with contextlib.suppress(BrokenPipeError):
-            child.stdin.write(json.dumps(job).encode())
-            child.stdin.close()
-        finished = _parse(child.stdout, label, builder)
+            to_child.write(json.dumps(job).encode())
+            to_child.close()
+        finished = _parse(from_child, label, builder)
     finally:
         timer.cancel()
         child.kill()
-        child.stdout.close()
+        from_child.close()
         with contextlib.suppress(OSError):
-            child.stdin.close()
+            to_child.close()
         status = child.wait()
     if finished:
         return
@@ -313,7 +315,7 @@ def _read_child(path: str, label: str, rules: dict, timeout: float, builder: _Bu
     )
 
 
-def _parse(stream: BinaryIO, label: str, builder: _Builder) -> bool:
+def _parse(stream: io.BufferedIOBase, label: str, builder: _Builder) -> bool:
     """Feed the child's stream to the builder; False where the stream stops before its end record."""
 
     def exactly(count: int) -> bytes | None:
@@ -363,7 +365,7 @@ def _parse(stream: BinaryIO, label: str, builder: _Builder) -> bool:
         name = header.get("name")
         if kind not in ("attribute", "dataset") or (kind == "attribute" and not isinstance(name, str)):
             raise bad("a record of no known kind")
-        value = header.get("value")
+        value: Any = header.get("value")
         if "shape" in header:
             shape = header["shape"]
             if (
@@ -412,7 +414,7 @@ class _Builder:
     def __init__(self, label: str, budget: int) -> None:
         self.label, self.left = label, budget
         self.datasets: dict[str, np.ndarray] = {}
-        self.attributes: dict[str, dict[str, Any]] = {}
+        self.attributes: dict[str, dict[Any, Any]] = {}
         self.groups: dict[str, None] = {}
 
     def charge(self, path: str, size: int) -> None:
@@ -723,7 +725,7 @@ def _child() -> None:
     out.write(_MAGIC)
     try:
         for kind, path, name, value in _walk(job["path"], job):
-            header = {"kind": kind, "path": path}
+            header: dict[str, Any] = {"kind": kind, "path": path}
             if name is not None:
                 header["name"] = name
             if isinstance(value, np.ndarray):
@@ -977,7 +979,7 @@ class RecordWriter:
 
     def close(self) -> None:
         """Finish the file and give it its name."""
-        if self._file is None:
+        if self._file is None or self._temporary is None:
             return
         try:
             self._file.close()

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -58,7 +60,7 @@ class Events:
         first, last = np.searchsorted(self.sample, (start, stop))
         part = slice(first, last)
         dense = np.zeros((stop - start, self.steps, size), np.int64)
-        np.add.at(dense, (self.sample[part] - start, self.step[part], self.index[part]), self.value[part])
+        np.add.at(dense, (self.sample[part] - start, self.step[part], self.index[part]), cast(np.ndarray, self.value)[part])
         return dense
 
 
@@ -82,7 +84,7 @@ class Source:
 
     def __init__(self, layer: Input, data, time_axis: int | None = None) -> None:
         self.layer = layer
-        self.size = int(np.prod(layer.shape))
+        self.size = math.prod(layer.shape)
         if isinstance(data, Events):
             self.events, self.data = data, None
             self.samples, self.steps = data.samples, data.steps
@@ -94,9 +96,9 @@ class Source:
         rank = len(layer.shape)
         has_time = time_axis is not None or data.ndim == rank + 2 or (rank == 1 and data.ndim == 5)
         lead = 2 if has_time else 1
-        if data.ndim <= lead - 1 or (data.shape[lead:] != layer.shape and int(np.prod(data.shape[lead:])) != self.size) or (
-            data.shape[lead:] != layer.shape and rank != 1
-        ):
+        found = data.shape[lead:]
+        images = rank == 1 and len(found) == 3 and math.prod(found) == self.size  # of N elements, for an input (N,)
+        if data.ndim < lead or (found != layer.shape and not images):
             raise ShapeError(
                 f"input: found an array of shape {data.shape}; (B, *{layer.shape}) for constant codes or "
                 f"(T, B, *{layer.shape}) for frames is needed"
@@ -110,24 +112,42 @@ class Source:
         """Whether every driven step sees the same codes."""
         return self.steps is None
 
+    def raw(self, start: int, stop: int) -> np.ndarray:
+        """Untransformed integers of the samples ``start..stop`` as ``(T or 1, B, elements)``, checked."""
+        count = stop - start
+        if self.events is not None:
+            raw = self.events.frames(start, stop, self.size).swapaxes(0, 1)
+        elif self.constant:
+            raw = self._whole(self.data[start:stop]).reshape(1, count, self.size)
+        else:
+            raw = self._whole(self.data[:, start:stop]).reshape(self.steps, count, self.size)
+        fmt = self.layer.format
+        if raw.size and not self._fits(raw):
+            step, sample, element = np.argwhere((raw < fmt.min) | (raw > fmt.max))[0]
+            when = "" if self.constant else f", step {step}"
+            raise RangeError(
+                f"input: sample {start + int(sample)}, element {int(element)}{when} is {int(raw[step, sample, element])}; "
+                f"{fmt} holds {fmt.min} to {fmt.max}; scale the data or widen the input format"
+            )
+        return raw
+
+    def _fits(self, raw: np.ndarray) -> bool:
+        """Whether every value is in the input format; what the dtype proves is not looked at."""
+        fmt = self.layer.format
+        low, high = (0, 1) if raw.dtype == bool else (np.iinfo(raw.dtype).min, np.iinfo(raw.dtype).max)
+        return (low >= fmt.min or int(raw.min()) >= fmt.min) and (high <= fmt.max or int(raw.max()) <= fmt.max)
+
+    @staticmethod
+    def _whole(data: np.ndarray) -> np.ndarray:
+        """Whole numbers of any integer type as they are; others through `integers`."""
+        return data if data.dtype.kind in "ib" or data.dtype in (np.uint8, np.uint16) else integers(data, "input")
+
     def block(self, start: int, stop: int, dtype) -> np.ndarray:
         """Codes of the samples ``start..stop`` as ``(B, T or 1, H * W * C)`` of `dtype`, checked and transformed."""
         count = stop - start
-        if self.events is not None:
-            raw = self.events.frames(start, stop, self.size)
-        elif self.constant:
-            raw = integers(self.data[start:stop], "input").reshape(count, 1, self.size)
-        else:
-            raw = integers(self.data[:, start:stop], "input").reshape(self.steps, count, self.size).swapaxes(0, 1)
-        fmt = self.layer.format
-        if raw.size and (raw.min() < fmt.min or raw.max() > fmt.max):
-            where = np.argwhere((raw < fmt.min) | (raw > fmt.max))[0]
-            value = int(raw[tuple(where)])
-            raise RangeError(
-                f"input: sample {start + int(where[0])}, element {int(where[2])} is {value}; {fmt} holds "
-                f"{fmt.min} to {fmt.max}; scale the data or widen the input format"
-            )
-        codes = raw * self.layer.multiplier + self.layer.offset
+        codes = self.raw(start, stop).swapaxes(0, 1)
+        if self.layer.multiplier != 1 or self.layer.offset != 0 or codes.dtype == bool:
+            codes = codes.astype(np.int64) * self.layer.multiplier + self.layer.offset
         if len(self.layer.shape) == 3:
             channels, height, width = self.layer.shape
             codes = codes.reshape(count, -1, channels, height * width).swapaxes(2, 3)

@@ -216,11 +216,13 @@ class _Pool:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        object.__setattr__(self, "kernel_size", pair(self.kernel_size, f"{name}.kernel_size"))
-        stride = self.kernel_size if self.stride is None else self.stride
-        object.__setattr__(self, "stride", pair(stride, f"{name}.stride"))
-        object.__setattr__(self, "padding", padding_pairs(self.padding, f"{name}.padding"))
-        for pads, size in zip(self.padding, self.kernel_size, strict=True):
+        kernel_size = pair(self.kernel_size, f"{name}.kernel_size")
+        stride = pair(kernel_size if self.stride is None else self.stride, f"{name}.stride")
+        padding = padding_pairs(self.padding, f"{name}.padding")
+        object.__setattr__(self, "kernel_size", kernel_size)
+        object.__setattr__(self, "stride", stride)
+        object.__setattr__(self, "padding", padding)
+        for pads, size in zip(padding, kernel_size, strict=True):
             if max(pads) >= size:
                 raise ShapeError(f"{name}.padding: {self.padding} leaves windows of kernel {self.kernel_size} empty")
 
@@ -303,27 +305,29 @@ def output_shape(name: str, layer, shapes: list[tuple[int, ...]]) -> tuple[int, 
     if isinstance(layer, Flatten):
         return (int(np.prod(shape)),)
     if isinstance(layer, Scale):
-        if layer.scale.ndim and layer.scale.shape[0] != shape[0]:
-            raise ShapeError(f"{name} (Scale): found {layer.scale.shape[0]} scales for {shape[0]} channels")
+        scale = np.asarray(layer.scale)
+        if scale.ndim and scale.shape[0] != shape[0]:
+            raise ShapeError(f"{name} (Scale): found {scale.shape[0]} scales for {shape[0]} channels")
         return shape
     if isinstance(layer, Conv2d | _Pool):
         if len(shape) != 3:
             raise ShapeError(f"{name} ({kind}): found input {shape}; (C, H, W) is needed")
         channels, height, width = shape
         if isinstance(layer, Conv2d):
-            outputs, per_group, *kernel = layer.weight.shape
+            outputs, per_group, rows, columns = layer.weight.shape
             if channels != per_group * layer.groups:
                 raise ShapeError(
                     f"{name} (Conv2d): found {channels} input channels, weights take {per_group} x {layer.groups}"
                 )
-            dilation = layer.dilation
+            kernel, dilation = (rows, columns), pair(layer.dilation, name)
         else:
-            outputs, kernel, dilation = channels, layer.kernel_size, (1, 1)
+            outputs, kernel, dilation = channels, pair(layer.kernel_size, name), (1, 1)
+        stride, padding = pair(layer.stride, name), padding_pairs(layer.padding, name)
         sizes = [
             _windows(n, k, s, p, d)
-            for n, k, s, p, d in zip((height, width), kernel, layer.stride, layer.padding, dilation, strict=True)
+            for n, k, s, p, d in zip((height, width), kernel, stride, padding, dilation, strict=True)
         ]
         if min(sizes) < 1:
-            raise ShapeError(f"{name} ({kind}): the kernel {tuple(kernel)} is larger than the padded input {shape}")
+            raise ShapeError(f"{name} ({kind}): the kernel {kernel} is larger than the padded input {shape}")
         return (outputs, *sizes)
     return shape

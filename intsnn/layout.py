@@ -146,7 +146,7 @@ def _rule(cls: type, name: str, hint: Any) -> tuple[Callable, Callable]:
 
 
 def __put_fields(record: Record, thing: Any, prefix: str = "") -> None:
-    cls = type(thing)
+    cls: Any = type(thing)
     for name, hint in stored_fields(cls).items():
         value, key = getattr(thing, name), prefix + name
         hint, optional = _optional(hint)

@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from .bounds import Bound, analyse, fits
 from .errors import FormatError, RangeError, ShapeError
@@ -32,8 +33,16 @@ __all__ = ["Network"]
 KINDS = (Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Neuron, Readout, Scale, SumPool2d)
 
 
+class _Derived:
+    """What a network settles about itself when it is built."""
+
+    order: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    _inputs: dict[str, tuple[str, ...]]
+
+
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(_Derived):
     """A directed graph of layers with one `Input` and one output (the only node that feeds nothing).
 
     Parameters
@@ -53,7 +62,7 @@ class Network:
         If names, edges, shapes or widths do not fit, naming the layer.
     """
 
-    nodes: Mapping[str, object]
+    nodes: Mapping[str, Any]
     edges: tuple[tuple[str, str], ...]
     t_drive: int | None = None
     levels: int | None = None
@@ -135,7 +144,7 @@ class Network:
         for name, layer in self.nodes.items():
             if not isinstance(layer, KINDS):
                 raise FormatError(f"Network: {name!r} is a {type(layer).__name__}, which is no layer")
-        inputs = {name: [] for name in self.nodes}
+        inputs: dict[str, list[str]] = {name: [] for name in self.nodes}
         for a, b in self.edges:
             for end in (a, b):
                 if end not in self.nodes:
@@ -173,7 +182,7 @@ class Network:
         done: set[str] = set()
         while len(order) < len(names):
             if not ready:  # a loop: a connection with a delay may go before its source, and only then does
-                free = [n for n in names if n not in done and getattr(self.nodes[n], "delay", 0)]
+                free = [n for n in names if n not in done and getattr(self.nodes[n], "delay", False)]
                 if not free:
                     cycle = [n for n in names if n not in done]
                     raise ShapeError(f"Network: {cycle} form a loop without delay; set delay=1 on a connection in it")

@@ -152,18 +152,19 @@ class Neuron:
             raise FormatError(f"Neuron.max_spikes_per_step: found {self.max_spikes_per_step}; 1 to 127 is possible")
         if self.max_spikes_per_step > 1 and self.reset != "subtract":
             raise FormatError("Neuron.max_spikes_per_step: more than one spike needs reset='subtract'")
-        if self.reset == "subtract" and self.threshold.size and self.threshold.min() < 1:
-            raise RangeError(f"Neuron.threshold: found {self.threshold.min()}; reset by subtraction needs at least 1")
+        threshold = np.asarray(self.threshold)
+        if self.reset == "subtract" and threshold.size and threshold.min() < 1:
+            raise RangeError(f"Neuron.threshold: found {threshold.min()}; reset by subtraction needs at least 1")
         if self.channels != 0 and self.signed and np.any(self.v_negative > self.threshold):
             raise RangeError("Neuron.v_negative: found a value above the threshold; both spikes would be due at once")
         trace = self.refractory.format if self.refractory.kind == "trace" else None
-        for name, fmt, decay in (
+        for name, state, decay in (
             ("v_decay", self.v_format, self.v_decay),
             ("u_decay", self.u_format, self.u_decay),
             ("refractory.decay", trace, self.refractory.decay),
         ):
-            if fmt is not None and decay.kind == "multiply" and fmt.bits + decay.shift > 62:
-                raise FormatError(f"Neuron.{name}: {fmt} times {decay.shift} bits; at most 62 bits together")
+            if state is not None and decay.kind == "multiply" and state.bits + decay.shift > 62:
+                raise FormatError(f"Neuron.{name}: {state} times {decay.shift} bits; at most 62 bits together")
         if not 0 <= self.u_shift <= 31:
             raise FormatError(f"Neuron.u_shift: found {self.u_shift}; 0 to 31 is possible")
         for name in ("v_format", "u_format", "acc_format", "threshold_format", "bias_format"):
@@ -176,7 +177,8 @@ class Neuron:
     @property
     def channels(self) -> int | None:
         """Number of channels that the parameters fix, or None."""
-        sizes = {a.shape[0] for a in (self.threshold, self.v_initial, self.v_negative, self.bias) if a.ndim}
+        parameters = map(np.asarray, (self.threshold, self.v_initial, self.v_negative, self.bias))
+        sizes = {a.shape[0] for a in parameters if a.ndim}
         if len(sizes) > 1:
             raise FormatError(f"Neuron: parameters for different numbers of channels {sorted(sizes)}; give one number")
         return sizes.pop() if sizes else None

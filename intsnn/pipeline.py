@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def measure(stages, data: Dataset, scale: InputScale, converted: Network, thread
     total = len(stages) + 3
 
     def note(name: str, predictions: np.ndarray) -> None:
-        found.append((name, accuracy(predictions, data.labels)))
+        found.append((name, accuracy(predictions, cast(np.ndarray, data.labels))))
         if progress is not None:
             progress(len(found), total)
 

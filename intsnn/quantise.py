@@ -7,6 +7,7 @@ least square error, biases corrected by the mean of the weight error. Nothing is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -192,7 +193,7 @@ def quantise_network(
     if not linear:
         raise ConversionError("the network has no convolution or dense layer; there is nothing to convert")
     clips = {
-        name: best_clip(*histogram, levels, network[name].max_value)
+        name: best_clip(*histogram, levels, cast(FloatReLU, network[name]).max_value)
         for name, histogram in _histograms(network, x).items()
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from typing import Any, cast
 
 import numpy as np
 
@@ -38,6 +39,10 @@ def _check_codes(node, codes: np.ndarray) -> None:
 class _Quantised:
     """Shared construction: `weight` follows from codes and scale."""
 
+    name: str
+    codes: np.ndarray
+    scale: np.ndarray | float
+
     def __post_init__(self) -> None:
         codes = integers(self.codes, f"layer {self.name!r}: codes")
         scale = np.ascontiguousarray(np.broadcast_to(np.asarray(self.scale, np.float64), (codes.shape[0],)))
@@ -45,7 +50,7 @@ class _Quantised:
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "weight", codes * scale.reshape(-1, *(1,) * (codes.ndim - 1)))
-        for item in fields(self):
+        for item in fields(cast(Any, self)):
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -60,7 +65,7 @@ class QuantConv2d(_Quantised, FloatConv2d):
     codes: np.ndarray
     scale: np.ndarray | float
     weight_format: Fixed | Bipolar | Levels = Fixed(8)
-    weight: np.ndarray = None
+    weight: Any = None  # an array once built
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,7 +75,7 @@ class QuantAffine(_Quantised, FloatAffine):
     codes: np.ndarray
     scale: np.ndarray | float
     weight_format: Fixed | Bipolar | Levels = Fixed(8)
-    weight: np.ndarray = None
+    weight: Any = None  # an array once built
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -12,14 +12,17 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from .errors import FormatError, ImportRefused, IntsnnError, RangeError, ShapeError
-from .formats import Bipolar, Fixed, Levels, pack, packed_size, parse, unpack
+from .formats import Bipolar, Fixed, Levels
 from .hdf5 import MAX_TEXT
+from .notation import parse
+from .packed import pack, packed_size, unpack
 from .quantised import InputScale
 
 __all__ = [
@@ -83,7 +86,8 @@ def refusal(label: str, where: str, message: str, code: str = "field") -> Import
 
 def code_of(error: Exception) -> str:
     """Short name of the rule that a constructor found broken."""
-    return {RangeError: "range", ShapeError: "shape"}.get(type(error), "field")
+    codes: dict[type, str] = {RangeError: "range", ShapeError: "shape"}
+    return codes.get(type(error), "field")
 
 
 class Budget:
@@ -309,7 +313,7 @@ def put_mode(record: Record, name: str, value: Any) -> None:
     record.attributes[name] = value.name
 
 
-def mode_getter(kind: type) -> Callable[[Record, str], Any]:
+def mode_getter(kind: type[Enum]) -> Callable[[Record, str], Any]:
     def get(record: Record, name: str) -> Any:
         text = get_text(record, name)
         if text not in kind.__members__:

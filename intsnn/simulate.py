@@ -365,7 +365,7 @@ def _merge_reports(network, plan, blocks: list[dict[str, dict]]) -> dict[str, La
     return layers
 
 
-def _predict(network, outputs: np.ndarray) -> np.ndarray:
+def predict(network, outputs: np.ndarray) -> np.ndarray:
     readout = network.nodes[network.output_name]
     if isinstance(readout, Readout) and readout.kind == "first_spike":
         never = np.iinfo(np.int64).max
@@ -536,7 +536,7 @@ class _Collector:
         keys = blocks[0].final if blocks else ()
         return Result(
             outputs=outputs,
-            predictions=_predict(network, outputs) if size else np.zeros(len(outputs), np.int64),
+            predictions=predict(network, outputs) if size else np.zeros(len(outputs), np.int64),
             steps=steps,
             extra_steps=np.concatenate([b.extra for b in blocks]) if blocks else np.zeros(0, np.int64),
             settled=all(b.settled for b in blocks) if run.settle else None,

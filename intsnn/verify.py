@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def _part(inputs, start: int, stop: int, samples_axis: int):
         chosen = (inputs.sample >= start) & (inputs.sample < stop)
         return Events(
             inputs.step[chosen], inputs.sample[chosen] - start, inputs.index[chosen], inputs.steps, stop - start,
-            inputs.value[chosen],
+            cast(np.ndarray, inputs.value)[chosen],
         )  # fmt: skip
     return inputs[start:stop] if samples_axis == 0 else inputs[:, start:stop]
 
@@ -194,7 +195,7 @@ def verify(
     sizes = sum(int(np.prod(network.shapes[name])) for name in network.spiking)
     length = (network.t_drive or steps or 16) + 4
     batch = max(1, min(BATCH, RECORD_BYTES // max(1, sizes * length * 2)))
-    options = {"settle": settle, "steps": steps, "keep_final": True, "threads": threads}
+    options: dict[str, Any] = {"settle": settle, "steps": steps, "keep_final": True, "threads": threads}
     options["batch_size"] = max(1, batch // threads)
     done = 0
     while done < total:

@@ -48,7 +48,7 @@ class Operation(IntEnum):
     SOURCE = auto()  # spikes in
     TARGET = auto()  # spikes out
     HEIGHT = auto()
-    WIDTH = auto()
+    WIDTH_IN = auto()
     CHANNELS = auto()  # padded
     OUT_HEIGHT = auto()
     OUT_WIDTH = auto()
@@ -60,8 +60,9 @@ class Operation(IntEnum):
     TOP = auto()
     LEFT = auto()
     DILATION_Y = auto()
-    WEIGHTS = auto()  # int8: rows (ky, kx, c), then the negated copy
-    NEGATED = auto()  # distance of the negated copy, 0: inputs are never negative
+    WEIGHTS = auto()  # int8: tile after tile of columns, each with its rows (ky, kx, c) and their negated copy
+    ROWS = auto()  # rows of a tile
+    NEGATED = auto()  # rows to the negated copy, 0: inputs are never negative
     MULTIPLIER = auto()  # int32 (C,)
     SCALED = auto()  # 0: every multiplier is 1
     THRESHOLD = auto()  # int32 (C,)
@@ -81,20 +82,19 @@ class Operation(IntEnum):
 
 FIELDS = len(Operation)
 (KIND, SOURCE, TARGET, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y,
- STRIDE_X, TOP, LEFT, DILATION_Y, WEIGHTS, NEGATED, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL, BIAS, CAP, STATE,
+ STRIDE_X, TOP, LEFT, DILATION_Y, WEIGHTS, ROWS, NEGATED, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL, BIAS, CAP, STATE,
  EXTRA, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT) = (int(x) for x in Operation)  # fmt: skip
 CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL = (int(x) for x in Kind)
 
 
 @kernel
 def list_rows(op, steps, spikes, events, offsets):
-    """List the non-zero inputs of an operation; returns whether there are any.
+    """List the non-zero inputs of an operation.
 
-    The events of row y and step t begin at ``(y * T + t) * width * C * repeat``... compact: ``offsets[(y * T + t) * (width + 1) + x]``
-    is where those of column x begin, the last entry of a row where they end. An event is the offset of its weight row
-    relative to that of column 0.
+    ``offsets[(y * T + t) * (width + 1) + x]`` is where the events of row y, step t and column x begin; the last entry of
+    a row is where they end. An event is the number of its weight row, relative to that of column 0.
     """
-    width, channels, out_channels = op[WIDTH_IN], op[CHANNELS], op[OUT_CHANNELS]
+    width, channels = op[WIDTH_IN], op[CHANNELS]
     row_size = width * channels
     plane = op[HEIGHT] * row_size
     negated = op[NEGATED]
@@ -111,7 +111,7 @@ def list_rows(op, steps, spikes, events, offsets):
                         k = block + trailing_zeros(mask)
                         mask = clear_lowest(mask)
                         value = spikes[base + k]
-                        row = k * out_channels
+                        row = k
                         if value == 1:
                             events[total] = row
                             total += 1
@@ -122,13 +122,12 @@ def list_rows(op, steps, spikes, events, offsets):
                                 events[total] = row
                                 total += 1
             offsets[line + width] = total
-    return total > 0
 
 
 @kernel
 def _ranges_of(op, steps, t, out_y, out_x, offsets, ranges):
     """Ranges of events under the kernel at an output pixel: (begin, end, base) per kernel row; returns (number, events)."""
-    width, channels, out_channels = op[WIDTH_IN], op[CHANNELS], op[OUT_CHANNELS]
+    width, channels = op[WIDTH_IN], op[CHANNELS]
     left = out_x * op[STRIDE_X] - op[LEFT]
     first, last = max(0, min(left, width)), max(0, min(left + op[KERNEL_X], width))
     count = 0
@@ -143,14 +142,14 @@ def _ranges_of(op, steps, t, out_y, out_x, offsets, ranges):
             continue
         ranges[3 * count] = begin
         ranges[3 * count + 1] = end
-        ranges[3 * count + 2] = op[WEIGHTS] + (ky * op[KERNEL_X] - left) * channels * out_channels
+        ranges[3 * count + 2] = (ky * op[KERNEL_X] - left) * channels
         count += 1
         total += end - begin
     return count, total
 
 
 @kernel
-def _gather_long(width, column, rows, events, ranges, count, part, sums, wide):
+def _gather_long(width, first, rows, events, ranges, count, part, sums, wide):
     """Sums of more than `SAFE_EVENTS` events in int32: int16 parts of safe length, added up."""
     for o in range(width):
         wide[o] = 0
@@ -159,7 +158,7 @@ def _gather_long(width, column, rows, events, ranges, count, part, sums, wide):
             part[0] = begin
             part[1] = min(begin + SAFE_EVENTS, ranges[3 * r + 1])
             part[2] = ranges[3 * r + 2]
-            gather(sums, width, column, rows, events, part, 1)
+            gather(sums, width, first, rows, events, part, 1)
             for o in range(width):
                 wide[o] += sums[o]
 
@@ -176,64 +175,107 @@ def _tile_width(left):
     return WIDTH
 
 
-@kernel
-def _connect(op, now, steps, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part, sums, wide, drive):
-    """CONNECT_FIRE, CONNECT_ADD and FIRE: charge of every output pixel and step, and what becomes of it."""
+@kernel(inline="always")
+def _tile(
+    op, now, t, steps, pixel, column, width, count, total, connects, spikes, rows, numbers, v, counts, charge, events,
+    ranges, part, sums, wide, drive, multiplier, threshold, v_negative,
+):  # fmt: skip
+    """Charge of `width` channels of one output pixel in one step, and what becomes of it."""
     channels = op[OUT_CHANNELS]
     plane = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
+    bias_at = op[BIAS] + min(now + t, drive) * channels + column
+    long = total > SAFE_EVENTS
+    if long:
+        _gather_long(width, op[WEIGHTS] + column * op[ROWS], rows, events, ranges, count, part, sums, wide)
+    elif connects:
+        gather(sums, width, op[WEIGHTS] + column * op[ROWS], rows, events, ranges, count)
+    if op[KIND] == CONNECT_ADD:
+        at = op[EXTRA] + t * plane + pixel + column
+        for o in range(width):
+            a = np.int32(wide[o]) if long else np.int32(sums[o])
+            a = np.int32(a * multiplier[column + o] + numbers[bias_at + o])
+            charge[at + o] = a if op[FIRST] else np.int32(charge[at + o] + a)
+        return
+    at = 0  # the first charges are zero
+    step = 0
+    if op[EXTRA_STEPS]:
+        at = op[EXTRA] + (t * plane if op[EXTRA_STEPS] == 2 else 0) + pixel + column
+        step = 1
+    i = op[STATE] + pixel + column
+    to = op[TARGET] + t * plane + pixel + column
+    for o in range(0, width, WIDTH):
+        c = column + o
+        if long:
+            fire_scaled(
+                wide, o, charge, at + step * o, multiplier, numbers, bias_at + o, threshold, v_negative, c, op[CAP], v,
+                counts, i + o, spikes, to + o,
+            )  # fmt: skip
+        elif op[SCALED]:
+            fire_scaled(
+                sums, o, charge, at + step * o, multiplier, numbers, bias_at + o, threshold, v_negative, c, op[CAP], v,
+                counts, i + o, spikes, to + o,
+            )  # fmt: skip
+        else:
+            fire_unit(
+                sums, o, charge, at + step * o, multiplier, numbers, bias_at + o, threshold, v_negative, c, op[CAP], v,
+                counts, i + o, spikes, to + o,
+            )  # fmt: skip
+
+
+@kernel
+def _connect(
+    op, now, steps, samples, alive, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part, sums, wide,
+    drive,
+):  # fmt: skip
+    """CONNECT_FIRE, CONNECT_ADD and FIRE of a block of samples; state buffers are ``(samples, size)``."""
+    channels = op[OUT_CHANNELS]
     connects = op[KIND] != FIRE
-    fires = op[KIND] != CONNECT_ADD
-    scaled = op[SCALED] != 0
     multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + channels]
     threshold = numbers[op[THRESHOLD] : op[THRESHOLD] + channels]
     v_negative = numbers[op[V_NEGATIVE] : op[V_NEGATIVE] + channels]
-    extra_stride = plane if op[EXTRA_STEPS] == 2 else 0
     if connects:
-        list_rows(op, steps, spikes, events, offsets)
-    for out_y in range(op[OUT_HEIGHT]):
-        for out_x in range(op[OUT_WIDTH]):
-            pixel = (out_y * op[OUT_WIDTH] + out_x) * channels
-            for t in range(steps):
-                ranges_count, total = 0, 0
-                if connects:
-                    ranges_count, total = _ranges_of(op, steps, t, out_y, out_x, offsets, ranges)
-                bias_at = op[BIAS] + min(now + t, drive) * channels
-                column = 0
-                while column < channels:
-                    width = _tile_width(channels - column)
-                    long = total > SAFE_EVENTS
-                    if long:
-                        _gather_long(width, column, rows, events, ranges, ranges_count, part, sums, wide)
-                    elif connects:
-                        gather(sums, width, column, rows, events, ranges, ranges_count)
-                    if not fires:
-                        at = op[EXTRA] + t * plane + pixel + column
-                        for o in range(width):
-                            a = np.int32(wide[o]) if long else np.int32(sums[o])
-                            a = np.int32(a * multiplier[column + o] + numbers[bias_at + column + o])
-                            charge[at + o] = a if op[FIRST] else np.int32(charge[at + o] + a)
-                    else:
-                        for o in range(0, width, WIDTH):
-                            c = column + o
-                            i = op[STATE] + pixel + c
-                            at = op[EXTRA] + t * extra_stride + pixel + c if op[EXTRA_STEPS] else 0
-                            to = op[TARGET] + t * plane + pixel + c
-                            if long:
-                                fire_scaled(
-                                    wide, o, charge, at, multiplier, numbers, bias_at + c, threshold, v_negative, c,
-                                    op[CAP], v, counts, i, spikes, to,
-                                )  # fmt: skip
-                            elif scaled:
-                                fire_scaled(
-                                    sums, o, charge, at, multiplier, numbers, bias_at + c, threshold, v_negative, c,
-                                    op[CAP], v, counts, i, spikes, to,
-                                )  # fmt: skip
-                            else:
-                                fire_unit(
-                                    sums, o, charge, at, multiplier, numbers, bias_at + c, threshold, v_negative, c,
-                                    op[CAP], v, counts, i, spikes, to,
-                                )  # fmt: skip
-                    column += width
+        for b in range(samples):
+            if alive[b]:
+                list_rows(op, steps, spikes[b], events[b], offsets[b])
+    if not connects:
+        sums[:] = 0
+    if op[OUT_HEIGHT] * op[OUT_WIDTH] == 1:  # dense: a slice of the weights serves all samples and steps
+        column = 0
+        while column < channels:
+            width = _tile_width(channels - column)
+            for b in range(samples):
+                if not alive[b]:
+                    continue
+                for t in range(steps):
+                    count, total = 0, 0
+                    if connects:
+                        count, total = _ranges_of(op, steps, t, 0, 0, offsets[b], ranges)
+                    _tile(
+                        op, now, t, steps, 0, column, width, count, total, connects, spikes[b], rows, numbers, v[b],
+                        counts[b], charge[b], events[b], ranges, part, sums, wide, drive, multiplier, threshold,
+                        v_negative,
+                    )  # fmt: skip
+            column += width
+        return
+    for b in range(samples):
+        if not alive[b]:
+            continue
+        for out_y in range(op[OUT_HEIGHT]):
+            for out_x in range(op[OUT_WIDTH]):
+                pixel = (out_y * op[OUT_WIDTH] + out_x) * channels
+                for t in range(steps):
+                    count, total = 0, 0
+                    if connects:
+                        count, total = _ranges_of(op, steps, t, out_y, out_x, offsets[b], ranges)
+                    column = 0
+                    while column < channels:
+                        width = _tile_width(channels - column)
+                        _tile(
+                            op, now, t, steps, pixel, column, width, count, total, connects, spikes[b], rows, numbers,
+                            v[b], counts[b], charge[b], events[b], ranges, part, sums, wide, drive, multiplier,
+                            threshold, v_negative,
+                        )  # fmt: skip
+                        column += width
 
 
 @kernel
@@ -259,11 +301,11 @@ def _readout(op, now, steps, spikes, rows, numbers, events, offsets, ranges, par
     lines = steps * (op[WIDTH_IN] + 1)
     ranges[0] = 0
     ranges[1] = offsets[lines - 1]
-    ranges[2] = op[WEIGHTS]
+    ranges[2] = 0
     column = 0
     while column < channels:
         width = _tile_width(channels - column)
-        _gather_long(width, column, rows, events, ranges, 1, part, sums, wide)
+        _gather_long(width, op[WEIGHTS] + column * op[ROWS], rows, events, ranges, 1, part, sums, wide)
         for o in range(min(width, op[OUTPUTS] - column)):
             c = column + o
             value = np.int64(wide[o]) * np.int64(numbers[op[MULTIPLIER] + c])
@@ -378,72 +420,107 @@ def _latest_activity(op, steps, spikes, latest, now):
 
 
 @kernel
+def _load_frame(frames, step, sample, is_driven, area, offset, t, spikes):
+    """One frame ``(C, H * W)`` of the input as padded bytes ``(H * W, C)``; silence after the drive."""
+    size = frames.shape[2]
+    channels = size // area
+    padded = (channels + WIDTH - 1) // WIDTH * WIDTH
+    base = offset + t * area * padded
+    if not is_driven:
+        spikes[base : base + area * padded] = 0
+    elif area == 1:
+        spikes[base : base + size] = frames[step, sample]
+    else:
+        for c in range(channels):
+            for p in range(area):
+                spikes[base + p * padded + c] = frames[step, sample, c * area + p]
+
+
+@kernel
 def run_samples(
-    start, stop, table, codes, frames, input_offset, input_plane, constant, driven, minimum, limit, settle, chunk, drive,
+    start, stop, table, codes, frames, input_area, input_offset, constant, driven, minimum, limit, settle, chunk, drive,
     rows, numbers, spikes, v, counts, charge, events, offsets, ranges, part, sums, wide, indices, values, bias32,
     loose, totals, extra_steps, settled,
 ):  # fmt: skip
-    """Run the samples ``start..stop`` to their end; see the module. Results: `totals`, `extra_steps`, `settled`."""
-    alive = np.ones(1, np.uint8)
-    for b in range(start, stop):
-        for o in range(totals.shape[1]):
-            totals[b, o] = 0
-        for n in range(table.shape[0]):
-            op = table[n]
-            if op[KIND] == CURRENT:
-                sample = codes[b : b + 1]
-                _current(op, sample, rows, numbers, alive, offsets, indices, values, wide, bias32, charge, loose)
-            elif op[KIND] == FIRE or op[KIND] == CONNECT_FIRE:
-                channels = op[OUT_CHANNELS]
-                size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
-                first = numbers[op[V_INITIAL] : op[V_INITIAL] + channels]
-                for base in range(op[STATE], op[STATE] + size, channels):
-                    v[base : base + channels] = first
-                counts[op[STATE] : op[STATE] + size] = 0
-            elif op[KIND] == MAX_POOL:
-                size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]
-                counts[op[STATE] : op[STATE] + size] = 0
+    """Run the samples ``start..stop`` to their end; see the module. Results: `totals`, `extra_steps`, `settled`.
+
+    The buffers of states are ``(block, size)``: a block of samples goes through the network together, so that the
+    weights of a dense layer are read once for all of them.
+    """
+    block = spikes.shape[0]
+    alive = np.zeros(block, np.uint8)
+    latest = np.zeros(block, np.int64)
+    one = np.ones(1, np.uint8)
+    for first in range(start, stop, block):
+        samples = min(block, stop - first)
+        for b in range(samples):
+            alive[b] = 1
+            latest[b] = 0
+            totals[first + b, :] = 0
+            for n in range(table.shape[0]):
+                op = table[n]
+                if op[KIND] == CURRENT:
+                    sample = codes[first + b : first + b + 1]
+                    _current(
+                        op, sample, rows, numbers, one, offsets[b], indices, values, wide, bias32, charge[b], loose
+                    )
+                elif op[KIND] == FIRE or op[KIND] == CONNECT_FIRE:
+                    channels = op[OUT_CHANNELS]
+                    size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
+                    initial = numbers[op[V_INITIAL] : op[V_INITIAL] + channels]
+                    for base in range(op[STATE], op[STATE] + size, channels):
+                        v[b, base : base + channels] = initial
+                    counts[b, op[STATE] : op[STATE] + size] = 0
+                elif op[KIND] == MAX_POOL:
+                    size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]
+                    counts[b, op[STATE] : op[STATE] + size] = 0
         now = 0
-        latest = 0
         while now < limit:
             goal = driven if now < driven else (minimum if now < minimum else limit)
             steps = min(chunk if now < driven else min(chunk, 4), goal - now)
             is_driven = now < driven
             if not constant:
-                for t in range(steps):
-                    at = input_offset + t * input_plane
-                    if is_driven:
-                        spikes[at : at + input_plane] = frames[b, now + t]
-                    else:
-                        spikes[at : at + input_plane] = 0
+                for b in range(samples):
+                    for t in range(steps):
+                        _load_frame(frames, now + t, first + b, is_driven, input_area, input_offset, t, spikes[b])
             for n in range(table.shape[0]):
                 op = table[n]
                 kind = op[KIND]
                 if kind == FIRE or kind == CONNECT_FIRE or kind == CONNECT_ADD:
                     if op[EXTRA_STEPS] == 1 and not is_driven:  # the input is silent
-                        silence = op.copy()
-                        silence[EXTRA_STEPS] = 0
-                        op = silence
-                    if kind == FIRE:
-                        sums[:] = 0
+                        op = op.copy()
+                        op[EXTRA_STEPS] = 0
                     _connect(
-                        op, now, steps, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part,
-                        sums, wide, drive,
+                        op, now, steps, samples, alive, spikes, rows, numbers, v, counts, charge, events, offsets,
+                        ranges, part, sums, wide, drive,
                     )  # fmt: skip
-                elif kind == SCALE_ADD:
-                    _scale_add(op, steps, spikes, numbers, charge)
-                elif kind == READOUT:
-                    _readout(
-                        op, now, steps, spikes, rows, numbers, events, offsets, ranges, part, sums, wide, drive, totals[b]
-                    )
-                elif kind == SUM_POOL:
-                    _sum_pool(op, steps, spikes)
-                elif kind == MAX_POOL:
-                    _max_pool(op, steps, spikes, counts)
-                if not is_driven and (kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL):
-                    latest = _latest_activity(op, steps, spikes, latest, now)
+                elif kind == CURRENT:
+                    continue
+                for b in range(samples):
+                    if not alive[b]:
+                        continue
+                    if kind == SCALE_ADD:
+                        _scale_add(op, steps, spikes[b], numbers, charge[b])
+                    elif kind == READOUT:
+                        _readout(
+                            op, now, steps, spikes[b], rows, numbers, events[b], offsets[b], ranges, part, sums, wide,
+                            drive, totals[first + b],
+                        )  # fmt: skip
+                    elif kind == SUM_POOL:
+                        _sum_pool(op, steps, spikes[b])
+                    elif kind == MAX_POOL:
+                        _max_pool(op, steps, spikes[b], counts[b])
+                    if not is_driven and (kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL):
+                        latest[b] = _latest_activity(op, steps, spikes[b], latest[b], now)
             now += steps
-            if settle and now > driven and now >= minimum and latest < now:
-                break
-        extra_steps[b] = max(0, latest - driven) if settle else 0
-        settled[b] = latest < now or limit == driven
+            if settle and now > driven and now >= minimum:
+                running = False
+                for b in range(samples):
+                    if latest[b] < now:
+                        alive[b] = 0
+                    running |= alive[b] != 0
+                if not running:
+                    break
+        for b in range(samples):
+            extra_steps[first + b] = max(0, latest[b] - driven) if settle else 0
+            settled[first + b] = latest[b] < now or limit == driven

@@ -9,7 +9,7 @@ are left as they are. Arguments that only the compiled twins use are named with 
 """
 
 from .exact import overflow, random_word, round_div, round_shift
-from .modes import Overflow
+from .modes import Overflow, Rounding
 from .parameters import (
     ACC,
     DRAW_TRACE,
@@ -299,7 +299,8 @@ def neuron_run(
                     return random_word(p.seed, step + t, p.layer, sample + b, i, draw)
 
                 def leak(x, kind, first_parameter, second, rounding, least, draw, word=word):
-                    y = decay(x, kind, first_parameter, second, rounding, least, word(draw))
+                    drawn = word(draw) if rounding == Rounding.STOCHASTIC else 0
+                    y = decay(x, kind, first_parameter, second, rounding, least, drawn)
                     if x != 0 and y == 0 and (kind == SHIFT or (kind == MULTIPLY and first_parameter > 0)):
                         counters[UNDERFLOWS] += 1
                     return y

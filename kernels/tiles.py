@@ -34,24 +34,24 @@ def _splat(builder, value, lanes):
 # -- sums ------------------------------------------------------------------------------------------
 
 
-def _plain_gather(sums, width, column, rows, events, ranges, count):
-    """``sums[o] = sum(rows[base + events[e] + column + o])`` over the events of `count` ranges, o < width.
+def _plain_gather(sums, width, first, rows, events, ranges, count):
+    """``sums[o] = sum(rows[first + (base + events[e]) * width + o])`` over the events of `count` ranges, o < width.
 
-    `ranges` holds begin, end and base of each; an event is the offset of its weight row. int16 sums are exact for at
-    most `SAFE_EVENTS` events.
+    `ranges` holds begin, end and base of each; base and event count weight rows of `width`. int16 sums are exact for
+    at most `SAFE_EVENTS` events.
     """
     for o in range(width):
         sums[o] = 0
     for r in range(count):
         for e in range(ranges[3 * r], ranges[3 * r + 1]):
-            start = ranges[3 * r + 2] + np.int64(events[e]) + column
+            start = first + (ranges[3 * r + 2] + np.int64(events[e])) * width
             for o in range(width):
                 sums[o] += rows[start + o]
 
 
 def _gather_tile(vectors):
-    def gather(typing_context, sums, column, rows, events, ranges, count):
-        signature = types.void(sums, column, rows, events, ranges, count)
+    def gather(typing_context, sums, first, rows, events, ranges, count):
+        signature = types.void(sums, first, rows, events, ranges, count)
 
         def codegen(context, builder, signature, arguments):
             kinds = signature.args
@@ -65,7 +65,8 @@ def _gather_tile(vectors):
             rows_data = context.make_array(kinds[2])(context, builder, arguments[2]).data
             events_data = context.make_array(kinds[3])(context, builder, arguments[3]).data
             ranges_data = context.make_array(kinds[4])(context, builder, arguments[4]).data
-            column = context.cast(builder, arguments[1], kinds[1], types.int64)
+            first = context.cast(builder, arguments[1], kinds[1], types.int64)
+            size = ir.Constant(INT64, vectors * WIDTH)
             count = context.cast(builder, arguments[5], kinds[5], types.int64)
             with cgutils.for_range(builder, count, intp=INT64) as outer:
                 at = builder.mul(outer.index, ir.Constant(INT64, 3))
@@ -73,11 +74,11 @@ def _gather_tile(vectors):
                 def field(i, at=at):
                     return builder.load(builder.gep(ranges_data, [builder.add(at, ir.Constant(INT64, i))]))
 
-                begin, end, base = field(0), field(1), builder.add(field(2), column)
-                start = builder.gep(rows_data, [base])
+                begin, end = field(0), field(1)
+                start = builder.gep(rows_data, [builder.add(first, builder.mul(field(2), size))])
                 with cgutils.for_range_slice(builder, begin, end, ir.Constant(INT64, 1), intp=INT64) as (event, _):
                     offset = builder.zext(builder.load(builder.gep(events_data, [event])), INT64)
-                    row = builder.gep(start, [offset])
+                    row = builder.gep(start, [builder.mul(offset, size)])
                     for k, cell in enumerate(cells):
                         place = builder.gep(row, [ir.Constant(INT64, k * WIDTH)])
                         weights = builder.load(builder.bitcast(place, narrow.as_pointer()), align=1)
@@ -217,13 +218,13 @@ else:
         return word & (word - np.uint64(1))
 
     @kernel(inline="always")
-    def gather(sums, width, column, rows, events, ranges, count):
+    def gather(sums, width, first, rows, events, ranges, count):
         """Twin of `_plain_gather` for a width of 32, 64, 128 or 256."""
         if width == 8 * WIDTH:
-            _gather_8(sums, column, rows, events, ranges, count)
+            _gather_8(sums, first, rows, events, ranges, count)
         elif width == 4 * WIDTH:
-            _gather_4(sums, column, rows, events, ranges, count)
+            _gather_4(sums, first, rows, events, ranges, count)
         elif width == 2 * WIDTH:
-            _gather_2(sums, column, rows, events, ranges, count)
+            _gather_2(sums, first, rows, events, ranges, count)
         else:
-            _gather_1(sums, column, rows, events, ranges, count)
+            _gather_1(sums, first, rows, events, ranges, count)

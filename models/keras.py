@@ -106,7 +106,8 @@ def _groups_of(source: Source, layers: list[Layer]) -> dict[str, str]:
     if source.naming == "index":
         shift = 1 if layers[0].kind == "InputLayer" and len(source.weights) == len(layers) - 1 else 0
         return {layer.name: f"#{k - shift}" for k, layer in enumerate(layers)}
-    groups, counts = {}, {}
+    groups: dict[str, str] = {}
+    counts: dict[str, int] = {}
     for layer in layers:
         base = _snake(layer.kind)
         number = counts[base] = counts.get(base, -1) + 1

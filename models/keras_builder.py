@@ -103,8 +103,7 @@ class Builder:
             chosen = dict(zip(roles, arrays, strict=True))
         elif any(role and role not in wanted for role in roles) or len({r for r in roles if r}) < sum(map(bool, roles)):
             raise ImportRefused(
-                f"{layer}: its arrays are {', '.join(a.path for a in arrays)}; "
-                f"{', '.join(wanted)} are needed",
+                f"{layer}: its arrays are {', '.join(a.path for a in arrays)}; {', '.join(wanted)} are needed",
                 **where,
             )
         else:
@@ -114,8 +113,7 @@ class Builder:
             if len(found) != len(shape) or any(w is not None and w != f for w, f in zip(shape, found, strict=True)):
                 wish = ", ".join("any" if n is None else str(n) for n in shape)
                 raise ShapeError(
-                    f"{layer}: its {role} ({chosen[role].path}) is {found}, "
-                    f"the architecture needs ({wish})"
+                    f"{layer}: its {role} ({chosen[role].path}) is {found}, the architecture needs ({wish})"
                 )
         self._report = {}
         for role, array in chosen.items():

@@ -182,7 +182,7 @@ def _read_hdf5(label: str, tree: Tree) -> Source:
             if isinstance(value, str):
                 found.setdefault(name, value)
     config = parse_json(found["model_config"], f"{label}: model_config") if "model_config" in found else None
-    common = {"sha256": tree.sha256, "config": config}
+    common: dict[str, Any] = {"sha256": tree.sha256, "config": config}
     common |= {"keras_version": found.get("keras_version"), "backend": found.get("backend")}
     for group in ("model_weights", ""):
         names = _names(tree, group, "layer_names")
@@ -316,9 +316,9 @@ def _read_numbered(label: str, tree: Tree) -> Source | None:
         for path in tree.datasets:
             if path.startswith(root + "/") and path not in known and "/seed_generator/" not in path:
                 raise UnsupportedError(f"{label}: the array {path!r} belongs to a nested model or layer; flatten it")
-        if weights and None not in names.values() and len(set(names.values())) == len(names):
-            weights = {names[group]: entries for group, entries in weights.items()}
-            return Source(label, "keras weights.h5", tree.sha256, backend="tensorflow", weights=weights)
+        named = {name: weights[group] for group, name in names.items() if name is not None}
+        if weights and len(named) == len(weights):  # each has a name of its own
+            return Source(label, "keras weights.h5", tree.sha256, backend="tensorflow", weights=named)
         return Source(label, "keras weights.h5", tree.sha256, backend="tensorflow", weights=weights, naming="class")
     return None
 

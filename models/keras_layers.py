@@ -310,6 +310,10 @@ def _reshape(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     raise layer.unsupported(f"reshapes {x.shape} to {target}; reshaping is taken at the input, to a vector, and back")
 
 
+def _same_order(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)
+
+
 def _add(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     if layer.kind == "Merge":
         if layer.get("mode", default="sum") != "sum":
@@ -320,9 +324,7 @@ def _add(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     if len(inputs) < 2:
         raise layer.bad(f"it has {len(inputs)} inputs; two or more are needed")
     first = inputs[0].order
-    if any((x.order is None) != (first is None) for x in inputs) or (
-        first is not None and not all(np.array_equal(x.order, first) for x in inputs)
-    ):
+    if not all(_same_order(x.order, first) for x in inputs):
         raise layer.unsupported("adds vectors of which only some come from a flatten")
     return replace(b.emit(FloatAdd, layer, "", [x.node for x in inputs]), order=first)
 
@@ -352,22 +354,23 @@ BUILDERS: dict[str, Callable[[Builder, Layer, list[Value]], Value]] = {
     "Reshape": _reshape,
     "Add": _add,
     "Merge": _add,
-} | dict.fromkeys(
-    (
-        "ActivityRegularization",
-        "AlphaDropout",
-        "Dropout",
-        "GaussianDropout",
-        "GaussianNoise",
-        "RandomContrast",
-        "RandomFlip",
-        "RandomRotation",
-        "RandomTranslation",
-        "RandomZoom",
-        "SpatialDropout2D",
+    **dict.fromkeys(
+        (
+            "ActivityRegularization",
+            "AlphaDropout",
+            "Dropout",
+            "GaussianDropout",
+            "GaussianNoise",
+            "RandomContrast",
+            "RandomFlip",
+            "RandomRotation",
+            "RandomTranslation",
+            "RandomZoom",
+            "SpatialDropout2D",
+        ),
+        _nothing,
     ),
-    _nothing,
-)
+}
 
 REASONS = {
     "Lambda": "it carries Python code, which is never run",

@@ -228,7 +228,9 @@ class Sample:
         state = self.state[key]
 
         def decayed(x, decay, draw):
-            word = random_word(self.seed, t, self.position[name], self.sample, self.element(name, place), draw)
+            word = 0
+            if decay.rounding.name == "STOCHASTIC":
+                word = random_word(self.seed, t, self.position[name], self.sample, self.element(name, place), draw)
             y = leak(x, decay, word)
             moves = decay.kind == "shift" or (decay.kind == "multiply" and decay.multiplier > 0)
             self.underflows[name] += moves and x != 0 and y == 0

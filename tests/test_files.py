@@ -31,7 +31,7 @@ from intsnn.floatnet import (
     FloatNetwork,
     FloatReLU,
 )
-from intsnn.formats import Bipolar, Fixed, Levels, Overflow, Rounding, apot, packed_size
+from intsnn.formats import Bipolar, Fixed, Levels, Overflow, Rounding, apot
 from intsnn.layers import (
     Add,
     Affine,
@@ -46,6 +46,7 @@ from intsnn.layers import (
 )
 from intsnn.network import Network
 from intsnn.neurons import IF, LIF, QFFS, CaLIF, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
+from intsnn.packed import packed_size
 from intsnn.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from intsnn.records import Budget, Record
 

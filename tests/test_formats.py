@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsnn.errors import FormatError, RangeError
-from intsnn.formats import Bipolar, Fixed, Levels, Overflow, Rounding, apot, as_overflow, as_rounding, parse
+from intsnn.formats import Bipolar, Fixed, Levels, Overflow, Rounding, apot
+from intsnn.notation import as_overflow, as_rounding, parse
 
 FIXED = st.builds(
     lambda bits, frac, kind: Fixed(bits, frac, kind != "unsigned", kind == "narrow" and bits > 1),

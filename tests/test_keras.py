@@ -430,7 +430,7 @@ def test_zero_padding(after, tmp_path):
     ],
     ids=["relu", "relu, nothing", "input", "relu, norm", "relu, conv", "conv with relu"],
 )
-def test_zeros_around_an_image_are_padding_of_a_max_pool_only_right_after_a_relu(before, folds, tmp_path):
+def test_zeros_fold_into_a_max_pool_only_right_after_a_relu(before, folds, tmp_path):
     """A max pool never takes its own padding, but it takes zeros that the network puts around negative values."""
     layers = [("InputLayer", {"name": "in", "batch_input_shape": [None, 4, 4, 2]})]
     layers += [(kind, {"name": f"b{k}"} | config) for k, (kind, config) in enumerate(before)]

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsnn.errors import FormatError, RangeError
-from intsnn.formats import Bipolar, Fixed, Levels, apot, pack, packed_size, unpack
+from intsnn.formats import Bipolar, Fixed, Levels, apot
 from intsnn.kernels import exact, packing
+from intsnn.packed import pack, packed_size, unpack
 
 
 def code_range(weight_format) -> tuple[int, int]:

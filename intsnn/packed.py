@@ -1,0 +1,102 @@
+"""How codes of 1 to 8 bits lie in bytes: densely, low bits first, in the order of the array."""
+
+import numpy as np
+
+from .errors import FormatError, RangeError
+from .formats import Bipolar, Fixed, Levels, WeightFormat
+from .integers import check_range, integer_array
+
+__all__ = ["pack", "packed_size", "unpack"]
+
+
+def packed_size(count: int, bits: int) -> int:
+    """Return the number of bytes that `count` codes of `bits` bits take when packed."""
+    return (int(count) * int(bits) + 7) // 8
+
+
+def _packing_parts(weight_format: WeightFormat) -> tuple[int, int, int, bool]:
+    """Width, smallest code, largest code and signedness of the codes of a packable format."""
+    if isinstance(weight_format, Fixed):
+        if weight_format.bits > 8:
+            raise FormatError(f"{weight_format} cannot be packed; formats of 1 to 8 bits can")
+        return weight_format.bits, weight_format.min, weight_format.max, weight_format.signed
+    if isinstance(weight_format, Bipolar):
+        return 1, 0, 1, False
+    if isinstance(weight_format, Levels):
+        return weight_format.bits, 0, len(weight_format.table) - 1, False
+    raise FormatError(f"{weight_format!r} is not a weight format; Fixed, Bipolar and Levels are")
+
+
+def pack(codes, weight_format: WeightFormat) -> np.ndarray:
+    """Return `codes` packed densely at the width of their format.
+
+    Parameters
+    ----------
+    codes : integer array, any shape
+        Codes (for `Bipolar` and `Levels`: 0 and up), taken in C order.
+    weight_format : Fixed of at most 8 bits, Bipolar or Levels
+
+    Returns
+    -------
+    (ceil(n * bits / 8),) uint8
+        Bit j of code i is bit ``(i * bits + j) % 8`` of byte ``(i * bits + j) // 8``.
+
+    Raises
+    ------
+    RangeError
+        A code is outside the format.
+    FormatError
+        A format of more than 8 bits.
+    """
+    from .kernels import packing  # late: whoever only names formats need not wait for the compiler
+
+    bits, lo, hi, _ = _packing_parts(weight_format)
+    array = integer_array(codes)
+    check_range(array, lo, hi, "codes", str(weight_format))
+    out = np.zeros(packed_size(array.size, bits), dtype=np.uint8)
+    fields = (array.ravel().astype(np.int16) & np.int16((1 << bits) - 1)).astype(np.uint8)
+    packing.pack(fields, bits, out)
+    return out
+
+
+def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> np.ndarray:
+    """Return the codes that `pack` put into `data`.
+
+    Parameters
+    ----------
+    data : (ceil(n * bits / 8),) uint8
+    weight_format : Fixed of at most 8 bits, Bipolar or Levels
+    shape : int or tuple of int
+        Shape of the codes; n is its product.
+
+    Returns
+    -------
+    integer array of `shape`
+        int8 for a signed format, else uint8.
+
+    Raises
+    ------
+    RangeError
+        A code is outside the format, the length does not fit the shape, or unused bits are set.
+    """
+    from .kernels import packing  # late, as in `pack`
+
+    bits, lo, hi, signed = _packing_parts(weight_format)
+    shape = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=np.int64)))
+    data = np.asarray(data)
+    if any(n < 0 for n in shape) or data.ndim != 1 or data.dtype != np.uint8:
+        raise FormatError(f"packed codes are a {data.ndim}-d {data.dtype} array for shape {shape}; 1-d uint8 is needed")
+    count = 1
+    for n in shape:
+        count *= n
+    if data.size != packed_size(count, bits):
+        raise RangeError(
+            f"{data.size} bytes of packed codes for shape {shape} at {bits} bits; {packed_size(count, bits)} are needed"
+        )
+    used = count * bits % 8
+    if used and int(data[-1]) >> used:
+        raise RangeError(f"the last packed byte is {int(data[-1])}; its bits above bit {used - 1} must be 0")
+    out = np.empty(count, dtype=np.int8 if signed else np.uint8)
+    packing.unpack(np.ascontiguousarray(data), bits, signed, out)
+    check_range(out, lo, hi, "packed codes", str(weight_format))
+    return out.reshape(shape)

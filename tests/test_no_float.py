@@ -1,0 +1,214 @@
+"""No float enters a compiled simulation kernel, and the narrow kernels stay narrow.
+
+Everything is compiled in a process of its own without the cache on disk: what comes from the cache has lost its types.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def floats_in(dispatcher):
+    """Every place where a float type stands in a compiled function, as text; the function must be compiled."""
+    from numba import types
+
+    def is_float(kind):
+        if isinstance(kind, types.Float | types.Complex):
+            return True
+        parts = [getattr(kind, "dtype", None), *getattr(kind, "types", ())]
+        return any(part is not None and is_float(part) for part in parts)
+
+    found = []
+    name = dispatcher.py_func.__name__
+    for signature, compiled in dispatcher.overloads.items():
+        annotation = compiled.type_annotation
+        if annotation is None or isinstance(annotation, str):
+            raise RuntimeError(f"{name}: no types are known; was it loaded from a cache?")
+        kinds = {f"argument {i}": kind for i, kind in enumerate(signature)}
+        kinds |= {"result": compiled.signature.return_type} | annotation.typemap
+        found += [f"{name}{signature}: {place} is {kind}" for place, kind in kinds.items() if is_float(kind)]
+        code = dispatcher.inspect_llvm(signature)
+        found += [f"{name}{signature}: {line.strip()}" for line in code.splitlines() if FLOAT.search(line)]
+    return found
+
+
+FLOAT = re.compile(r"(?<![\w.%@\"!])(?:double|float|half|bfloat|x86_fp80|f(?:add|sub|mul|div|rem|cmp))\b")
+
+
+def exercise():
+    """Run networks with every kind of node on narrow and wide integers, and the helpers that runs use."""
+    import numpy as np
+
+    from intsnn.ann import integer_ann
+    from intsnn.arithmetic import quantise, rescale
+    from intsnn.executor import PATHS
+    from intsnn.formats import Fixed, Overflow, Rounding
+    from intsnn.inputs import encode_rate
+    from intsnn.layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+    from intsnn.network import Network
+    from intsnn.neurons import IF, CubaLIF, Decay, Refractory, SignedIF
+    from intsnn.packed import pack, unpack
+    from intsnn.simulate import simulate
+
+    rng = np.random.default_rng(1)
+    stochastic = Decay.by_shift(2, Rounding.STOCHASTIC)
+    for wide in (False, True):
+        factor = 1 << 24 if wide else 1
+        layers = {
+            "in": Input((2, 8, 8), Fixed(4)),
+            "conv": Conv2d(
+                rng.integers(-8, 8, (80, 2, 3, 3)), bias=rng.integers(-9, 9, 80), padding=1, multiplier=factor
+            ),
+            "one": SignedIF(40 * factor, levels=7, v_format=Fixed(40)),
+            "depth": Conv2d(rng.integers(-8, 8, (80, 1, 3, 3)), padding=1, groups=80, dilation=1),
+            "join": Add(),
+            "two": SignedIF(20, levels=7, reset_delay=1),
+            "sums": SumPool2d(2),
+            "scaled": Scale(3 * factor),
+            "three": SignedIF(5 * factor, levels=7, v_format=Fixed(40)),
+            "greatest": MaxPool2d(2),
+            "flat": Flatten(),
+            "dense": Affine(rng.integers(-8, 8, (5, 320)), bias=3, delay=1),
+            "out": Readout(),
+        }
+        names = list(layers)
+        edges = [*zip(names[:3], names[1:4], strict=False), ("depth", "join"), ("one", "join")]
+        edges += zip(names[4:-1], names[5:], strict=True)
+        network = Network(layers, edges, t_drive=7, levels=7)
+        codes = rng.integers(-8, 8, (3, 2, 8, 8))
+        for path in [path for path in PATHS if path != "reference"]:
+            simulate(network, codes, settle=True, path=path)
+            simulate(network, codes, settle=True, path=path, record=("spikes", "v", "current"))
+        simulate(network, np.repeat(codes[None], 9, axis=0))
+        integer_ann(network, codes)
+        leaky = CubaLIF(
+            9, stochastic, Decay.by_multiply(3, 2, Rounding.STOCHASTIC), u_format=Fixed(12), acc_format=Fixed(12),
+            v_overflow=Overflow.WRAP, max_spikes_per_step=3, signed=True,
+            refractory=Refractory("trace", amplitude=2, decay=stochastic),
+        )  # fmt: skip
+        network = Network.sequential(
+            Input((2, 8, 8), Fixed(4)), Scale(factor), AvgPool2d(2), leaky, Flatten(), IF(2), Readout("first_spike")
+        )
+        simulate(network, codes, steps=4, record=("u", "v"))
+    encode_rate(rng.integers(0, 256, (2, 5)), 3, 255)
+    quantise([0.3, -1.7], Fixed(8, 4), "STOCHASTIC", "SAT")
+    rescale([1, -2, 300], Fixed(16, 3), Fixed(8), "STOCHASTIC", "WRAP")
+    unpack(pack([1, -2, 3], Fixed(3)), Fixed(3), 3)
+
+
+def dispatchers():
+    """Every compiled function of the kernels, by name; not those that are pasted into their callers."""
+    import importlib
+    import pkgutil
+
+    from numba.core.registry import CPUDispatcher
+
+    import intsnn.kernels
+
+    found = {}
+    for part in pkgutil.iter_modules(intsnn.kernels.__path__):
+        for name, value in vars(importlib.import_module(f"intsnn.kernels.{part.name}")).items():
+            if isinstance(value, CPUDispatcher) and value.py_func.__module__ == f"intsnn.kernels.{part.name}":
+                if value.targetoptions.get("inline") != "always":
+                    found[f"{part.name}.{name}"] = value
+    return found
+
+
+def main():
+    """What the tests below look at, as JSON."""
+    import numba
+    import numpy as np
+
+    exercise()
+    report = {"compiled": {}, "floats": []}
+    for name, dispatcher in dispatchers().items():
+        report["compiled"][name] = len(dispatcher.overloads)
+        report["floats"] += floats_in(dispatcher)
+
+    @numba.njit
+    def mean(x):
+        return x.sum() / len(x)
+
+    @numba.njit
+    def hidden(x):
+        half = x[0] * 0.5
+        return int(half)
+
+    @numba.njit
+    def whole(x):
+        return x.sum() // len(x)
+
+    for function in (mean, hidden, whole):
+        function(np.arange(5))
+        report[function.__name__] = floats_in(function)
+
+    from intsnn.kernels import linear, neuron
+
+    report["machine"] = platform.machine()
+    for name, dispatcher in (("if_run", neuron.if_run), ("convolve", linear.convolve)):
+        report[name] = {}
+        for signature in dispatcher.overloads:
+            state = signature[6] if name == "if_run" else signature[10]
+            arithmetic = re.findall(
+                r"^\s+v?p(?:add|sub|mull|cmpgt)([dq])\s", dispatcher.inspect_asm(signature), re.MULTILINE
+            )
+            vectors = re.findall(r"= (?:add|sub|mul)[a-z ]* <\d+ x i\d+>", dispatcher.inspect_llvm(signature))
+            found = {"d": arithmetic.count("d"), "q": arithmetic.count("q"), "ir": sorted(set(vectors))}
+            report[name].setdefault(str(state.dtype), []).append(found)
+    from intsnn.executor import PATHS
+
+    report["paths"] = PATHS
+    print(json.dumps(report))
+
+
+@pytest.fixture(scope="module")
+def report():
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | {"INTSNN_CACHE": "", "NUMBA_DISABLE_JIT": "0", "PYTHONPATH": paths}
+    done = subprocess.run(
+        [sys.executable, os.path.abspath(__file__)], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_no_float_in_compiled_kernels(report):
+    assert report["floats"] == []
+
+
+def test_every_kernel_was_looked_at(report):
+    idle = [name for name, count in report["compiled"].items() if not count]
+    if "fused" not in report["paths"]:  # kernels of a path that nothing can choose
+        idle = [name for name in idle if not name.startswith(("fused.", "tiles."))]
+    assert idle == [] and len(report["compiled"]) > 15
+
+
+def test_the_check_sees_floats(report):
+    """A division, and a float between two integers that no argument or result shows."""
+    assert any("result is float64" in line for line in report["mean"])
+    assert any("float64" in line for line in report["hidden"]) and any("double" in line for line in report["hidden"])
+    assert report["whole"] == []
+
+
+def test_narrow_kernels_are_vectors_of_32_bits(report):
+    """Membranes and sums of 32 bits are added 16 at a time in 32 bits; nothing is widened on the way."""
+    (narrow,) = report["if_run"]["int32"]
+    assert any("add" in line and "<16 x i32>" in line for line in narrow["ir"])
+    assert not any("i64>" in line for line in narrow["ir"])
+    for variant in report["convolve"]["int32"]:  # the loop over events: weight times value, added to the sums
+        for operation in ("add", "mul"):
+            assert f"= {operation} <16 x i32>" in variant["ir"]
+        assert not any("mul" in line and "i64>" in line for line in variant["ir"])
+    wide = report["if_run"]["int64"][0]
+    assert any("<16 x i64>" in line for line in wide["ir"])  # the check can tell them apart
+    if report["machine"] in ("x86_64", "AMD64"):
+        assert narrow["d"] and not narrow["q"] and wide["q"] and not wide["d"]
+
+
+if __name__ == "__main__":
+    main()
