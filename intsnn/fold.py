@@ -77,7 +77,9 @@ def fold(network: FloatNetwork) -> FloatNetwork:
         node = graph.nodes[name]
         if isinstance(node, FloatSoftmax):
             if name != graph.output:
-                raise UnsupportedError(f"layer {name!r}: a softmax inside the network has no integer form; only at the end")
+                raise UnsupportedError(
+                    f"layer {name!r}: a softmax inside the network has no integer form; only at the end"
+                )
             graph.drop(name)
     for name in list(graph.nodes):
         if isinstance(graph.nodes[name], FloatBatchNorm):
@@ -91,7 +93,8 @@ def fold(network: FloatNetwork) -> FloatNetwork:
     for node in graph.nodes.values():
         if isinstance(node, FloatMaxPool2d) and not _spikes(graph, node.inputs[0]):
             raise UnsupportedError(
-                f"layer {node.name!r}: a max-pool of values without a ReLU has no spiking form; put a ReLU before or behind it"
+                f"layer {node.name!r}: a max-pool of values without a ReLU has no spiking form; put a ReLU before or "
+                "behind it"
             )
         if isinstance(node, FloatAvgPool2d) and any(map(any, node.padding)) and not node.count_include_pad:
             raise UnsupportedError(

@@ -60,7 +60,8 @@ class Events:
         first, last = np.searchsorted(self.sample, (start, stop))
         part = slice(first, last)
         dense = np.zeros((stop - start, self.steps, size), np.int64)
-        np.add.at(dense, (self.sample[part] - start, self.step[part], self.index[part]), cast(np.ndarray, self.value)[part])
+        value = cast(np.ndarray, self.value)
+        np.add.at(dense, (self.sample[part] - start, self.step[part], self.index[part]), value[part])
         return dense
 
 
@@ -85,11 +86,13 @@ class Source:
     def __init__(self, layer: Input, data, time_axis: int | None = None) -> None:
         self.layer = layer
         self.size = math.prod(layer.shape)
+        self.events: Events | None = None
+        self.data: Any = None
+        self.steps: int | None = None
         if isinstance(data, Events):
-            self.events, self.data = data, None
+            self.events = data
             self.samples, self.steps = data.samples, data.steps
             return
-        self.events = None
         data = np.asarray(data)
         if time_axis is not None:
             data = np.moveaxis(data, time_axis, 0)
@@ -120,7 +123,7 @@ class Source:
         elif self.constant:
             raw = self._whole(self.data[start:stop]).reshape(1, count, self.size)
         else:
-            raw = self._whole(self.data[:, start:stop]).reshape(self.steps, count, self.size)
+            raw = self._whole(self.data[:, start:stop]).reshape(cast(int, self.steps), count, self.size)
         fmt = self.layer.format
         if raw.size and not self._fits(raw):
             step, sample, element = np.argwhere((raw < fmt.min) | (raw > fmt.max))[0]
@@ -150,8 +153,8 @@ class Source:
             codes = codes.astype(np.int64) * self.layer.multiplier + self.layer.offset
         if len(self.layer.shape) == 3:
             channels, height, width = self.layer.shape
-            codes = codes.reshape(count, -1, channels, height * width).swapaxes(2, 3)
-        return np.ascontiguousarray(codes.reshape(count, -1, self.size), dtype=dtype)
+            codes = codes.reshape(count, codes.shape[1], channels, height * width).swapaxes(2, 3)
+        return np.ascontiguousarray(codes.reshape(count, codes.shape[1], self.size), dtype=dtype)
 
 
 def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:

@@ -61,7 +61,9 @@ def check_fit(network: FloatNetwork | Network, data: Dataset) -> None:
     shape = network.input_shape if isinstance(network, FloatNetwork) else network.shapes[network.input_name]
     found = data.images.shape[1:]
     if int(np.prod(found)) != int(np.prod(shape)) or (len(shape) == 3 and found != shape):
-        raise ShapeError(f"data {data.name}: its samples are {found}, the network takes {shape}; use data of that shape")
+        raise ShapeError(
+            f"data {data.name}: its samples are {found}, the network takes {shape}; use data of that shape"
+        )
 
 
 def measure(stages, data: Dataset, scale: InputScale, converted: Network, threads: int = 1, progress=None):

@@ -87,7 +87,9 @@ class QuantReLU(FloatNode):
 
     def _shape(self, shapes):
         if not 0 < self.step < float("inf") or self.levels < 1:
-            raise FormatError(f"layer {self.name!r}: found step {self.step} and {self.levels} levels; both must be positive")
+            raise FormatError(
+                f"layer {self.name!r}: found step {self.step} and {self.levels} levels; both must be positive"
+            )
         return shapes[0]
 
     def _apply(self, arrays):
@@ -118,7 +120,9 @@ class InputScale:
                 raise ValueError
             return cls(*(Fraction(part.strip()) for part in parts))
         except (ValueError, ZeroDivisionError):
-            raise FormatError(f"input scale: found {text!r}; give SCALE[,OFFSET], for example 1/255 or 2/255,-1") from None
+            raise FormatError(
+                f"input scale: found {text!r}; give SCALE[,OFFSET], for example 1/255 or 2/255,-1"
+            ) from None
 
     def __str__(self) -> str:
         return f"{self.scale}" + (f",{self.offset}" if self.offset else "")

@@ -65,6 +65,18 @@ def _consumers(network, name: str) -> list[str]:
     return [b for a, b in network.edges if a == name]
 
 
+def _spikes_of(network, connection: str) -> str:
+    """The node whose spikes a connection reads (through a Flatten)."""
+    source = network.inputs_of(connection)[0]
+    return network.inputs_of(source)[0] if isinstance(network.nodes[source], Flatten) else source
+
+
+def _covers(network, name: str) -> bool:
+    """Whether a convolution is one window over its whole input: then it is a dense layer."""
+    layer, shape = network.nodes[name], network.shapes[network.inputs_of(name)[0]]
+    return layer.weight.shape[2:] == shape[1:] and layer.padding == ((0, 0), (0, 0)) and layer.dilation == (1, 1)
+
+
 def why_not_fused(network, bounds, frames: bool = False) -> str | None:
     """Why the fused path does not take `network`, or None. `bounds` are those of the run; `frames`: input by steps."""
     if network.recurrent:
@@ -130,6 +142,10 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
         elif isinstance(layer, Readout):
             if layer.kind == "first_spike" or not isinstance(source, Affine | Conv2d):
                 return f"{name} is no sum of a connection"
+            if isinstance(source, Conv2d) and not _covers(network, sources[0]):
+                return f"{sources[0]} reads out more than one window"
+            if isinstance(network.nodes[_spikes_of(network, sources[0])], Input):
+                return f"{name} reads the input without a neuron in between"
         elif isinstance(layer, Input):
             if frames and not -16 <= layer.low <= layer.high <= 16:
                 return f"frames of {name} may hold values beyond 16"
@@ -141,13 +157,13 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
 class _Program:
     """Table of operations and the flat buffers of constants for one network and one kind of input."""
 
-    def __init__(self, network, bounds, constant: bool, drive: int, chunk: int) -> None:
+    def __init__(self, network, bounds, constant: bool, driven: int, chunk: int) -> None:
         from .kernels import fused
 
         self.F = fused.Operation
         self.K = fused.Kind
         self.network, self.bounds, self.constant = network, bounds, constant
-        self.drive, self.chunk = drive, chunk
+        self.drive, self.driven, self.chunk = network.t_drive or driven, driven, chunk
         self.table: list[dict] = []
         self.rows: list[np.ndarray] = []
         self.numbers: list[np.ndarray] = []
@@ -180,10 +196,10 @@ class _Program:
     def _put_bias(self, layer, channels: int) -> int:
         """Rows of the driven steps and one of zeros."""
         wide = _padded(channels)
-        rows = np.zeros((self.drive + 1, wide), np.int32)
+        rows = np.zeros((self.driven + 1, wide), np.int32)
         if layer is not None and layer.bias is not None:
-            schedule = bias_schedule(layer.bias, layer.bias_mode, self.drive, 0, self.drive)
-            rows[: self.drive, :channels] = schedule.astype(np.int32)
+            schedule = bias_schedule(layer.bias, layer.bias_mode, self.drive, 0, self.driven)
+            rows[: self.driven, :channels] = schedule.astype(np.int32)
         at = self.number_size
         self.numbers.append(rows.reshape(-1))
         self.number_size += rows.size
@@ -203,11 +219,6 @@ class _Program:
         if len(shape) == 1:
             return 1, 1, _padded(shape[0])
         return shape[1], shape[2], _padded(shape[0])
-
-    def _spiking_source(self, name: str) -> str:
-        """The node whose spikes `name` stands for (through a Flatten)."""
-        layer = self.network.nodes[name]
-        return self._spiking_source(self.network.inputs_of(name)[0]) if isinstance(layer, Flatten) else name
 
     def _state(self, cells: int) -> int:
         at = self.states
@@ -253,10 +264,9 @@ class _Program:
     def _connection(self, name: str) -> dict:
         """Geometry, weights, multiplier and bias of a connection from spikes."""
         network, layer = self.network, self.network.nodes[name]
-        feeding = network.inputs_of(name)[0]
-        source = self._spiking_source(feeding)
+        feeding, source = network.inputs_of(name)[0], _spikes_of(network, name)
         h, w, c = self._map(source)
-        if isinstance(layer, Conv2d):
+        if isinstance(layer, Conv2d) and not _covers(network, name):
             fields = self._geometry(source, name, layer.weight.shape[2:], layer.stride, layer.padding, layer.dilation)
             outputs, inputs, kh, kw = layer.weight.shape
             packed = np.zeros((kh, kw, c, _padded(outputs)), np.int8)
@@ -294,7 +304,7 @@ class _Program:
     def _constant_connection(self, name: str, at: int) -> None:
         """Charge of the constant input, once per sample."""
         network, layer = self.network, self.network.nodes[name]
-        source = self._spiking_source(network.inputs_of(name)[0])
+        source = _spikes_of(network, name)
         shape, out = network.shapes[source], network.shapes[name]
         if isinstance(layer, Conv2d):
             fields = self._geometry(source, name, layer.weight.shape[2:], layer.stride, layer.padding, layer.dilation)
@@ -321,8 +331,7 @@ class _Program:
 
     def _is_constant(self, name: str) -> bool:
         """Whether a connection reads the constant input."""
-        source = self._spiking_source(self.network.inputs_of(name)[0])
-        return self.constant and isinstance(self.network.nodes[source], Input)
+        return self.constant and isinstance(self.network.nodes[_spikes_of(self.network, name)], Input)
 
     def _neuron(self, name: str, layer: Neuron) -> None:
         network = self.network
@@ -443,7 +452,7 @@ class Runner:
             if reason:
                 raise UnsupportedError(f"prepare: {reason}; use simulate")
             chunk = min(LONGEST_CHUNK, limit if limit > driven else driven)
-            program = _Program(self.network, bounds, constant, self.network.t_drive or driven, chunk)
+            program = _Program(self.network, bounds, constant, driven, chunk)
             self._programs[key] = (program, *program.finish())
         return key, self._programs[key]
 
@@ -496,7 +505,7 @@ class Runner:
         def work(buffers, start, stop):
             run_samples(
                 start, stop, table, codes, frames, area, input_offset, source.constant, driven, least, limit,
-                self.settle, program.chunk, program.drive, rows, numbers, *buffers[:10], *buffers[10:12], buffers[12],
+                self.settle, program.chunk, driven, rows, numbers, *buffers[:10], *buffers[10:12], buffers[12],
                 buffers[13], totals, extra, settled,
             )  # fmt: skip
 
@@ -559,7 +568,7 @@ class Runner:
             # the format is checked, and its bound was checked to be small: no value is lost
             raw = raw.view(np.int8) if raw.dtype.itemsize == 1 else raw.astype(np.int8)
         area = math.prod(layer.shape[1:]) if len(layer.shape) == 3 else 1
-        return NO_CODES, raw, area, program.input_slot
+        return NO_CODES, np.ascontiguousarray(raw), area, program.input_slot
 
 
 def prepare(network, *, steps: int | None = None, settle: bool = False, threads: int = 1) -> Runner:

@@ -68,7 +68,7 @@ class Operation(IntEnum):
     THRESHOLD = auto()  # int32 (C,)
     V_NEGATIVE = auto()  # int32 (C,)
     V_INITIAL = auto()  # int32 (C,)
-    BIAS = auto()  # int32 (drive + 1, C): rows of the driven steps, then zeros
+    BIAS = auto()  # int32 (driven + 1, C): rows of the driven steps, then zeros
     CAP = auto()
     STATE = auto()  # v, and count in the buffer of counts
     EXTRA = auto()  # charge: (T or 1, H, W, C)
@@ -176,50 +176,56 @@ def _tile_width(left):
 
 
 @kernel(inline="always")
-def _tile(
-    op, now, t, steps, pixel, column, width, count, total, connects, spikes, rows, numbers, v, counts, charge, events,
+def _pixel(
+    op, now, steps, out_y, out_x, column, width, connects, spikes, rows, numbers, v, counts, charge, events, offsets,
     ranges, part, sums, wide, drive, multiplier, threshold, v_negative,
 ):  # fmt: skip
-    """Charge of `width` channels of one output pixel in one step, and what becomes of it."""
+    """Charge of `width` channels of one output pixel over all steps, and what becomes of it."""
     channels = op[OUT_CHANNELS]
     plane = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
-    bias_at = op[BIAS] + min(now + t, drive) * channels + column
-    long = total > SAFE_EVENTS
-    if long:
-        _gather_long(width, op[WEIGHTS] + column * op[ROWS], rows, events, ranges, count, part, sums, wide)
-    elif connects:
-        gather(sums, width, op[WEIGHTS] + column * op[ROWS], rows, events, ranges, count)
-    if op[KIND] == CONNECT_ADD:
-        at = op[EXTRA] + t * plane + pixel + column
-        for o in range(width):
-            a = np.int32(wide[o]) if long else np.int32(sums[o])
-            a = np.int32(a * multiplier[column + o] + numbers[bias_at + o])
-            charge[at + o] = a if op[FIRST] else np.int32(charge[at + o] + a)
-        return
-    at = 0  # the first charges are zero
-    step = 0
+    pixel = (out_y * op[OUT_WIDTH] + out_x) * channels + column
+    first = op[WEIGHTS] + column * op[ROWS]
+    scaled, adds, cap = op[SCALED] != 0, op[KIND] == CONNECT_ADD, op[CAP]
+    i = op[STATE] + pixel
+    extra_at, extra_stride, extra_step = 0, 0, 0  # the first charges are zero
     if op[EXTRA_STEPS]:
-        at = op[EXTRA] + (t * plane if op[EXTRA_STEPS] == 2 else 0) + pixel + column
-        step = 1
-    i = op[STATE] + pixel + column
-    to = op[TARGET] + t * plane + pixel + column
-    for o in range(0, width, WIDTH):
-        c = column + o
+        extra_at, extra_step = op[EXTRA] + pixel, 1
+        extra_stride = plane if op[EXTRA_STEPS] == 2 else 0
+    for t in range(steps):
+        count, total = 0, 0
+        if connects:
+            count, total = _ranges_of(op, steps, t, out_y, out_x, offsets, ranges)
+        bias_at = op[BIAS] + min(now + t, drive) * channels + column
+        long = total > SAFE_EVENTS
         if long:
-            fire_scaled(
-                wide, o, charge, at + step * o, multiplier, numbers, bias_at + o, threshold, v_negative, c, op[CAP], v,
-                counts, i + o, spikes, to + o,
-            )  # fmt: skip
-        elif op[SCALED]:
-            fire_scaled(
-                sums, o, charge, at + step * o, multiplier, numbers, bias_at + o, threshold, v_negative, c, op[CAP], v,
-                counts, i + o, spikes, to + o,
-            )  # fmt: skip
-        else:
-            fire_unit(
-                sums, o, charge, at + step * o, multiplier, numbers, bias_at + o, threshold, v_negative, c, op[CAP], v,
-                counts, i + o, spikes, to + o,
-            )  # fmt: skip
+            _gather_long(width, first, rows, events, ranges, count, part, sums, wide)
+        elif connects:
+            gather(sums, width, first, rows, events, ranges, count)
+        if adds:
+            at = op[EXTRA] + t * plane + pixel
+            for o in range(width):
+                a = np.int32(wide[o]) if long else np.int32(sums[o])
+                a = np.int32(a * multiplier[column + o] + numbers[bias_at + o])
+                charge[at + o] = a if op[FIRST] else np.int32(charge[at + o] + a)
+            continue
+        at = extra_at + t * extra_stride
+        to = op[TARGET] + t * plane + pixel
+        for o in range(0, width, WIDTH):
+            if long:
+                fire_scaled(
+                    wide, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold, v_negative,
+                    column + o, cap, v, counts, i + o, spikes, to + o,
+                )  # fmt: skip
+            elif scaled:
+                fire_scaled(
+                    sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold, v_negative,
+                    column + o, cap, v, counts, i + o, spikes, to + o,
+                )  # fmt: skip
+            else:
+                fire_unit(
+                    sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold, v_negative,
+                    column + o, cap, v, counts, i + o, spikes, to + o,
+                )  # fmt: skip
 
 
 @kernel
@@ -244,36 +250,27 @@ def _connect(
         while column < channels:
             width = _tile_width(channels - column)
             for b in range(samples):
-                if not alive[b]:
-                    continue
-                for t in range(steps):
-                    count, total = 0, 0
-                    if connects:
-                        count, total = _ranges_of(op, steps, t, 0, 0, offsets[b], ranges)
-                    _tile(
-                        op, now, t, steps, 0, column, width, count, total, connects, spikes[b], rows, numbers, v[b],
-                        counts[b], charge[b], events[b], ranges, part, sums, wide, drive, multiplier, threshold,
+                if alive[b]:
+                    _pixel(
+                        op, now, steps, 0, 0, column, width, connects, spikes[b], rows, numbers, v[b], counts[b],
+                        charge[b], events[b], offsets[b], ranges, part, sums, wide, drive, multiplier, threshold,
                         v_negative,
                     )  # fmt: skip
             column += width
         return
     for b in range(samples):
-        if not alive[b]:
-            continue
-        for out_y in range(op[OUT_HEIGHT]):
-            for out_x in range(op[OUT_WIDTH]):
-                pixel = (out_y * op[OUT_WIDTH] + out_x) * channels
-                for t in range(steps):
-                    count, total = 0, 0
-                    if connects:
-                        count, total = _ranges_of(op, steps, t, out_y, out_x, offsets[b], ranges)
+        if alive[b]:
+            # views of the sample, made once: making one costs as much as a tile
+            fired, membrane, net, current = spikes[b], v[b], counts[b], charge[b]
+            listed, begins = events[b], offsets[b]
+            for out_y in range(op[OUT_HEIGHT]):
+                for out_x in range(op[OUT_WIDTH]):
                     column = 0
                     while column < channels:
                         width = _tile_width(channels - column)
-                        _tile(
-                            op, now, t, steps, pixel, column, width, count, total, connects, spikes[b], rows, numbers,
-                            v[b], counts[b], charge[b], events[b], ranges, part, sums, wide, drive, multiplier,
-                            threshold, v_negative,
+                        _pixel(
+                            op, now, steps, out_y, out_x, column, width, connects, fired, rows, numbers, membrane, net,
+                            current, listed, begins, ranges, part, sums, wide, drive, multiplier, threshold, v_negative,
                         )  # fmt: skip
                         column += width
 

@@ -12,6 +12,7 @@ from numba.core import cgutils
 from .jit import intrinsic, kernel
 
 WIDTH = 32  # neurons of a tile; channel counts are padded to a multiple
+LANES = 16  # neurons of one vector instruction
 SAFE_EVENTS = 256  # so many int8 weights add up within int16
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
@@ -125,40 +126,46 @@ def _fire(scaled):
             def integer(name):
                 return context.cast(builder, value[name], kind[name], types.int64)
 
-            def place(name, at):
-                bits = kind[name].dtype.bitwidth
-                return _pointer(context, builder, kind[name], value[name], integer(at), WIDTH, bits), max(1, bits // 8)
+            def half(shift):
+                """Lanes ``shift..shift + LANES``: one full-width register of masks each."""
 
-            def load(name, at, bits=32):
-                pointer, align = place(name, at)
-                vector = builder.load(pointer, align=align)
-                found = kind[name].dtype.bitwidth
-                return vector if found == bits else builder.sext(vector, ir.VectorType(ir.IntType(bits), WIDTH))
+                def place(name, at):
+                    bits = kind[name].dtype.bitwidth
+                    index = builder.add(integer(at), ir.Constant(INT64, shift))
+                    return _pointer(context, builder, kind[name], value[name], index, LANES, bits), max(1, bits // 8)
 
-            def store(vector, name, at):
-                pointer, align = place(name, at)
-                bits = kind[name].dtype.bitwidth
-                if bits < vector.type.element.width:
-                    vector = builder.trunc(vector, ir.VectorType(ir.IntType(bits), WIDTH))
-                builder.store(vector, pointer, align=align)
+                def load(name, at):
+                    pointer, align = place(name, at)
+                    vector = builder.load(pointer, align=align)
+                    return vector if kind[name].dtype.bitwidth == 32 else builder.sext(vector, wide)
 
-            wide = ir.VectorType(INT32, WIDTH)
-            zero = ir.Constant(wide, [0] * WIDTH)
-            charge = load("sums", "at")
-            if scaled:
-                charge = builder.mul(charge, load("multiplier", "channel"))
-            charge = builder.add(charge, builder.add(load("extra", "extra_at"), load("bias", "bias_at")))
-            x = builder.add(load("v", "neuron"), charge)
-            theta, net = load("threshold", "channel"), load("count", "neuron")
-            top = _splat(builder, builder.trunc(integer("most"), INT32), WIDTH)
-            up = builder.and_(builder.icmp_signed(">=", x, theta), builder.icmp_signed("<", net, top))
-            low = builder.icmp_signed("<", x, load("v_negative", "channel"))
-            down = builder.and_(low, builder.icmp_signed(">", net, zero))
-            change = builder.sub(builder.select(up, theta, zero), builder.select(down, theta, zero))
-            spike = builder.sub(builder.zext(up, wide), builder.zext(down, wide))
-            store(builder.sub(x, change), "v", "neuron")
-            store(builder.add(net, spike), "count", "neuron")
-            store(spike, "out", "out_at")
+                def store(vector, name, at):
+                    pointer, align = place(name, at)
+                    bits = kind[name].dtype.bitwidth
+                    if bits < 32:
+                        vector = builder.trunc(vector, ir.VectorType(ir.IntType(bits), LANES))
+                    builder.store(vector, pointer, align=align)
+
+                charge = load("sums", "at")
+                if scaled:
+                    charge = builder.mul(charge, load("multiplier", "channel"))
+                charge = builder.add(charge, builder.add(load("extra", "extra_at"), load("bias", "bias_at")))
+                x = builder.add(load("v", "neuron"), charge)
+                theta, net = load("threshold", "channel"), load("count", "neuron")
+                up = builder.and_(builder.icmp_signed(">=", x, theta), builder.icmp_signed("<", net, top))
+                low = builder.icmp_signed("<", x, load("v_negative", "channel"))
+                down = builder.and_(low, builder.icmp_signed(">", net, zero))
+                change = builder.sub(builder.select(up, theta, zero), builder.select(down, theta, zero))
+                spike = builder.sub(builder.select(up, ones, zero), builder.select(down, ones, zero))
+                store(builder.sub(x, change), "v", "neuron")
+                store(builder.add(net, spike), "count", "neuron")
+                store(spike, "out", "out_at")
+
+            wide = ir.VectorType(INT32, LANES)
+            zero, ones = ir.Constant(wide, [0] * LANES), ir.Constant(wide, [1] * LANES)
+            top = _splat(builder, builder.trunc(integer("most"), INT32), LANES)
+            for shift in range(0, WIDTH, LANES):
+                half(shift)
             return context.get_dummy_value()
 
         return types.void(*kinds), codegen

@@ -25,30 +25,31 @@ def converted(seed, levels, *, late=0, delay=0, bias_mode="spread", drive=None, 
     channels = 17 if wide else 3
     height, width = 6, 5
 
-    def unit(shape):
-        theta = rng.integers(4, 40, shape[0])
-        return replace(SignedIF(theta, levels, reset_delay=late), **neuron)
+    def unit(channels, low, high):
+        theta = rng.integers(low, high, channels)
+        parts = neuron | ({"v_negative": -theta} if neuron.get("v_negative") == "-theta" else {})
+        return replace(SignedIF(theta, levels, reset_delay=late), **parts)
 
     def weighted(*shape):
-        total = rng.integers(-60, 90, shape[0])
+        total = rng.integers(-20, 60, shape[0])
         return {"weight": rng.integers(-7, 8, shape), "bias": total, "bias_mode": bias_mode}
 
     nodes = {
         "in": Input((2, height, width), Fixed(4, signed=False)),
         "conv1": Conv2d(**weighted(channels, 2, 3, 3), padding=((1, 1), (0, 2))),
-        "n1": unit((channels,)),
+        "n1": unit(channels, 100, 500),
         "conv2": Conv2d(**weighted(channels, channels, 3, 3), padding=1, delay=delay),
         "skip": Scale(rng.integers(1, 9, channels)),
         "join": Add(),
-        "n2": unit((channels,)),
+        "n2": unit(channels, 8, 60),
         "max": MaxPool2d((2, 2), stride=1, padding=((0, 1), (1, 0))),
         "depth": Conv2d(**weighted(channels, 1, 2, 2), groups=channels, stride=2, delay=delay),
-        "n3": unit((channels,)),
+        "n3": unit(channels, 4, 20),
         "sums": SumPool2d(2, stride=1),
-        "n4": unit((channels,)),
+        "n4": unit(channels, 1, 5),
         "flat": Flatten(),
         "dense1": Affine(**weighted(6, channels * 2), multiplier=rng.integers(1, 3, 6)),
-        "n5": unit((6,)),
+        "n5": unit(6, 5, 25),
         "dense2": Affine(**weighted(4, 6)),
         "out": Readout(),
     }  # fmt: skip
@@ -182,7 +183,7 @@ def test_drive_and_levels_are_two_numbers(seed, levels, drive):
 BROKEN = {
     "unsigned": ({"signed": False}, "n1 is unsigned"),
     "no cap": ({"max_count": None}, "n1 has no cap"),
-    "v_negative = -4": ({"v_negative": -4}, "n1 takes spikes back below v_negative = -4"),
+    "v_negative = -theta": ({"v_negative": "-theta"}, "n1 takes spikes back below v_negative = -"),
 }
 
 
@@ -190,7 +191,7 @@ BROKEN = {
 def test_the_conditions_matter(parts, reason):
     """Without one of them, some neuron of some network settles elsewhere, and the reason is named."""
     wrong = 0
-    for seed in range(12):
+    for seed in range(20):
         network = converted(seed, 3, **parts)
         reasons = equality_conditions(network)
         assert any(text.startswith(reason) for text in reasons) and len(reasons) == len(network.neurons)
@@ -212,7 +213,7 @@ def test_an_unsettled_run_differs():
 def test_an_overflow_breaks_equality_and_is_counted():
     wrong = 0
     for seed in range(8):
-        network = converted(seed, 7, v_format=Fixed(8), v_overflow=Overflow.WRAP)
+        network = converted(seed, 7, v_format=Fixed(10), v_overflow=Overflow.WRAP)
         found, run, _ = mismatches(network, codes(seed))
         assert run.overflows > 0
         wrong += sum(found.values())

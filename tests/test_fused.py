@@ -1,0 +1,281 @@
+"""The fused path: every output, extra step and spike is that of `simulate`."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from intsnn import (
+    IF,
+    Add,
+    Affine,
+    Conv2d,
+    Events,
+    Fixed,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Network,
+    Readout,
+    Scale,
+    SignedIF,
+    SumPool2d,
+    simulate,
+)
+from intsnn.errors import FormatError, RangeError, UnsupportedError
+from intsnn.neurons import LIF, Decay
+from intsnn.runner import prepare, why_not_fused
+
+
+@st.composite
+def cases(draw):
+    """A network that the fused path takes, its input and the options of the run."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    levels = draw(st.sampled_from((1, 3, 7)))
+    constant = draw(st.booleans())
+    top = draw(st.sampled_from((3, 127)))
+    nodes = {"in": Input((draw(st.integers(1, 3)), 7, 6), Fixed(8, signed=False) if constant else Fixed(3))}
+    edges, last = [], "in"
+    shape = nodes["in"].shape
+
+    def put(name, layer, *sources):
+        nodes[name] = layer
+        edges.extend((source, name) for source in sources)
+        return name
+
+    def weights(*size):
+        return rng.integers(-top, top + 1, size)
+
+    def connection(outputs, kernel, stride, padding):
+        return Conv2d(
+            weights(outputs, shape[0], kernel, kernel), stride=stride, padding=padding,
+            dilation=(draw(st.sampled_from((1, 1, 2))), 1) if kernel == 2 else 1,
+            bias=rng.integers(-40, 40, outputs) if draw(st.booleans()) else None,
+            bias_mode=draw(st.sampled_from(("spread", "step", "once"))),
+            multiplier=rng.integers(1, 9, outputs) if draw(st.booleans()) else draw(st.sampled_from((1, 4))),
+        )  # fmt: skip
+
+    def neuron(channels, size):
+        theta = rng.integers(1, size, channels) if draw(st.booleans()) else int(rng.integers(1, size))
+        kind = draw(st.sampled_from(("if", "signed", "published", "late", "negative")))
+        if kind == "if":
+            return IF(theta, max_count=draw(st.sampled_from((None, levels))), v_initial=int(rng.integers(-5, 5)))
+        if kind == "negative":
+            return SignedIF(theta, levels, v_negative=-np.asarray(theta))
+        late = int(kind == "late")
+        return SignedIF(theta, None if kind == "published" else levels, reset_delay=late)
+
+    for i in range(draw(st.integers(1, 3))):
+        outputs = draw(st.sampled_from((1, 3, 31, 33, 64, 70)))
+        kernel = draw(st.integers(1, 3))
+        pads = draw(st.sampled_from((0, 1, ((0, 1), (1, 0)))))
+        layer = connection(outputs, kernel, draw(st.integers(1, 2)), pads)
+        try:
+            last_shape = shape
+            conv = put(f"c{i}", layer, last)
+            probe = Network(nodes, edges).shapes[conv]
+        except Exception:  # the map became too small for this kernel
+            nodes.pop(f"c{i}", None)
+            edges[:] = [e for e in edges if e[1] != f"c{i}"]
+            break
+        shape = probe
+        size = 20 * top * (255 if constant and i == 0 else 1)
+        fed = conv
+        if i > 0 and draw(st.booleans()):  # a residual join: 1x1 convolution or identity
+            if last_shape == shape and draw(st.booleans()):
+                scaled = put(f"s{i}", Scale(rng.integers(1, 30, shape[0])), last)
+                fed = put(f"a{i}", Add(), *((conv, scaled) if draw(st.booleans()) else (scaled, conv)))
+            elif last_shape == shape:
+                fed = put(f"a{i}", Add(), conv, last)
+            elif last_shape[1:] == shape[1:]:
+                skip = put(f"k{i}", Conv2d(weights(shape[0], last_shape[0], 1, 1), bias=rng.integers(-9, 9)), last)
+                fed = put(f"a{i}", Add(), skip, conv)
+        last = put(f"n{i}", neuron(shape[0], size), fed)
+        if min(shape[1:]) >= 2 and draw(st.booleans()):
+            pool = MaxPool2d(2, draw(st.integers(1, 2))) if draw(st.booleans()) else SumPool2d(2, 2)
+            last = put(f"p{i}", pool, last)
+            shape = Network(nodes, edges).shapes[last]
+    if last == "in":
+        last = put("n", neuron(shape[0], 20 * top), put("c", connection(5, 1, 1, 0), last))
+        shape = Network(nodes, edges).shapes[last]
+    if draw(st.booleans()):
+        last = put("f", Flatten(), last)
+        if draw(st.booleans()):
+            hidden = draw(st.sampled_from((40, 300)))
+            last = put("d", Affine(weights(hidden, int(np.prod(shape))), multiplier=draw(st.sampled_from((1, 2)))), last)
+            last = put("nd", neuron(hidden, 30 * top), last)
+            shape = (hidden,)
+        last = put("o", Affine(weights(10, int(np.prod(shape))), bias=rng.integers(-99, 99, 10)), last)
+    else:
+        last = put("o", Conv2d(weights(4, shape[0], *shape[1:])), last)
+    put("out", Readout(), last)
+    drive = draw(st.sampled_from((None, levels, 5)))
+    network = Network(nodes, edges, t_drive=drive, levels=levels)
+    samples = draw(st.sampled_from((1, 5, 20)))
+    steps = draw(st.sampled_from((None, 1, 4, 19))) if drive else draw(st.sampled_from((1, 4, 19)))
+    if constant:
+        inputs = rng.integers(0, 256, (samples, *nodes["in"].shape)).astype(np.uint8)
+    elif draw(st.booleans()):
+        inputs = rng.integers(-2, 3, (draw(st.sampled_from((1, 4, 18))), samples, *nodes["in"].shape)) * (
+            rng.random((samples, *nodes["in"].shape)) < 0.3
+        )
+    else:
+        count = 30 * samples
+        length, elements = 6, int(np.prod(nodes["in"].shape))
+        place = rng.choice(length * samples * elements, min(count, length * elements), replace=False)
+        inputs = Events(
+            place % length, place // length % samples, place // length // samples % elements, length, samples
+        )
+    return network, inputs, {"steps": steps, "settle": draw(st.booleans())}
+
+
+@settings(deadline=None, max_examples=120)
+@given(case=cases())
+def test_fused_equals_simulate(case):
+    network, inputs, options = case
+    want = simulate(network, inputs, **options)
+    got = prepare(network, **options)(inputs)
+    assert np.array_equal(got.outputs, want.outputs)
+    assert np.array_equal(got.extra_steps, want.extra_steps)
+    assert np.array_equal(got.predictions, want.predictions)
+    assert got.settled == want.settled
+    threaded = prepare(network, **options, threads=2)(inputs)
+    assert np.array_equal(threaded.outputs, want.outputs)
+    assert np.array_equal(threaded.extra_steps, want.extra_steps)
+
+
+def small(neuron=None, connection=None):
+    connection = connection or Affine([[3, -2], [1, 4]])
+    return Network.sequential(Input((2,)), connection, neuron or IF(5), Affine([[1, 1]]), Readout(), t_drive=3)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (small(LIF(5, Decay.by_shift(2))), "plain integrate-and-fire"),
+        (small(IF(5, compare=">")), "plain integrate-and-fire"),
+        (small(IF(5, acc_format=Fixed(8))), "plain integrate-and-fire"),
+        (small(IF(5, v_format=Fixed(6))), "may overflow"),
+        (small(connection=Affine([[3, -2], [1, 4]], delay=1)), "has a delay"),
+        (small(connection=Affine([[300, -2], [1, 4]], weight_format=Fixed(12))), "beyond 127"),
+        (Network.sequential(Input((2,)), Affine([[1, 1]]), IF(3)), "no Readout"),
+    ],
+)
+def test_what_is_not_fused_says_why(network, said):
+    with pytest.raises(UnsupportedError, match=said):
+        prepare(network, steps=3)(np.zeros((1, 2), np.uint8))
+    assert said in why_not_fused(network, network.bounds(3, 3))
+
+
+def test_many_events_in_one_sum():
+    """More events than int16 holds: parts are added in 32 bits."""
+    weight = np.full((40, 2000), 127)
+    network = Network.sequential(Input((2000,), Fixed(1, signed=False)), Affine(weight), IF(1000), Affine(np.ones((1, 40), int)), Readout())
+    ones = np.ones((2, 1, 2000), np.uint8)
+    want = simulate(network, ones, record=("current",))
+    assert want.records["affine_1.current"].max() == 254000
+    assert np.array_equal(prepare(network)(ones).outputs, want.outputs)
+
+
+def test_same_runner_many_times_and_shapes():
+    """Buffers are used again: earlier runs leave nothing behind."""
+    rng = np.random.default_rng(0)
+    network = Network.sequential(
+        Input((1, 6, 6)), Conv2d(rng.integers(-9, 9, (4, 1, 3, 3))), SignedIF(700, 3), MaxPool2d(2),
+        Flatten(), Affine(rng.integers(-9, 9, (3, 16))), Readout(), t_drive=3, levels=3,
+    )  # fmt: skip
+    runner = prepare(network, settle=True, threads=2)
+    for samples in (3, 40, 1, 17):
+        x = rng.integers(0, 256, (samples, 1, 6, 6)).astype(np.uint8)
+        assert np.array_equal(runner(x).outputs, simulate(network, x, settle=True).outputs)
+    assert runner(np.zeros((0, 1, 6, 6), np.uint8)).outputs.shape == (0, 3)
+    assert sum(runner.buffers().values()) > 0
+    with pytest.raises(RangeError, match="input: sample 0"):
+        runner(np.full((1, 1, 6, 6), 256))
+
+
+def test_bad_options():
+    with pytest.raises(FormatError, match="threads"):
+        prepare(small(), threads=0)
+    with pytest.raises(FormatError, match="steps"):
+        prepare(small(), steps=0)(np.zeros((1, 2), np.uint8))
+
+
+# -- tiles against their plain meaning ---------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from((32, 64, 128, 256)))
+def test_gather_tile(seed, width):
+    from intsnn.kernels import tiles
+    from intsnn.kernels.jit import kernel
+
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-128, 128, 50 * width + 7).astype(np.int8)
+    events = rng.integers(0, 40, 30).astype(np.uint32)
+    ranges = np.array([0, 7, 3, 7, 7, 0, 9, 30, 10], np.int64)
+    want, got = np.ones(256, np.int16), np.ones(256, np.int16)
+    tiles._plain_gather(want, width, 7, rows, events, ranges, 3)
+    kernel(tiles.gather.py_func if hasattr(tiles.gather, "py_func") else tiles.gather)(
+        got, width, 7, rows, events, ranges, 3
+    )
+    assert np.array_equal(got, want)
+
+
+def _fire(scaled):
+    from intsnn.kernels import tiles
+    from intsnn.kernels.jit import kernel
+
+    inner = tiles.fire_scaled if scaled else tiles.fire_unit
+
+    def call(sums, extra, multiplier, bias, threshold, v_negative, most, v, count, out):
+        inner(sums, 1, extra, 2, multiplier, bias, 3, threshold, v_negative, 4, most, v, count, 5, out, 6)
+
+    return kernel(call)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), wide=st.booleans(), scaled=st.booleans())
+def test_fire_tile(seed, wide, scaled):
+    from intsnn.kernels import tiles
+
+    rng = np.random.default_rng(seed)
+
+    def numbers(low, high, dtype=np.int32):
+        return rng.integers(low, high, 40).astype(dtype)
+
+    sums = numbers(-1000, 1000, np.int32 if wide else np.int16)
+    extra, bias = numbers(-99, 99), numbers(-99, 99)
+    multiplier = numbers(-5, 9) if scaled else np.ones(40, np.int32)
+    threshold, v_negative = numbers(1, 900), numbers(-900, 1)
+    states = [(numbers(-900, 900), numbers(-1, 5, np.int16), np.zeros(40, np.int8)) for _ in range(1)][0]
+    want, got = [a.copy() for a in states], [a.copy() for a in states]
+    tiles._plain_fire(sums, 1, extra, 2, multiplier, bias, 3, threshold, v_negative, 4, 3, *want[:2], 5, want[2], 6)
+    _fire(scaled)(sums, extra, multiplier, bias, threshold, v_negative, 3, *got)
+    for a, b in zip(want, got, strict=True):
+        assert np.array_equal(a, b)
+    assert (got[2][6:38] > 0).any() or (got[2][6:38] <= 0).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_bits_of_non_zero_bytes(seed):
+    from intsnn.kernels import tiles
+    from intsnn.kernels.jit import kernel
+
+    find, lowest, clear = tiles.nonzero64, tiles.trailing_zeros, tiles.clear_lowest
+    rng = np.random.default_rng(seed)
+    array = (rng.integers(-1, 2, 100) * (rng.random(100) < 0.2)).astype(np.int8)
+
+    def listed(array, out):
+        mask = find(array, 9)
+        n = 0
+        while mask != 0:
+            out[n] = lowest(mask)
+            mask = clear(mask)
+            n += 1
+        return n
+
+    out = np.zeros(64, np.int64)
+    n = kernel(listed)(array, out)
+    assert out[:n].tolist() == np.flatnonzero(array[9:73]).tolist()
