@@ -16,6 +16,7 @@ import numpy as np
 from .ann import equality_conditions, integer_ann
 from .errors import UnsupportedError
 from .inputs import Events
+from .runner import prepare
 from .simulate import Result, simulate
 
 __all__ = ["Difference", "Verification", "verify"]
@@ -95,7 +96,7 @@ def _part(inputs, start: int, stop: int, samples_axis: int):
 
 def _first_difference(between: str, key: str, expected, found, start: int, final: bool) -> Difference:
     """Where two arrays ``(T, B, *shape)`` or ``(B, *shape)`` differ first: by sample, then step, then neuron."""
-    if expected.ndim == found.ndim and (key == "outputs" or final):
+    if key == "outputs" or final:
         at = np.argwhere(expected != found)[0]
         sample, step, neuron = int(at[0]), None, tuple(int(i) for i in at[1:])
     else:
@@ -129,6 +130,29 @@ def _compare_paths(outcome: Verification, network, part, start: int, options, ba
                 outcome.first = _first_difference(
                     f"{outcome.paths[0]} path against {path}", key.removeprefix("final "), a, b, start, key[:6] == "final "
                 )
+
+
+def _prepared(network, settle: bool, steps: int | None, threads: int, part):
+    """The fused path, or None where the network has none."""
+    try:
+        runner = prepare(network, settle=settle, steps=steps, threads=threads)
+        runner(part)
+    except UnsupportedError:
+        return None
+    return runner
+
+
+def _compare_fused(outcome: Verification, runner, part, start: int, baseline: Result) -> None:
+    """The fused path keeps no records: its outputs, sums over all spikes of the last layers, and its extra steps."""
+    fused = runner(part)
+    pairs = {"outputs": (baseline.outputs, fused.outputs), "extra steps": (baseline.extra_steps, fused.extra_steps)}
+    for key, (a, b) in pairs.items():
+        outcome.compared += a.size
+        different = int((a != b).sum())
+        outcome.path_mismatches += different
+        if different and outcome.first is None:
+            between = f"{outcome.paths[0]} path against fused"
+            outcome.first = _first_difference(between, key, a, b, start, True)
 
 
 def _compare_ann(outcome: Verification, network, part, start: int, baseline: Result) -> None:
@@ -191,7 +215,8 @@ def verify(
         has_ann, outcome.reasons = False, [str(error)]
     outcome.due = has_ann and not outcome.reasons
     paths = ("step",) if network.recurrent else ("layer", "step")
-    outcome.paths = (*paths, "reference")
+    runner = _prepared(network, settle, steps, threads, _part(inputs, 0, min(1, total), axis)) if total else None
+    outcome.paths = (*paths, *(("fused",) if runner else ()), "reference")
     sizes = sum(int(np.prod(network.shapes[name])) for name in network.spiking)
     length = (network.t_drive or steps or 16) + 4
     batch = max(1, min(BATCH, RECORD_BYTES // max(1, sizes * length * 2)))
@@ -210,6 +235,8 @@ def verify(
         if done < reference:
             _compare_paths(outcome, network, part, done, options, baseline, "reference")
             outcome.reference_samples = stop
+        if runner is not None:
+            _compare_fused(outcome, runner, part, done, baseline)
         if has_ann:
             _compare_ann(outcome, network, part, done, baseline)
         outcome.overflows += baseline.overflows
