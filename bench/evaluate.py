@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import RangeError, UnsupportedError
-from ..layers import Add, Affine, Conv2d, Flatten, Input, Readout, Scale, SumPool2d
+from ..layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
 from ..neurons import Neuron
 
 __all__ = ["Evaluation", "apply", "evaluate", "fire", "threshold_for"]
@@ -63,14 +63,23 @@ def _conv(frames: np.ndarray, layer: Conv2d, height: int, width: int) -> np.ndar
     return out.reshape(len(frames), -1, height, width)
 
 
-def _pool(frames: np.ndarray, layer: SumPool2d, height: int, width: int) -> np.ndarray:
+def _pool(frames: np.ndarray, layer, combine: np.ufunc, height: int, width: int) -> np.ndarray:
     frames = _padded(frames, layer.padding)
     (sy, sx), (ky, kx) = layer.stride, layer.kernel_size
     out = np.zeros((*frames.shape[:2], height, width), np.float32)
     for y in range(ky):
         for x in range(kx):
-            out += frames[:, :, y:, x:][:, :, : (height - 1) * sy + 1 : sy, : (width - 1) * sx + 1 : sx]
+            seen = frames[:, :, y:, x:][:, :, : (height - 1) * sy + 1 : sy, : (width - 1) * sx + 1 : sx]
+            combine(out, seen, out=out)
     return out
+
+
+def _max_pool(spikes: np.ndarray, layer: MaxPool2d, shape: tuple[int, ...]) -> np.ndarray:
+    """By how much the largest count of each window grows in each step."""
+    counts = np.cumsum(spikes, axis=0, dtype=np.float32)
+    largest = _pool(counts.reshape(-1, *spikes.shape[2:]), layer, np.maximum, *shape[1:])
+    largest = largest.reshape(*spikes.shape[:2], *shape)
+    return np.diff(largest, axis=0, prepend=np.zeros_like(largest[:1]))
 
 
 def _per_channel(values, rank: int) -> np.ndarray:
@@ -90,7 +99,9 @@ def apply(layer, sources: list[np.ndarray], shape: tuple[int, ...], name: str) -
     elif isinstance(layer, Affine):
         out = frames @ layer.weight.T.astype(np.float32)
     elif isinstance(layer, SumPool2d):
-        out = _pool(frames, layer, *shape[1:])
+        out = _pool(frames, layer, np.add, *shape[1:])
+    elif isinstance(layer, MaxPool2d):
+        return _max_pool(first, layer, shape)
     elif isinstance(layer, Flatten):
         out = frames.reshape(len(frames), -1)
     elif isinstance(layer, Scale):
@@ -177,9 +188,7 @@ def evaluate(network, inputs: np.ndarray, steps: int) -> Evaluation:
             if isinstance(layer, Affine | Conv2d):
                 source = network.inputs_of(name)[0]
                 reach = _fan_out(layer, network.shapes[source], shape)
-                extent = network.shapes[source]
-                positions = float(reach.sum()) * (extent[0] if isinstance(layer, Conv2d) else int(np.prod(extent)))
-                found.macs[name] = int(positions)
+                found.macs[name] = layer.weight.size * int(np.prod(shape[1:]))
                 if len(sources[0]) > 1:  # a constant input is no spikes
                     found.synops[name] = float((sources[0] * reach).sum(dtype=np.float64)) / sources[0].shape[1]
     return found

@@ -2,7 +2,7 @@
 
 Every network is plain integrate-and-fire (soft reset, ``>=``, no bias), so that float simulators compute the very same
 function. Pools are sum-pools: a spike simulator's maximum over the spikes of one step is not the maximum of counts that
-`MaxPool2d` means, while sums mean the same to everybody.
+`MaxPool2d` means, while sums mean the same to everybody. With ``pool="max"`` the peers keep counts as well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import FormatError
 from ..formats import Fixed
-from ..layers import Add, Affine, Conv2d, Flatten, Input, Readout, Scale, SumPool2d, output_shape
+from ..layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, output_shape
 from ..network import Network
 from ..neurons import IF
 from .evaluate import Evaluation, apply, as_frames, evaluate, fire, threshold_for
@@ -25,6 +25,7 @@ __all__ = ["NAMES", "Workload", "build"]
 RATE = 0.10  # wanted spikes per neuron and step in every layer
 LEAST_CHANNELS = 4
 CALIBRATION_SAMPLES = 4
+POOLS = {"sum": SumPool2d, "max": MaxPool2d}
 
 
 @dataclass(eq=False)
@@ -80,8 +81,8 @@ class Workload:
 class _Draft:
     """A network that grows layer by layer, the calibration inputs running along."""
 
-    def __init__(self, shape, fmt: Fixed, inputs: np.ndarray, steps: int, rng, top: int, rate: float) -> None:
-        self.steps, self.rng, self.top, self.rate = steps, rng, top, rate
+    def __init__(self, shape, fmt: Fixed, inputs: np.ndarray, steps: int, rng, top: int, rate: float, pool) -> None:
+        self.steps, self.rng, self.top, self.rate, self.pooling = steps, rng, top, rate, pool
         self.nodes: dict[str, Any] = {"input": Input(shape, fmt)}
         self.edges: list[tuple[str, str]] = []
         self.values = {"input": as_frames(inputs, shape)}
@@ -134,7 +135,7 @@ class _Draft:
         return self.fire()
 
     def pool(self, size: int = 2) -> str:
-        return self.put(SumPool2d(size))
+        return self.put(self.pooling(size))
 
     def finish(self, outputs: int) -> Network:
         self.dense(outputs)
@@ -196,7 +197,7 @@ def _resnet18(draft: _Draft, wide: Callable[[int], int]) -> Network:
                 skip = draft.put(Scale(amplitude), before)
             draft.put(Add(), branch, skip)
             draft.fire()
-    draft.pool(draft.shapes[draft.last][1])
+    draft.put(SumPool2d(draft.shapes[draft.last][1]))  # the global average
     return draft.finish(10)
 
 
@@ -235,6 +236,7 @@ def build(
     size: int | None = None,
     rate: float = RATE,
     density: float = 0.15,
+    pool: str = "sum",
 ) -> Workload:
     """A workload by its name.
 
@@ -252,6 +254,8 @@ def build(
         Wanted spikes per neuron and step of every layer.
     density : float
         Share of ones in the input of the MLPs.
+    pool : str
+        ``"sum"`` or ``"max"`` (of counts).
 
     Raises
     ------
@@ -262,6 +266,8 @@ def build(
         raise FormatError(f"workload: found {name!r}; choose one of {', '.join(NAMES)}")
     recipe = _RECIPES[name]
     batch, steps = recipe.batch if batch is None else batch, recipe.steps if steps is None else steps
+    if pool not in POOLS:
+        raise FormatError(f"{name}: found the pool {pool!r}; choose one of {', '.join(POOLS)}")
     if batch < 1 or steps < 1 or width <= 0 or not 0 < rate < 1 or not 0 < density <= 1:
         raise FormatError(f"{name}: batch and steps are at least 1, width above 0, rate and density between 0 and 1")
     rng = np.random.default_rng(seed)
@@ -277,9 +283,9 @@ def build(
     used = (lambda x, n: x[:n]) if recipe.constant else (lambda x, n: x[:, :n])
     calibration = draw(CALIBRATION_SAMPLES) if batch == 1 and not recipe.constant else used(inputs, samples)
     fmt = Fixed(8 if recipe.constant else 1, signed=False)
-    draft = _Draft(shape, fmt, calibration, steps, rng, recipe.top, rate)
+    draft = _Draft(shape, fmt, calibration, steps, rng, recipe.top, rate, POOLS[pool])
     network = recipe.make(draft, lambda channels: max(LEAST_CHANNELS, round(channels * width)))
     expected = evaluate(network, used(inputs, samples), steps)
     settings = {"seed": seed, "batch": batch, "steps": steps, "width": width, "rate": rate}
-    settings |= {"size": shape[-1]} if recipe.constant else {"density": density}
+    settings |= {"size": shape[-1], "pool": pool} if recipe.constant else {"density": density}
     return Workload(name, network, inputs, steps, expected, settings)

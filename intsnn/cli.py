@@ -25,7 +25,6 @@ __all__ = ["main"]
 
 USAGE, REFUSED, MISMATCH, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 130
 DATA_HELP = "NAME[:train|:test][:N] (digits, mnist, ...) or a .npz or .h5 file."
-SKIPPED = ("optimizer_weights", "optimizer", "metrics", "_metrics")  # of Keras files: not part of a network
 DEMO_BITS = 4  # of weights and activations
 
 
@@ -131,29 +130,9 @@ def _data(spec: str):
 
 def _load(path: str, trust: bool, **options):
     """Whatever network is in the file: our own, or a trained one."""
-    from .errors import ImportRefused
-    from .files import load
-    from .models import keras
+    from .models.readers import load
 
-    try:
-        return load(path, trust=trust)
-    except ImportRefused as error:
-        if _is_ours(path, trust):
-            raise error from None
-    return keras.load(path, trust=trust, **options)
-
-
-def _is_ours(path: str, trust: bool) -> bool:
-    """Whether a file that was refused is for no importer: it claims to be ours, or no HDF5 can be read from it."""
-    from .errors import ImportRefused
-    from .files import is_ours
-    from .hdf5 import read_tree
-
-    try:
-        # an importer skips what it does not need; of a file that may be foreign no more than one attribute is looked at
-        return is_ours(read_tree(path, trust=trust, skip=SKIPPED, attributes=("format",)))
-    except ImportRefused as error:
-        return error.code != "zip"
+    return load(path, trust=trust, **options)
 
 
 def _integer_network(path: str, trust: bool):

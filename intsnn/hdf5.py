@@ -794,13 +794,17 @@ def write_tree(
         If a value is of another type, too large for an attribute, or not finite.
     """
     arrays = {name: _writable(name, value) for name, value in datasets.items()}
-    with _replacing(path) as temporary:
-        import h5py
+    import h5py
 
-        with h5py.File(temporary, "w") as file:
-            for name, array in arrays.items():
-                _write_dataset(file, name, array)
-            _write_attributes(file, attributes or {})
+    # made in memory first: libhdf5 crashes where a disk is full, a plain write raises
+    with h5py.File("image", "w", driver="core", backing_store=False) as file:
+        for name, array in arrays.items():
+            _write_dataset(file, name, array)
+        _write_attributes(file, attributes or {})
+        file.flush()
+        image = file.id.get_file_image()
+    with _replacing(path) as temporary, open(temporary, "wb") as out:
+        out.write(image)
 
 
 def _writable(name: str, value: Any) -> np.ndarray:

@@ -3,13 +3,17 @@
 from pathlib import Path
 
 from ..errors import ImportRefused
+from ..files import is_ours
 from ..files import load as load_own
 from ..floatnet import FloatNetwork
+from ..hdf5 import read_tree
 from ..network import Network
 from ..quantised import QuantisedNetwork
 from . import keras
 
 __all__ = ["load"]
+
+SKIPPED = ("optimizer_weights", "optimizer", "metrics", "_metrics")  # of Keras files: not part of a network
 
 
 def load(
@@ -38,6 +42,15 @@ def load(
     try:
         return load_own(path, trust=trust)
     except ImportRefused as error:
-        if error.code not in ("format", "zip"):  # another layout of HDF5, or a .keras archive
-            raise
+        if _is_for_us(path, trust):
+            raise error from None
     return keras.load(path, architecture=architecture, backend=backend, trust=trust)
+
+
+def _is_for_us(path: str | Path, trust: bool) -> bool:
+    """Whether a file that was refused is for no importer: it claims to be ours, or no HDF5 can be read from it."""
+    try:
+        # an importer skips what it does not need; of a file that may be foreign no more than one attribute is looked at
+        return is_ours(read_tree(path, trust=trust, skip=SKIPPED, attributes=("format",)))
+    except ImportRefused as error:
+        return error.code != "zip"  # a .keras archive

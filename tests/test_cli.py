@@ -602,7 +602,6 @@ main({arguments!r})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no limit on the size of files")
-@pytest.mark.xfail(reason="libhdf5 crashes where it cannot write; write_tree has to make the file in memory first")
 def test_a_full_disk_leaves_the_old_file_whole(converted, quantised, folder):
     net = folder / "full.h5"
     net.write_bytes(converted.path.read_bytes())
