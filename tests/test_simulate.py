@@ -514,7 +514,8 @@ def test_a_failed_run_leaves_the_old_record(tmp_path):
 def test_input_out_of_range_is_an_error(path, kind):
     network = Network.sequential(Input((2,), Fixed(4)), Affine([[1, 1]]), IF(3))
     codes = np.array([[7, -8], [0, 8], [0, 0]])
-    text = "input: sample 1, element 1 is 8; fxp-s4/0 holds -8 to 7"
+    where = "element 1" if kind == "constant" else "element 1, step 1"
+    text = f"input: sample 1, {where} is 8; fxp-s4/0 holds -8 to 7"
     inputs, options = codes, {"steps": 3}
     if kind == "frames":
         inputs, options = np.stack([codes * 0, codes]), {}
