@@ -112,9 +112,12 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
             )
             if not plain:
                 return f"{name} is no plain integrate-and-fire neuron"
-            lowest = -layer.v_format.max if layer.v_overflow == Overflow.SAT_SYM else layer.v_format.min
+            symmetric = layer.v_overflow == Overflow.SAT_SYM and layer.v_format.signed
+            lowest = -layer.v_format.max if symmetric else layer.v_format.min
             if int(bound.v_low.min()) < lowest or int(bound.v_high.max()) > layer.v_format.max:
                 return f"the membrane of {name} may overflow"
+            if not fits(layer.threshold, layer.threshold, 32) or not fits(layer.v_negative, layer.v_negative, 32):
+                return f"the parameters of {name} need more than 32 bits"
             if not fits(bound.v_low, bound.v_high, 32) or int(bound.total_high.max()) >= 1 << 15:
                 return f"the membrane of {name} needs more than 32 bits, or its count more than 15"
             if not isinstance(source, Affine | Conv2d | Add):

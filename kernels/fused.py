@@ -22,7 +22,10 @@ from .tiles import (
     clear_lowest,
     fire_scaled,
     fire_unit,
-    gather,
+    gather_1,
+    gather_2,
+    gather_4,
+    gather_8,
     nonzero64,
     trailing_zeros,
 )
@@ -158,7 +161,14 @@ def _gather_long(width, first, rows, events, ranges, count, part, sums, wide):
             part[0] = begin
             part[1] = min(begin + SAFE_EVENTS, ranges[3 * r + 1])
             part[2] = ranges[3 * r + 2]
-            gather(sums, width, first, rows, events, part, 1)
+            if width == 8 * WIDTH:
+                gather_8(sums, first, rows, events, part, 1)
+            elif width == 4 * WIDTH:
+                gather_4(sums, first, rows, events, part, 1)
+            elif width == 2 * WIDTH:
+                gather_2(sums, first, rows, events, part, 1)
+            else:
+                gather_1(sums, first, rows, events, part, 1)
             for o in range(width):
                 wide[o] += sums[o]
 
@@ -175,57 +185,75 @@ def _tile_width(left):
     return WIDTH
 
 
-@kernel(inline="always")
-def _pixel(
-    op, now, steps, out_y, out_x, column, width, connects, spikes, rows, numbers, v, counts, charge, events, offsets,
-    ranges, part, sums, wide, drive, multiplier, threshold, v_negative,
+@kernel
+def _columns(
+    op, now, steps, column, width, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part, sums, wide,
+    drive,
 ):  # fmt: skip
-    """Charge of `width` channels of one output pixel over all steps, and what becomes of it."""
+    """Charge of `width` channels of every output pixel of a sample over all steps, and what becomes of it.
+
+    The hot loop of the fused path. Only intrinsics are called with arrays in it: handing an array to a function
+    that is pasted in costs two atomic operations.
+    """
     channels = op[OUT_CHANNELS]
     plane = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
-    pixel = (out_y * op[OUT_WIDTH] + out_x) * channels + column
+    multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + channels]
+    threshold = numbers[op[THRESHOLD] : op[THRESHOLD] + channels]
+    v_negative = numbers[op[V_NEGATIVE] : op[V_NEGATIVE] + channels]
     first = op[WEIGHTS] + column * op[ROWS]
-    scaled, adds, cap = op[SCALED] != 0, op[KIND] == CONNECT_ADD, op[CAP]
-    i = op[STATE] + pixel
-    extra_at, extra_stride, extra_step = 0, 0, 0  # the first charges are zero
-    if op[EXTRA_STEPS]:
-        extra_at, extra_step = op[EXTRA] + pixel, 1
-        extra_stride = plane if op[EXTRA_STEPS] == 2 else 0
-    for t in range(steps):
-        count, total = 0, 0
-        if connects:
-            count, total = _ranges_of(op, steps, t, out_y, out_x, offsets, ranges)
-        bias_at = op[BIAS] + min(now + t, drive) * channels + column
-        long = total > SAFE_EVENTS
-        if long:
-            _gather_long(width, first, rows, events, ranges, count, part, sums, wide)
-        elif connects:
-            gather(sums, width, first, rows, events, ranges, count)
-        if adds:
-            at = op[EXTRA] + t * plane + pixel
-            for o in range(width):
-                a = np.int32(wide[o]) if long else np.int32(sums[o])
-                a = np.int32(a * multiplier[column + o] + numbers[bias_at + o])
-                charge[at + o] = a if op[FIRST] else np.int32(charge[at + o] + a)
-            continue
-        at = extra_at + t * extra_stride
-        to = op[TARGET] + t * plane + pixel
-        for o in range(0, width, WIDTH):
-            if long:
-                fire_scaled(
-                    wide, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold, v_negative,
-                    column + o, cap, v, counts, i + o, spikes, to + o,
-                )  # fmt: skip
-            elif scaled:
-                fire_scaled(
-                    sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold, v_negative,
-                    column + o, cap, v, counts, i + o, spikes, to + o,
-                )  # fmt: skip
-            else:
-                fire_unit(
-                    sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold, v_negative,
-                    column + o, cap, v, counts, i + o, spikes, to + o,
-                )  # fmt: skip
+    scaled, adds, connects, cap = op[SCALED] != 0, op[KIND] == CONNECT_ADD, op[KIND] != FIRE, op[CAP]
+    extra_kind, bias_first, writes = op[EXTRA_STEPS], op[BIAS] + column, op[FIRST] != 0
+    for out_y in range(op[OUT_HEIGHT]):
+        for out_x in range(op[OUT_WIDTH]):
+            pixel = (out_y * op[OUT_WIDTH] + out_x) * channels + column
+            i = op[STATE] + pixel
+            extra_at, extra_stride, extra_step = 0, 0, 0  # the first charges are zero
+            if extra_kind:
+                extra_at, extra_step = op[EXTRA] + pixel, 1
+                extra_stride = plane if extra_kind == 2 else 0
+            for t in range(steps):
+                count, total = 0, 0
+                if connects:
+                    count, total = _ranges_of(op, steps, t, out_y, out_x, offsets, ranges)
+                bias_at = bias_first + min(now + t, drive) * channels
+                long = total > SAFE_EVENTS
+                if long:
+                    _gather_long(width, first, rows, events, ranges, count, part, sums, wide)
+                elif not connects:
+                    pass
+                elif width == 8 * WIDTH:
+                    gather_8(sums, first, rows, events, ranges, count)
+                elif width == 4 * WIDTH:
+                    gather_4(sums, first, rows, events, ranges, count)
+                elif width == 2 * WIDTH:
+                    gather_2(sums, first, rows, events, ranges, count)
+                else:
+                    gather_1(sums, first, rows, events, ranges, count)
+                if adds:
+                    at = op[EXTRA] + t * plane + pixel
+                    for o in range(width):
+                        a = np.int32(wide[o]) if long else np.int32(sums[o])
+                        a = np.int32(a * multiplier[column + o] + numbers[bias_at + o])
+                        charge[at + o] = a if writes else np.int32(charge[at + o] + a)
+                    continue
+                at = extra_at + t * extra_stride
+                to = op[TARGET] + t * plane + pixel
+                for o in range(0, width, WIDTH):
+                    if long:
+                        fire_scaled(
+                            wide, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold,
+                            v_negative, column + o, cap, v, counts, i + o, spikes, to + o,
+                        )  # fmt: skip
+                    elif scaled:
+                        fire_scaled(
+                            sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold,
+                            v_negative, column + o, cap, v, counts, i + o, spikes, to + o,
+                        )  # fmt: skip
+                    else:
+                        fire_unit(
+                            sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold,
+                            v_negative, column + o, cap, v, counts, i + o, spikes, to + o,
+                        )  # fmt: skip
 
 
 @kernel
@@ -233,46 +261,26 @@ def _connect(
     op, now, steps, samples, alive, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part, sums, wide,
     drive,
 ):  # fmt: skip
-    """CONNECT_FIRE, CONNECT_ADD and FIRE of a block of samples; state buffers are ``(samples, size)``."""
-    channels = op[OUT_CHANNELS]
-    connects = op[KIND] != FIRE
-    multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + channels]
-    threshold = numbers[op[THRESHOLD] : op[THRESHOLD] + channels]
-    v_negative = numbers[op[V_NEGATIVE] : op[V_NEGATIVE] + channels]
-    if connects:
+    """CONNECT_FIRE, CONNECT_ADD and FIRE of a block of samples; state buffers are ``(samples, size)``.
+
+    Columns go first: a slice of the weights of a dense layer serves all samples and steps.
+    """
+    if op[KIND] == FIRE:
+        sums[:] = 0
+    else:
         for b in range(samples):
             if alive[b]:
                 list_rows(op, steps, spikes[b], events[b], offsets[b])
-    if not connects:
-        sums[:] = 0
-    if op[OUT_HEIGHT] * op[OUT_WIDTH] == 1:  # dense: a slice of the weights serves all samples and steps
-        column = 0
-        while column < channels:
-            width = _tile_width(channels - column)
-            for b in range(samples):
-                if alive[b]:
-                    _pixel(
-                        op, now, steps, 0, 0, column, width, connects, spikes[b], rows, numbers, v[b], counts[b],
-                        charge[b], events[b], offsets[b], ranges, part, sums, wide, drive, multiplier, threshold,
-                        v_negative,
-                    )  # fmt: skip
-            column += width
-        return
-    for b in range(samples):
-        if alive[b]:
-            # views of the sample, made once: making one costs as much as a tile
-            fired, membrane, net, current = spikes[b], v[b], counts[b], charge[b]
-            listed, begins = events[b], offsets[b]
-            for out_y in range(op[OUT_HEIGHT]):
-                for out_x in range(op[OUT_WIDTH]):
-                    column = 0
-                    while column < channels:
-                        width = _tile_width(channels - column)
-                        _pixel(
-                            op, now, steps, out_y, out_x, column, width, connects, fired, rows, numbers, membrane, net,
-                            current, listed, begins, ranges, part, sums, wide, drive, multiplier, threshold, v_negative,
-                        )  # fmt: skip
-                        column += width
+    column = 0
+    while column < op[OUT_CHANNELS]:
+        width = _tile_width(op[OUT_CHANNELS] - column)
+        for b in range(samples):
+            if alive[b]:
+                _columns(
+                    op, now, steps, column, width, spikes[b], rows, numbers, v[b], counts[b], charge[b], events[b],
+                    offsets[b], ranges, part, sums, wide, drive,
+                )  # fmt: skip
+        column += width
 
 
 @kernel
@@ -388,17 +396,18 @@ def _current(op, codes, rows, numbers, alive, offsets, indices, values, sums32, 
         op[STRIDE_Y], op[STRIDE_X], op[TOP], op[LEFT], op[DILATION_Y], 1, 1,
     )  # fmt: skip
     size = op[KERNEL_Y] * op[KERNEL_X] * op[IN_CHANNELS] * op[REAL_OUT]
-    weight = rows[op[WIDE_WEIGHTS] : op[WIDE_WEIGHTS] + size].reshape(
-        (op[KERNEL_Y], op[KERNEL_X], op[IN_CHANNELS], op[REAL_OUT])
-    )
+    # axes by None, not by reshape: that one compares sizes as floats; `convolve` reads the weights as one row
+    weight = rows[None, None, None, op[WIDE_WEIGHTS] : op[WIDE_WEIGHTS] + size]
     pixels = op[OUT_HEIGHT] * op[OUT_WIDTH]
-    out = loose[: pixels * op[REAL_OUT]].reshape((1, 1, pixels * op[REAL_OUT]))
+    dense = op[REAL_OUT] == op[OUT_CHANNELS]  # nothing is padded: straight into the charge
+    target = charge[op[EXTRA] : op[EXTRA] + pixels * op[OUT_CHANNELS]] if dense else loose[: pixels * op[REAL_OUT]]
+    out = target[None, None, :]
     multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + op[REAL_OUT]]
     convolve(
-        codes, weight, window, multiplier, bias32[: op[REAL_OUT]].reshape((1, op[REAL_OUT])), alive, offsets, indices,
+        codes, weight, window, multiplier, bias32[None, : op[REAL_OUT]], alive, offsets, indices,
         values, sums32[: op[REAL_OUT]], out,
     )  # fmt: skip
-    for p in range(pixels):
+    for p in range(0 if dense else pixels):
         for c in range(op[REAL_OUT]):
             charge[op[EXTRA] + p * op[OUT_CHANNELS] + c] = out[0, 0, p * op[REAL_OUT] + c]
 
@@ -426,7 +435,8 @@ def _load_frame(frames, step, sample, is_driven, area, offset, t, spikes):
     if not is_driven:
         spikes[base : base + area * padded] = 0
     elif area == 1:
-        spikes[base : base + size] = frames[step, sample]
+        for i in range(size):  # no slices: the message of a wrong size is made with floats
+            spikes[base + i] = frames[step, sample, i]
     else:
         for c in range(channels):
             for p in range(area):
@@ -466,7 +476,8 @@ def run_samples(
                     size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
                     initial = numbers[op[V_INITIAL] : op[V_INITIAL] + channels]
                     for base in range(op[STATE], op[STATE] + size, channels):
-                        v[b, base : base + channels] = initial
+                        for c in range(channels):
+                            v[b, base + c] = initial[c]
                     counts[b, op[STATE] : op[STATE] + size] = 0
                 elif op[KIND] == MAX_POOL:
                     size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]

@@ -349,7 +349,8 @@ def neuron_run(
                     # 5. reset
                     if s and not p.reset_delay:
                         x = after_reset(x, s)
-                        x = ledger.clamp(V, x, p.v_low, p.v_high, p.v_overflow, b, t, i)
+                        if p.reset == RESET_SUBTRACT:
+                            x = ledger.clamp(V, x, p.v_low, p.v_high, p.v_overflow, b, t, i)
                     if p.reset_delay:
                         pending[b, i] = s
                 v[b, i] = x

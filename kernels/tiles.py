@@ -213,9 +213,15 @@ if config.DISABLE_JIT:
         """`word` without its lowest set bit."""
         return int(word) & (int(word) - 1)
 
-    gather = _plain_gather
+    def _plain_gather_of(width):
+        def gather(sums, first, rows, events, ranges, count):
+            _plain_gather(sums, width, first, rows, events, ranges, count)
+
+        return gather
+
+    gather_1, gather_2, gather_4, gather_8 = (_plain_gather_of(n * WIDTH) for n in (1, 2, 4, 8))
 else:
-    _gather_8, _gather_4, _gather_2, _gather_1 = (_gather_tile(n) for n in (8, 4, 2, 1))
+    gather_1, gather_2, gather_4, gather_8 = (_gather_tile(n) for n in (1, 2, 4, 8))
     fire_scaled, fire_unit = _fire(True), _fire(False)
     nonzero64, trailing_zeros = intrinsic(_nonzero64), intrinsic(_trailing_zeros)
 
@@ -223,15 +229,3 @@ else:
     def clear_lowest(word):
         """`word` without its lowest set bit."""
         return word & (word - np.uint64(1))
-
-    @kernel(inline="always")
-    def gather(sums, width, first, rows, events, ranges, count):
-        """Twin of `_plain_gather` for a width of 32, 64, 128 or 256."""
-        if width == 8 * WIDTH:
-            _gather_8(sums, first, rows, events, ranges, count)
-        elif width == 4 * WIDTH:
-            _gather_4(sums, first, rows, events, ranges, count)
-        elif width == 2 * WIDTH:
-            _gather_2(sums, first, rows, events, ranges, count)
-        else:
-            _gather_1(sums, first, rows, events, ranges, count)
