@@ -130,7 +130,7 @@ def fire(current: np.ndarray, threshold, steps: int) -> np.ndarray:
 
 
 def threshold_for(current: np.ndarray, steps: int, rate: float) -> int:
-    """The threshold with which the neurons spike at `rate` (spikes per neuron and step), as near as whole numbers go."""
+    """The threshold with which neurons spike at `rate` (spikes per neuron and step), as near as whole numbers go."""
     flat = current.reshape(len(current), 1, -1)
     flat = flat[:, :, :: max(1, flat.shape[2] // SAMPLED)]
     low, high = 1, max(2, int(np.abs(flat).max()) * steps)

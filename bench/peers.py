@@ -478,7 +478,7 @@ def _snntorch(workload, threads: int) -> Call:
 class _Onnx:
     """The same architecture as a quantised ANN: uint8 activations, int8 weights, ReLU where the neurons are.
 
-    Scales are such that activations fill their range; the outputs mean nothing, the time does.
+    Scales keep the activations in their range; the outputs mean nothing, the time does.
     """
 
     def __init__(self, network) -> None:
@@ -506,8 +506,8 @@ class _Onnx:
 
     def weights(self, name: str, layer) -> str:
         codes = self.constant(f"{name}_codes", layer.weight.astype(np.int8))
-        fan_in = layer.weight[0].size
-        scale = self.constant(f"{name}_scale", np.float32(1 / (np.abs(layer.weight).max() * fan_in**0.5)))
+        kept = (6 / layer.weight[0].size) ** 0.5  # activations neither grow nor vanish through ReLU
+        scale = self.constant(f"{name}_scale", np.float32(kept / np.abs(layer.weight).max()))
         return self.node("DequantizeLinear", [codes, scale, self.no_shift], f"{name}_weight")
 
     def model(self, constant: bool) -> bytes:
@@ -517,7 +517,8 @@ class _Onnx:
             layer = network.nodes[name]
             sources = [values[s] for s in network.inputs_of(name)]
             if isinstance(layer, Input):
-                values[name] = self.node("DequantizeLinear", ["input", self.scale, self.zero], "input_values")
+                scale = self.scale if constant else self.constant("input_scale", np.float32(1))
+                values[name] = self.node("DequantizeLinear", ["input", scale, self.zero], "input_values")
             elif isinstance(layer, Conv2d):
                 (top, bottom), (left, right) = layer.padding
                 options = {"pads": [top, left, bottom, right], "strides": list(layer.stride)}
@@ -529,12 +530,14 @@ class _Onnx:
             elif isinstance(layer, Neuron):
                 values[name] = self.quantised(self.node("Relu", sources, name))
             elif isinstance(layer, SumPool2d | MaxPool2d):
-                options = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.stride)}
-                whole = network.shapes[name][1:] == (1, 1) and isinstance(layer, SumPool2d)
-                pooled = self.node("GlobalAveragePool" if whole else "MaxPool", sources, name, **({} if whole else options))
+                if network.shapes[name][1:] == (1, 1) and isinstance(layer, SumPool2d):
+                    pooled = self.node("GlobalAveragePool", sources, name)
+                else:
+                    options = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.stride)}
+                    pooled = self.node("MaxPool", sources, name, **options)
                 values[name] = self.quantised(pooled)
             elif isinstance(layer, Flatten):
-                values[name] = self.node("Flatten", sources, name)
+                values[name] = self.quantised(self.node("Flatten", sources, name))  # else what follows is float
             elif isinstance(layer, Scale):
                 values[name] = sources[0]
             elif isinstance(layer, Add):

@@ -159,7 +159,8 @@ def _real(name: str) -> Workload:
     shape = integers.shapes[integers.input_name]
     inputs = np.ascontiguousarray(inputs).reshape(len(inputs), *shape)
     steps = integers.t_drive
-    return Workload(name, integers, inputs, steps, Evaluation(np.zeros((0, 0), np.int64)), {"file": file, "steps": steps})
+    nothing = Evaluation(np.zeros((0, 0), np.int64))
+    return Workload(name, integers, inputs, steps, nothing, {"file": file, "steps": steps})
 
 
 def measure(
@@ -202,10 +203,22 @@ def measure(
     few = inputs[: min(2, len(inputs))] if workload.constant else inputs[:, :2]
     start = time.perf_counter()
     runner = prepare(network, steps=steps, threads=threads)
-    runner(few)
+    not_fused = None
+    try:
+        runner(few)
+    except UnsupportedError as error:
+        if name not in REAL:
+            raise
+        not_fused = str(error)
+
+    def run_ours(inputs: np.ndarray) -> np.ndarray:
+        if not_fused:
+            return simulate(network, inputs, steps=steps, threads=threads).outputs
+        return runner(inputs).outputs
+
+    run_ours(few)
     first_seconds = time.perf_counter() - start
-    outcome, grown = _grown(lambda: runner(inputs))
-    ours = outcome.outputs
+    ours, grown = _grown(lambda: run_ours(inputs))
     expected = workload.expected.outputs
     if not np.array_equal(ours[: len(expected)], expected):
         raise MismatchError(f"{name}: outputs of the runner differ from the evaluation in float32")
@@ -217,7 +230,7 @@ def measure(
         neurons = {layer: result.layers[layer] for layer in network.neurons}
         rates = {k: v.spikes / (v.neurons * len(inputs) * steps) for k, v in neurons.items()}
 
-    calls: dict[str, Callable] = {"intsnn": lambda x: runner(x).outputs}
+    calls: dict[str, Callable] = {"intsnn": run_ours}
     missing: dict[str, str] = {}
     unsupported: dict[str, str] = {}
     memory: dict[str, int | None] = {"intsnn": grown}
@@ -234,7 +247,7 @@ def measure(
             continue
         equal[peer.name] = None if peer.kind != "snn" else bool(np.array_equal(outputs, ours))
         calls[peer.name] = call
-    if threads > 1:
+    if threads > 1 and not not_fused:
         alone = prepare(network, steps=steps)
         alone(inputs)
         calls["intsnn, one thread"] = lambda x: alone(x).outputs
@@ -263,6 +276,7 @@ def measure(
         "rows": rows,
         "absent": missing,
         "unsupported": unsupported,
+        "not_fused": not_fused,
         "rates": rates,
         "macs_per_step": workload.macs if known else None,
         "synops_per_sample": workload.synops if known else None,
@@ -275,7 +289,7 @@ def measure(
         "buffer_bytes": sum(buffers.values()),
         "weights": sum(layer.weight.size for layer in network.nodes.values() if hasattr(layer, "weight")),
     }
-    if threads > 1:
+    if "intsnn, one thread" in times:
         single = times["intsnn, one thread"]
         ratios = [one / many for one, many in zip(single, mine, strict=True)]
         found["speedup"] = {
@@ -334,8 +348,8 @@ def run(
     Returns
     -------
     dict
-        JSON values: ``rows`` (``workload, threads, peer, kind, ratio, spread, ours_ms, peer_ms, ...``; ratio is peer time
-        by our time), ``workloads``, ``scaling``, ``absent`` (peer to reason), ``machine``.
+        JSON values: ``rows`` (``workload, threads, peer, kind, ratio, spread, ours_ms, peer_ms, ...``; the ratio is
+        that of the peer's time to ours), ``workloads``, ``scaling``, ``absent`` (peer to reason), ``machine``.
 
     Raises
     ------
@@ -350,7 +364,7 @@ def run(
     if rounds < 1 or threads < 1 or seconds <= 0:
         raise FormatError("speed: rounds and threads are at least 1, seconds above 0")
     chosen = selected_peers(peers)
-    names = list(NAMES if workloads is None else workloads)
+    names = list(NAMES if workloads is None else dict.fromkeys(workloads))
     missing: dict[str, str] = {}
     if real:
         if os.environ.get("INTSNN_DATA"):
@@ -367,7 +381,8 @@ def run(
         some = [p for p in chosen if p in SCALING_PEERS]
         for axis, (name, points) in SCALING.items():
             for value, changes in points:
-                jobs.append((axis, value, {"name": name, "peers": some, "options": (options or {}) | changes, **common}))
+                changed = (options or {}) | changes
+                jobs.append((axis, value, {"name": name, "peers": some, "options": changed, **common}))
     rows, facts, curves = [], [], []
     for done, (axis, value, job) in enumerate(jobs):
         if progress:

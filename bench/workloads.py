@@ -193,7 +193,7 @@ def _resnet18(draft: _Draft, wide: Callable[[int], int]) -> Network:
             if stride == 2:
                 skip = draft.conv(wide(channels), kernel=1, stride=2, source=before)
             else:
-                amplitude = max(1, int(draft.values[branch].std()))  # a spike that is skipped counts as much as the sums
+                amplitude = max(1, int(draft.values[branch].std()))  # what is skipped counts as much as the sums
                 skip = draft.put(Scale(amplitude), before)
             draft.put(Add(), branch, skip)
             draft.fire()

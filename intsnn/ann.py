@@ -21,7 +21,7 @@ __all__ = ["AnnResult", "equality_conditions", "integer_ann"]
 
 @dataclass(frozen=True, eq=False)
 class AnnResult:
-    """Outcome of `integer_ann`: outputs ``(B, K)`` int64, predictions ``(B,)``, levels by layer ``(B, *shape)`` int64."""
+    """Outcome of `integer_ann`: outputs ``(B, K)``, predictions ``(B,)``, levels by layer ``(B, *shape)``; int64."""
 
     outputs: np.ndarray
     predictions: np.ndarray

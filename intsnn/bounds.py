@@ -142,9 +142,7 @@ def _neuron(layer: Neuron, source: Bound, steps: int, driven: int) -> Bound:
         recent = np.minimum(start + _zero(q_low, min), _zero(q_low, min) - _zero(q_high, max))
         v_low = np.maximum(lowest, recent)
         v_high = np.maximum(start + q_high, start)
-    return Bound(
-        ones * (-spikes if layer.signed else 0), ones * spikes, ones * 0, ones * most, v_low, v_high
-    )
+    return Bound(ones * (-spikes if layer.signed else 0), ones * spikes, ones * 0, ones * most, v_low, v_high)
 
 
 def analyse(network, steps: int, driven: int) -> dict[str, Bound]:
@@ -164,9 +162,7 @@ def analyse(network, steps: int, driven: int) -> dict[str, Bound]:
         size = network.shapes[name][0]
         if isinstance(layer, Input):
             low, high = _objects(layer.low, size), _objects(layer.high, size)
-            bound = Bound(
-                _zero(low, min), _zero(high, max), _zero(low * driven, min), _zero(high * driven, max)
-            )
+            bound = Bound(_zero(low, min), _zero(high, max), _zero(low * driven, min), _zero(high * driven, max))
         elif isinstance(layer, Affine | Conv2d):
             bound = _connection(layer, sources[0], driven)
         elif isinstance(layer, Neuron):

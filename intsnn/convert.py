@@ -163,7 +163,9 @@ class _Converter:
             self.add(node.name, Add(), *sources)
             self.units[node.name] = np.nan  # decided at the neuron or readout behind it
         elif isinstance(node, FloatConv2d | FloatAffine | FloatReLU):
-            raise ConversionError(f"layer {node.name!r} ({type(node).__name__}) is not quantised; quantise the network first")
+            raise ConversionError(
+                f"layer {node.name!r} ({type(node).__name__}) is not quantised; quantise the network first"
+            )
         else:
             raise UnsupportedError(f"layer {node.name!r}: a {type(node).__name__} has no integer form; fold it first")
 
@@ -171,8 +173,8 @@ class _Converter:
         unit = np.unique(np.asarray(self.units[source]))
         if unit.size != 1 or np.isnan(unit[0]):
             raise ConversionError(
-                f"layer {node.name!r}: its inputs are in different units; a linear layer, or an Add, that feeds it without "
-                "a ReLU in between needs one weight scale per tensor"
+                f"layer {node.name!r}: its inputs are in different units; a linear layer, or an Add, that feeds it "
+                "without a ReLU in between needs one weight scale per tensor"
             )
         outputs = node.codes.shape[0]
         common = {"weight": node.codes, "weight_format": node.weight_format, "bias_mode": self.rule.bias}
@@ -189,7 +191,7 @@ class _Converter:
         if self._inner(node.name):  # no neuron behind it: settle unit and bias here
             if np.unique(node.scale).size != 1:
                 raise ConversionError(
-                    f"layer {node.name!r}: a linear layer without a ReLU behind it needs one weight scale for all channels"
+                    f"layer {node.name!r}: a linear layer without a ReLU behind it needs one scale for all channels"
                 )
             shift = JOIN_SHIFT if node.bias is not None and np.any(node.bias) else 0
             charge = charge / (1 << shift)
@@ -269,7 +271,9 @@ class _Converter:
         for term in terms:
             multiplier = np.maximum(np.floor(term.unit / unit + 0.5), 1).astype(np.int64)
             if multiplier.max() >= 1 << 31:
-                raise ConversionError(f"layer {term.node!r}: its branch needs a multiplier of {multiplier.max()}, over 31 bits")
+                raise ConversionError(
+                    f"layer {term.node!r}: its branch needs a multiplier of {multiplier.max()}, over 31 bits"
+                )
             if term.scaled:
                 # the charge of the connection itself, before a pool divides it
                 self._finish(term.node, multiplier, unit * areas[term.node])
@@ -312,8 +316,8 @@ class _Converter:
             theta = np.floor(node.step / unit / 2) * 2 + 1
         if theta.min() < 1:
             raise ConversionError(
-                f"layer {node.name!r}: the threshold of channel {int(theta.argmin())} is {node.step / unit.max():.3g} charge "
-                "units, under 1; its weights are too coarse for this activation step (more weight bits or a finer unit)"
+                f"layer {node.name!r}: the threshold of channel {int(theta.argmin())} is {node.step / unit.max():.3g} "
+                "charge units, under 1; its weights are too coarse for this activation step (give more weight bits)"
             )
         if theta.max() >= 2.0**31:
             raise ConversionError(f"layer {node.name!r}: the threshold {theta.max():.3g} needs more than 31 bits")
@@ -349,7 +353,9 @@ class _Converter:
                 break
         if best is None:
             self._theta(node, term.unit / (1 << self.rule.most_shift))  # raises, naming the channel
-            raise ConversionError(f"layer {node.name!r}: thresholds of its channels lie too far apart for one charge unit")
+            raise ConversionError(
+                f"layer {node.name!r}: thresholds of its channels lie too far apart for one charge unit"
+            )
         return (*best, real.size)
 
     def _reach(self, term: _Term) -> tuple[np.ndarray, np.ndarray, int]:
@@ -368,7 +374,10 @@ class _Converter:
             root = self.sources[root][0]
         if isinstance(self.nodes[root], Input):
             lattice = self.drive
-            low, high = min(self.nodes[root].low, 0) * lattice * spread, max(self.nodes[root].high, 0) * lattice * spread
+            low, high = (
+                min(self.nodes[root].low, 0) * lattice * spread,
+                max(self.nodes[root].high, 0) * lattice * spread,
+            )
         else:
             low, high = 0, self.levels * spread
         weight = layer.weight.reshape(size, -1).astype(np.float64)
@@ -431,7 +440,9 @@ class _Converter:
         for name in network.neurons:
             found = bounds[name].membrane_format
             if found.bits > 48:
-                raise ConversionError(f"layer {name!r}: its membrane can need {found.bits} bits; at most 48 are possible")
+                raise ConversionError(
+                    f"layer {name!r}: its membrane can need {found.bits} bits; at most 48 are possible"
+                )
             nodes[name] = replace(nodes[name], v_format=found)
             self.report[name]["membrane_bits"] = found.bits
         return replace(network, nodes=nodes)

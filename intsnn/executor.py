@@ -192,8 +192,8 @@ class Plan:
         elif isinstance(layer, Affine | Conv2d):
             operation = _Connection(self, name, layer, sources[0], dtype)
         elif isinstance(layer, Neuron):
-            operation = _Levels(self, name, layer, sources[0]) if self.totals else _Neuron(
-                self, name, layer, sources[0], seed
+            operation = (
+                _Levels(self, name, layer, sources[0]) if self.totals else _Neuron(self, name, layer, sources[0], seed)
             )
         elif isinstance(layer, Flatten):
             operation = _Flatten(self, name, sources[0])
@@ -276,7 +276,6 @@ class Worker:
         for operation in self.plan.operations:
             self.values[operation.name] = operation.run(self)
 
-
     def on_the_way(self) -> np.ndarray:
         """Samples of which something still waits in front of a delayed connection, ``(B,)`` bool."""
         waiting = np.zeros(self.samples, bool)
@@ -306,7 +305,9 @@ class _Input(_Operation):
     def run(self, worker: Worker) -> np.ndarray:
         codes, driven = worker.codes, worker.driven_steps
         if worker.plan.totals:
-            return codes * worker.plan.driven if worker.constant else codes[:, : worker.plan.driven].sum(1, keepdims=True)
+            return (
+                codes * worker.plan.driven if worker.constant else codes[:, : worker.plan.driven].sum(1, keepdims=True)
+            )
         if worker.constant and driven == worker.steps:
             return codes
         if driven == 0:
@@ -409,8 +410,10 @@ class _Neuron(_Operation):
         bound = plan.bounds[name]
         if plan.reference:
             self.state_type = object
-        elif self.narrow and plan.dtypes[source] == np.int32 and all(
-            fits(*ends, 32) for ends in ((bound.v_low, bound.v_high), (layer.v_negative, layer.v_negative))
+        elif (
+            self.narrow
+            and plan.dtypes[source] == np.int32
+            and all(fits(*ends, 32) for ends in ((bound.v_low, bound.v_high), (layer.v_negative, layer.v_negative)))
         ):
             self.state_type = np.int32
         else:
@@ -486,7 +489,6 @@ class _Neuron(_Operation):
         )  # fmt: skip
         return out
 
-
     def membrane(self, worker: Worker) -> np.ndarray:
         """v at the end of the latest step, as a record has it: a delayed reset is not yet in it."""
         v = worker.states[self.name]["v"]
@@ -509,9 +511,7 @@ class _Levels(_Operation):
 
     def run(self, worker: Worker) -> np.ndarray:
         out = self.out(worker, self.size, 1)
-        self.plan.neuron.levels(
-            worker.values[self.source], self.v_initial, self.threshold, self.top, worker.alive, out
-        )
+        self.plan.neuron.levels(worker.values[self.source], self.v_initial, self.threshold, self.top, worker.alive, out)
         return out
 
 

@@ -129,8 +129,9 @@ class Source:
             step, sample, element = np.argwhere((raw < fmt.min) | (raw > fmt.max))[0]
             when = "" if self.constant else f", step {step}"
             raise RangeError(
-                f"input: sample {start + int(sample)}, element {int(element)}{when} is {int(raw[step, sample, element])}; "
-                f"{fmt} holds {fmt.min} to {fmt.max}; scale the data or widen the input format"
+                f"input: sample {start + int(sample)}, element {int(element)}{when} is "
+                f"{int(raw[step, sample, element])}; {fmt} holds {fmt.min} to "
+                f"{fmt.max}; scale the data or widen the input format"
             )
         return raw
 

@@ -151,9 +151,7 @@ class _Connection:
                 continue
             array = integers(value, f"{name}.{field_name}")
             if array.shape not in ((), (outputs,)):
-                raise ShapeError(
-                    f"{name}.{field_name}: found shape {array.shape}; give one integer or {outputs}"
-                )
+                raise ShapeError(f"{name}.{field_name}: found shape {array.shape}; give one integer or {outputs}")
             full = np.ascontiguousarray(np.broadcast_to(array, (outputs,)))
             full.setflags(write=False)
             object.__setattr__(self, field_name, full)

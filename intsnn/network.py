@@ -260,5 +260,3 @@ class Network(_Derived):
     def describe(self, name: str) -> str:
         """One line about a layer: kind, shape."""
         return f"{name}: {type(self.nodes[name]).__name__} {self.shapes[name]}"
-
-

@@ -246,6 +246,4 @@ def _quantised(node, codes: np.ndarray, scale: np.ndarray, bits: int):
     }  # fmt: skip
     if isinstance(node, FloatAffine):
         return QuantAffine(**common)
-    return QuantConv2d(
-        **common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups
-    )
+    return QuantConv2d(**common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups)

@@ -366,7 +366,9 @@ class _Program:
             fields, connection = self._geometry(name, name, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)), branches[0]
             fields["MULTIPLIER"] = self._put_numbers(1, channels)
             source = network.nodes[connection]
-            fields["BIAS"] = self._put_bias(source if isinstance(source, Affine | Conv2d) and constants else None, channels)
+            fields["BIAS"] = self._put_bias(
+                source if isinstance(source, Affine | Conv2d) and constants else None, channels
+            )
             self.widest = max(self.widest, c)
         lowest = np.iinfo(np.int32).min
         fields |= {

@@ -1,8 +1,10 @@
 """Is it equal? Every compiled path, the plain reference and the integer quantised ANN on the same data.
 
 The compiled paths must agree in every spike of every step and in the final counts and membranes on all samples; on the
-first few the plain reference joins them, and every membrane of every step is compared too. The settled network must equal the integer ANN in every neuron wherever the conditions of the
-theorem hold (`intsnn.ann.equality_conditions`); elsewhere the mismatch is a result, not a failure.
+first few the plain reference joins them, and every membrane of every step is compared too. The fused path, which keeps
+no records, must give the same outputs and extra steps. The settled network must equal the integer ANN in every neuron
+wherever the conditions of the theorem hold (`intsnn.ann.equality_conditions`); elsewhere the mismatch is a result, not
+a failure.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ class Verification:
 
     `compared` integers were compared, `mismatches` of them differ where equality is due (`path_mismatches` between
     the execution paths, `ann_mismatches` neurons between the settled network and the integer ANN). `layers` and
-    `neurons` give the latter and the number of neurons by layer. `due` says whether equality with the ANN is due, `reasons`
-    why not. `first` is the first difference that counts.
+    `neurons` give the latter and the number of neurons by layer. `due` says whether equality with the ANN is due,
+    `reasons` why not. `first` is the first difference that counts.
     """
 
     samples: int = 0
@@ -128,7 +130,12 @@ def _compare_paths(outcome: Verification, network, part, start: int, options, ba
             outcome.path_mismatches += different
             if outcome.first is None:
                 outcome.first = _first_difference(
-                    f"{outcome.paths[0]} path against {path}", key.removeprefix("final "), a, b, start, key[:6] == "final "
+                    f"{outcome.paths[0]} path against {path}",
+                    key.removeprefix("final "),
+                    a,
+                    b,
+                    start,
+                    key[:6] == "final ",
                 )
 
 

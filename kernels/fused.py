@@ -84,9 +84,11 @@ class Operation(IntEnum):
 
 
 FIELDS = len(Operation)
-(KIND, SOURCE, TARGET, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y,
- STRIDE_X, TOP, LEFT, DILATION_Y, WEIGHTS, ROWS, NEGATED, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL, BIAS, CAP, STATE,
- EXTRA, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT) = (int(x) for x in Operation)  # fmt: skip
+(
+    KIND, SOURCE, TARGET, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y,
+    STRIDE_X, TOP, LEFT, DILATION_Y, WEIGHTS, ROWS, NEGATED, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL, BIAS,
+    CAP, STATE, EXTRA, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
+) = (int(x) for x in Operation)  # fmt: skip
 CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL = (int(x) for x in Kind)
 
 
@@ -94,8 +96,8 @@ CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL
 def list_rows(op, steps, spikes, events, offsets):
     """List the non-zero inputs of an operation.
 
-    ``offsets[(y * T + t) * (width + 1) + x]`` is where the events of row y, step t and column x begin; the last entry of
-    a row is where they end. An event is the number of its weight row, relative to that of column 0.
+    ``offsets[(y * T + t) * (width + 1) + x]`` is where the events of row y, step t and column x begin; the last
+    entry of a row is where they end. An event is the number of its weight row, relative to that of column 0.
     """
     width, channels = op[WIDTH_IN], op[CHANNELS]
     row_size = width * channels
@@ -129,7 +131,7 @@ def list_rows(op, steps, spikes, events, offsets):
 
 @kernel
 def _ranges_of(op, steps, t, out_y, out_x, offsets, ranges):
-    """Ranges of events under the kernel at an output pixel: (begin, end, base) per kernel row; returns (number, events)."""
+    """Events under the kernel at an output pixel: (begin, end, base) per kernel row; returns (ranges, events)."""
     width, channels = op[WIDTH_IN], op[CHANNELS]
     left = out_x * op[STRIDE_X] - op[LEFT]
     first, last = max(0, min(left, width)), max(0, min(left + op[KERNEL_X], width))
@@ -392,8 +394,8 @@ def _max_pool(op, steps, spikes, counts):
 def _current(op, codes, rows, numbers, alive, offsets, indices, values, sums32, bias32, charge, loose):
     """CURRENT: charge of one step from constant codes, once per sample; padded channels get none."""
     window = Window(
-        op[HEIGHT], op[WIDTH_IN], op[IN_CHANNELS], op[OUT_HEIGHT], op[OUT_WIDTH], op[REAL_OUT], op[KERNEL_Y], op[KERNEL_X],
-        op[STRIDE_Y], op[STRIDE_X], op[TOP], op[LEFT], op[DILATION_Y], 1, 1,
+        op[HEIGHT], op[WIDTH_IN], op[IN_CHANNELS], op[OUT_HEIGHT], op[OUT_WIDTH], op[REAL_OUT], op[KERNEL_Y],
+        op[KERNEL_X], op[STRIDE_Y], op[STRIDE_X], op[TOP], op[LEFT], op[DILATION_Y], 1, 1,
     )  # fmt: skip
     size = op[KERNEL_Y] * op[KERNEL_X] * op[IN_CHANNELS] * op[REAL_OUT]
     # axes by None, not by reshape: that one compares sizes as floats; `convolve` reads the weights as one row

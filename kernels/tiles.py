@@ -85,9 +85,7 @@ def _gather_tile(vectors):
                         weights = builder.load(builder.bitcast(place, narrow.as_pointer()), align=1)
                         builder.store(builder.add(builder.load(cell), builder.sext(weights, wide)), cell)
             for k, cell in enumerate(cells):
-                target = _pointer(
-                    context, builder, kinds[0], arguments[0], ir.Constant(INT64, k * WIDTH), WIDTH, 16
-                )
+                target = _pointer(context, builder, kinds[0], arguments[0], ir.Constant(INT64, k * WIDTH), WIDTH, 16)
                 builder.store(builder.load(cell), target, align=2)
             return context.get_dummy_value()
 
@@ -117,8 +115,8 @@ def _fire(scaled):
              v, count, neuron, out, out_at):  # fmt: skip
         kinds = (sums, at, extra, extra_at, multiplier, bias, bias_at, threshold, v_negative, channel, most, v, count,
                  neuron, out, out_at)  # fmt: skip
-        names = ("sums", "at", "extra", "extra_at", "multiplier", "bias", "bias_at", "threshold", "v_negative", "channel",
-                 "most", "v", "count", "neuron", "out", "out_at")  # fmt: skip
+        names = ("sums", "at", "extra", "extra_at", "multiplier", "bias", "bias_at", "threshold", "v_negative",
+                 "channel", "most", "v", "count", "neuron", "out", "out_at")  # fmt: skip
 
         def codegen(context, builder, signature, arguments):
             kind, value = dict(zip(names, kinds, strict=True)), dict(zip(names, arguments, strict=True))

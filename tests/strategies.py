@@ -280,7 +280,7 @@ def cases(draw, recurrent=None, settle=None, samples=4, plain=None):
     kinds = ["connection", "neuron", "neuron", "scale", "residual"]
     for _ in range(draw(st.integers(1, 5))):
         space = len(builder.shape) == 3
-        what = draw(st.sampled_from(kinds + (["pool", "pool", "flatten"] if space else [])))
+        what = draw(st.sampled_from(kinds + (["pool", "pool", "pool", "flatten"] if space else [])))
         if what == "connection":
             builder.convolution() if space else builder.affine()
         elif what == "neuron":

@@ -102,7 +102,9 @@ def cases(draw):
         last = put("f", Flatten(), last)
         if draw(st.booleans()):
             hidden = draw(st.sampled_from((40, 300)))
-            last = put("d", Affine(weights(hidden, int(np.prod(shape))), multiplier=draw(st.sampled_from((1, 2)))), last)
+            last = put(
+                "d", Affine(weights(hidden, int(np.prod(shape))), multiplier=draw(st.sampled_from((1, 2)))), last
+            )
             last = put("nd", neuron(hidden, 30 * top), last)
             shape = (hidden,)
         last = put("o", Affine(weights(10, int(np.prod(shape))), bias=rng.integers(-99, 99, 10)), last)
@@ -170,7 +172,9 @@ def test_what_is_not_fused_says_why(network, said):
 def test_many_events_in_one_sum():
     """More events than int16 holds: parts are added in 32 bits."""
     weight = np.full((40, 2000), 127)
-    network = Network.sequential(Input((2000,), Fixed(1, signed=False)), Affine(weight), IF(1000), Affine(np.ones((1, 40), int)), Readout())
+    network = Network.sequential(
+        Input((2000,), Fixed(1, signed=False)), Affine(weight), IF(1000), Affine(np.ones((1, 40), int)), Readout()
+    )
     ones = np.ones((2, 1, 2000), np.uint8)
     want = simulate(network, ones, record=("current",))
     assert want.records["affine_1.current"].max() == 254000

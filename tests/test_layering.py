@@ -28,6 +28,8 @@ PLACES = {
     "distributed": (("intsnn.bench",), True),
     "snntorch": (("intsnn.bench.peers",), True),
     "spikingjelly": (("intsnn.bench.peers",), True),
+    "onnx": (("intsnn.bench.peers",), True),
+    "onnxruntime": (("intsnn.bench.peers",), True),
 }
 LAZY_REEXPORTS = {("intsnn", "models")}  # intsnn.load
 

@@ -8,13 +8,14 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intsnn.errors import FormatError, RangeError, ShapeError
+from intsnn.errors import FormatError, RangeError, ShapeError, UnsupportedError
 from intsnn.formats import Fixed, Overflow, Rounding
 from intsnn.inputs import Events, encode_rate
 from intsnn.kernels.exact import random_word
 from intsnn.layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale
 from intsnn.network import Network
 from intsnn.neurons import IF, LIF, Decay, Neuron, SignedIF
+from intsnn.runner import prepare
 from intsnn.simulate import simulate
 
 BINARY, BYTE = Fixed(1, signed=False), Fixed(8)
@@ -623,3 +624,19 @@ def test_v_negative_beyond_32_bits():
     for path in ("reference", "step", "layer"):
         found = simulate(one_neuron(neuron), frames, record="spikes", path=path)
         assert found.records["neuron.spikes"].ravel().tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        SignedIF(4, levels=3, v_negative=-(1 << 40), v_format=Fixed(48)),
+        SignedIF(1 << 33, levels=3, v_initial=0, threshold_format=Fixed(48), v_format=Fixed(48)),
+        IF(4, v_format=Fixed(9, signed=False), v_overflow=Overflow.SAT_SYM),
+    ],
+    ids=["v_negative", "threshold", "unsigned"],
+)
+def test_fused_path_takes_only_what_it_holds(neuron):
+    """Parameters beyond its 32 bits, and formats that overflow: refused, never wrapped."""
+    network = Network.sequential(Input((1,), BYTE), Affine([[1]]), ("n", neuron), Affine([[1]]), Readout())
+    with pytest.raises(UnsupportedError, match="prepare: .* n "):
+        prepare(network, steps=3)([[7]])
