@@ -131,12 +131,14 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
             if not all(isinstance(network.nodes[b], Affine) for b in _consumers(network, name)):
                 return f"{name} feeds no dense layer"
         elif isinstance(layer, Scale):
-            if not isinstance(source, Neuron | MaxPool2d) or not all(
+            if not isinstance(source, Neuron | MaxPool2d | SumPool2d) or not all(
                 isinstance(network.nodes[b], Add) for b in _consumers(network, name)
             ):
                 return f"{name} is no branch of a join"
         elif isinstance(layer, Add):
-            if not all(isinstance(network.nodes[s], Affine | Conv2d | Scale | Neuron | MaxPool2d) for s in sources):
+            if not all(
+                isinstance(network.nodes[s], Affine | Conv2d | Scale | Neuron | MaxPool2d | SumPool2d) for s in sources
+            ):
                 return f"{name} joins something else than connections and spikes"
             if not all(isinstance(network.nodes[b], Neuron) for b in _consumers(network, name)):
                 return f"{name} feeds no neuron"
