@@ -220,7 +220,7 @@ def measure(
     first_seconds = time.perf_counter() - start
     ours, grown = _grown(lambda: run_ours(inputs))
     expected = workload.expected.outputs
-    if not np.array_equal(ours[: len(expected)], expected):
+    if len(expected) and not np.array_equal(ours[: len(expected)], expected):
         raise MismatchError(f"{name}: outputs of the runner differ from the evaluation in float32")
     rates = workload.expected.rates
     if name in REAL:
