@@ -1,8 +1,8 @@
 """How do others compute the same network? Torch loops, SpikingJelly, snnTorch; one int8 ANN pass of ONNX Runtime.
 
 A peer takes a `Workload` and gives a function from its numpy inputs to its outputs. All SNN peers compute the very
-function of the integer network in float32, where integers below 2**24 are exact; their outputs are compared with ours
-before anything is timed. Nothing here is imported before a peer is asked for.
+function of the integer network in float32, where integers below 2**24 are exact (in float64 where sums go further);
+their outputs are compared with ours before anything is timed. Nothing here is imported before a peer is asked for.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class _Torch:
 
         torch.set_num_threads(threads)
         self.torch, self.network, self.steps = torch, workload.network, workload.steps
+        self.precision = np.dtype(workload.precision)
+        self.dtype = getattr(torch, workload.precision)
         self.constant, self.channels_last = workload.constant, channels_last
         self.drive = min(self.network.t_drive or self.steps, self.steps)
         self.weights: dict[str, Any] = {}
@@ -103,7 +105,7 @@ class _Torch:
                 raise UnsupportedError(f"{name} ({type(layer).__name__}) has no form in the peers")
 
     def _tensor(self, values):
-        return self.torch.tensor(np.asarray(values, np.float32))
+        return self.torch.tensor(np.asarray(values, self.precision))
 
     def _number(self, values, rank: int):
         """One number where all are equal, else a tensor along the channels."""
@@ -121,7 +123,9 @@ class _Torch:
         self.weights[name] = weight
         if layer.bias is not None:
             schedule = bias_schedule(layer.bias, layer.bias_mode, self.network.t_drive or self.steps, 0, self.steps)
-            self.biases[name] = self._tensor(schedule.astype(np.float32)).reshape(self.steps, -1, *(1,) * (rank - 1))
+            self.biases[name] = self._tensor(schedule.astype(self.precision)).reshape(
+                self.steps, -1, *(1,) * (rank - 1)
+            )
 
     def _neuron(self, name: str, layer: Neuron, rank: int) -> None:
         simple = layer.compare == ">=" and layer.reset == "subtract" and not layer.reset_delay
@@ -138,7 +142,7 @@ class _Torch:
     def frames(self, inputs: np.ndarray):
         """``(B, ...)`` or ``(T, B, ...)`` as float tensor, transformed as `Input` says."""
         layer = self.network.nodes[self.network.input_name]
-        x = self.torch.from_numpy(inputs).to(self.torch.float32)
+        x = self.torch.from_numpy(inputs).to(self.dtype)
         if (layer.multiplier, layer.offset) != (1, 0):
             x = x * layer.multiplier + layer.offset
         if self.channels_last and x.ndim == 4:
@@ -362,6 +366,7 @@ def _modules(this: _Torch, conv, linear, avg_pool, neuron) -> dict[str, Any]:
             module = neuron(this.parameters[name][0])
         else:
             continue
+        module = module.to(this.dtype)
         if name in this.weights:
             with torch.no_grad():
                 module.weight.copy_(this.weights[name])

@@ -58,6 +58,8 @@ def show_speed(report: Report, result: dict[str, Any]) -> None:
         )  # fmt: skip
         if found["not_fused"]:
             report.line(f"{found['workload']}: timed through simulate ({found['not_fused']})")
+        if found["precision"] != "float32":
+            report.line(f"{found['workload']}: its sums pass 2**24, so the SNN peers compute in {found['precision']}")
         for peer, reason in found["unsupported"].items():
             report.line(f"{found['workload']}: {peer} was left out ({reason})")
     columns = (

@@ -43,6 +43,8 @@ class Workload:
         Outputs, spike rates and synaptic operations of the first `expected_samples` inputs, by `bench.evaluate`.
     settings : dict
         What `build` was asked for.
+    precision : str
+        In which float SNN peers have to compute so that they are exact: ``"float32"`` or ``"float64"``.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Workload:
     steps: int
     expected: Evaluation
     settings: dict[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
 
     @property
     def constant(self) -> bool:
