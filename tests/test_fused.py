@@ -22,7 +22,7 @@ from intsnn import (
     SumPool2d,
     simulate,
 )
-from intsnn.errors import FormatError, RangeError, UnsupportedError
+from intsnn.errors import FormatError, RangeError, ShapeError, UnsupportedError
 from intsnn.neurons import LIF, Decay
 from intsnn.runner import prepare, why_not_fused
 
@@ -74,7 +74,7 @@ def cases(draw):
             last_shape = shape
             conv = put(f"c{i}", layer, last)
             probe = Network(nodes, edges).shapes[conv]
-        except Exception:  # the map became too small for this kernel
+        except ShapeError:  # the map became too small for this kernel
             nodes.pop(f"c{i}", None)
             edges[:] = [e for e in edges if e[1] != f"c{i}"]
             break
@@ -261,7 +261,6 @@ def test_fire_tile(seed, wide, scaled):
     _fire(scaled)(sums, extra, multiplier, bias, threshold, v_negative, 3, *got)
     for a, b in zip(want, got, strict=True):
         assert np.array_equal(a, b)
-    assert (got[2][6:38] > 0).any() or (got[2][6:38] <= 0).all()
 
 
 @settings(deadline=None, max_examples=30)
