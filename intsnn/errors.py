@@ -3,6 +3,8 @@
 A message says what was found, what is allowed and what to change.
 """
 
+from .kernels.errors import IntsnnError, TierError
+
 __all__ = [
     "ConversionError",
     "DataNotFoundError",
@@ -12,12 +14,9 @@ __all__ = [
     "MismatchError",
     "RangeError",
     "ShapeError",
+    "TierError",
     "UnsupportedError",
 ]
-
-
-class IntsnnError(Exception):
-    """Base of every error that intsnn raises on purpose."""
 
 
 class FormatError(IntsnnError, ValueError):

@@ -1,12 +1,17 @@
-"""The fused path: one image through the whole network, all steps of a layer at once, small buffers.
+"""The fused path: an image through the whole network, all steps of a layer at once, small buffers.
 
 A network is a table of operations over flat buffers (`Operation` names the columns); `run_samples` interprets it
-for a range of samples without leaving compiled code. Spikes lie as bytes ``(T, H, W, C)`` with C padded to a
-multiple of `WIDTH`; membranes are touched pixel by pixel for all steps, currents are never written but for
-residual branches. Values are those of `reference.py`: the tests compare every spike.
+without leaving compiled code. Spikes lie as bytes ``(T, H, W, C)`` with C padded to a multiple of `WIDTH`. Values are
+those of `reference.py`: the tests compare every output.
 
-A connection lists the non-zero inputs once per row and step (`list_rows`), then adds their weight rows in int16
-registers. A negative input selects the negated copy of the weights, an input of value n is listed n times.
+The table has a head, which runs image by image, and a tail of dense layers, which run for a block of samples together
+so that a slice of weights serves them all: there the samples of the block take the place of the pixels of a row. What
+lies in a slot of the tail has an address for each sample (`..._BY`), what lies in the head one for all.
+
+A connection sums either weight rows, listed once per input row from the non-zero bytes, or dense dot products; the
+number of non-zero bytes decides, image by image. The sums of some pixels over all steps go into a scratch, and from
+there through the neurons, whose membranes stay in registers; no current or membrane array is written unless the run
+takes more steps than one pass.
 """
 
 from enum import IntEnum, auto
@@ -17,17 +22,26 @@ from .jit import kernel
 from .linear import convolve
 from .parameters import Window
 from .tiles import (
-    SAFE_EVENTS,
+    DOT_DEPTH,
+    DOT_GROUP,
+    DOT_WIDTH,
+    UNIT,
     WIDTH,
-    clear_lowest,
+    collect,
+    count_nonzero,
+    deposit,
+    dots_32,
+    dots_64,
+    fire,
+    fire_counted,
     fire_scaled,
-    fire_unit,
     gather_1,
     gather_2,
     gather_4,
     gather_8,
-    nonzero64,
-    trailing_zeros,
+    list_bytes,
+    window_max,
+    window_sum,
 )
 
 
@@ -35,9 +49,9 @@ class Kind(IntEnum):
     """What an operation does."""
 
     CURRENT = 0  # constant input codes to the charge of one step
-    FIRE = auto()  # charge alone to spikes (constant input, or residual branches that are all listed before)
+    FIRE = auto()  # charge to spikes: behind a constant input, or a join of branches
     CONNECT_FIRE = auto()  # spikes to spikes: connection and neuron
-    CONNECT_ADD = auto()  # spikes to charge: a residual branch
+    CONNECT_ADD = auto()  # spikes to charge: a branch of a join
     SCALE_ADD = auto()  # spikes times a factor to charge: an identity branch
     READOUT = auto()  # spikes to outputs, all steps in one sum
     SUM_POOL = auto()
@@ -48,8 +62,11 @@ class Operation(IntEnum):
     """Columns of the table of operations; offsets count elements of the buffer that they name."""
 
     KIND = 0
+    TAIL = auto()  # 1: samples take the place of pixels
     SOURCE = auto()  # spikes in
+    SOURCE_BY = auto()  # from sample to sample
     TARGET = auto()  # spikes out
+    TARGET_BY = auto()
     HEIGHT = auto()
     WIDTH_IN = auto()
     CHANNELS = auto()  # padded
@@ -63,9 +80,18 @@ class Operation(IntEnum):
     TOP = auto()
     LEFT = auto()
     DILATION_Y = auto()
-    WEIGHTS = auto()  # int8: tile after tile of columns, each with its rows (ky, kx, c) and their negated copy
-    ROWS = auto()  # rows of a tile
+    PADDED_HEIGHT = auto()  # of the copy that dot products read; 0: they read the spikes themselves
+    PADDED_WIDTH = auto()
+    FLIP = auto()  # what is xor-ed to the bytes of the copy, where dot products know no sign
+    WEIGHTS = auto()  # tile after tile of columns, as `gather` reads them; -1: there are none
+    ROWS = auto()  # rows of a tile; the row of zeros behind them not counted
     NEGATED = auto()  # rows to the negated copy, 0: inputs are never negative
+    SAFE = auto()  # rows that 16-bit sums hold
+    DOTS = auto()  # weights of dot products, tile after tile
+    DENSE_ABOVE = auto()  # non-zero bytes of a sample and step beyond which dot products are taken
+    INITIAL = auto()  # int32 (C,): where dot products begin
+    RING = auto()  # rows of items that are kept
+    RING_SIZE = auto()  # items of a row
     MULTIPLIER = auto()  # int32 (C,)
     SCALED = auto()  # 0: every multiplier is 1
     THRESHOLD = auto()  # int32 (C,)
@@ -73,111 +99,36 @@ class Operation(IntEnum):
     V_INITIAL = auto()  # int32 (C,)
     BIAS = auto()  # int32 (driven + 1, C): rows of the driven steps, then zeros
     CAP = auto()
-    STATE = auto()  # v, and count in the buffer of counts
+    COUNTED = auto()  # 0: neither cap nor negative spikes
+    STATE = auto()  # membranes and counts; counts only: of a max-pool
+    STATE_BY = auto()
     EXTRA = auto()  # charge: (T or 1, H, W, C)
-    EXTRA_STEPS = auto()  # 0: none, 1: constant, 2: one per step
+    EXTRA_BY = auto()
+    EXTRA_STEPS = auto()  # FIRE: 1 if the charge is the same in every step of the drive, 2 if there is one per step
     FIRST = auto()  # CONNECT_ADD and SCALE_ADD: 1 if it writes the charge, 0 if it adds
     OUTPUTS = auto()  # READOUT: number of real outputs
-    WIDE_WEIGHTS = auto()  # CURRENT: offset of int8 weights as (ky, kx, c, o), unpadded
+    WIDE_WEIGHTS = auto()  # CURRENT of wide codes: int8 weights (ky, kx, c, o), unpadded
     IN_CHANNELS = auto()  # CURRENT: real channels
     REAL_OUT = auto()  # CURRENT: real output channels
 
 
 FIELDS = len(Operation)
 (
-    KIND, SOURCE, TARGET, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y,
-    STRIDE_X, TOP, LEFT, DILATION_Y, WEIGHTS, ROWS, NEGATED, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL, BIAS,
-    CAP, STATE, EXTRA, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
+    KIND, TAIL, SOURCE, SOURCE_BY, TARGET, TARGET_BY, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS,
+    KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP, WEIGHTS, ROWS,
+    NEGATED, SAFE, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL,
+    BIAS, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS,
+    REAL_OUT,
 ) = (int(x) for x in Operation)  # fmt: skip
 CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL = (int(x) for x in Kind)
-
-
-@kernel
-def list_rows(op, steps, spikes, events, offsets):
-    """List the non-zero inputs of an operation.
-
-    ``offsets[(y * T + t) * (width + 1) + x]`` is where the events of row y, step t and column x begin; the last
-    entry of a row is where they end. An event is the number of its weight row, relative to that of column 0.
-    """
-    width, channels = op[WIDTH_IN], op[CHANNELS]
-    row_size = width * channels
-    plane = op[HEIGHT] * row_size
-    negated = op[NEGATED]
-    total = 0
-    for y in range(op[HEIGHT]):
-        for t in range(steps):
-            line = (y * steps + t) * (width + 1)
-            base = op[SOURCE] + t * plane + y * row_size
-            for x in range(width):
-                offsets[line + x] = total
-                for block in range(x * channels, (x + 1) * channels, WIDTH):
-                    mask = nonzero64(spikes, base + block) & np.uint64(0xFFFFFFFF)
-                    while mask != 0:
-                        k = block + trailing_zeros(mask)
-                        mask = clear_lowest(mask)
-                        value = spikes[base + k]
-                        row = k
-                        if value == 1:
-                            events[total] = row
-                            total += 1
-                        else:
-                            if value < 0:
-                                row += negated
-                            for _ in range(abs(value)):
-                                events[total] = row
-                                total += 1
-            offsets[line + width] = total
-
-
-@kernel
-def _ranges_of(op, steps, t, out_y, out_x, offsets, ranges):
-    """Events under the kernel at an output pixel: (begin, end, base) per kernel row; returns (ranges, events)."""
-    width, channels = op[WIDTH_IN], op[CHANNELS]
-    left = out_x * op[STRIDE_X] - op[LEFT]
-    first, last = max(0, min(left, width)), max(0, min(left + op[KERNEL_X], width))
-    count = 0
-    total = 0
-    for ky in range(op[KERNEL_Y]):
-        y = out_y * op[STRIDE_Y] - op[TOP] + ky * op[DILATION_Y]
-        if y < 0 or y >= op[HEIGHT]:
-            continue
-        line = (y * steps + t) * (width + 1)
-        begin, end = offsets[line + first], offsets[line + last]
-        if begin == end:
-            continue
-        ranges[3 * count] = begin
-        ranges[3 * count + 1] = end
-        ranges[3 * count + 2] = (ky * op[KERNEL_X] - left) * channels
-        count += 1
-        total += end - begin
-    return count, total
-
-
-@kernel
-def _gather_long(width, first, rows, events, ranges, count, part, sums, wide):
-    """Sums of more than `SAFE_EVENTS` events in int32: int16 parts of safe length, added up."""
-    for o in range(width):
-        wide[o] = 0
-    for r in range(count):
-        for begin in range(ranges[3 * r], ranges[3 * r + 1], SAFE_EVENTS):
-            part[0] = begin
-            part[1] = min(begin + SAFE_EVENTS, ranges[3 * r + 1])
-            part[2] = ranges[3 * r + 2]
-            if width == 8 * WIDTH:
-                gather_8(sums, first, rows, events, part, 1)
-            elif width == 4 * WIDTH:
-                gather_4(sums, first, rows, events, part, 1)
-            elif width == 2 * WIDTH:
-                gather_2(sums, first, rows, events, part, 1)
-            else:
-                gather_1(sums, first, rows, events, part, 1)
-            for o in range(width):
-                wide[o] += sums[o]
+GROUP_64, GROUP_32 = DOT_GROUP[64], DOT_GROUP[32]
+GROUP = max(GROUP_64, GROUP_32)  # rows of a group of dot products are a multiple
+TRASH = WIDTH  # where states go that nobody reads: the first elements of membranes, the second ones of counts
 
 
 @kernel
 def _tile_width(left):
-    """Widest tile that fits into `left` channels."""
+    """Widest tile of weight rows that fits into `left` channels."""
     if left >= 8 * WIDTH:
         return 8 * WIDTH
     if left >= 4 * WIDTH:
@@ -188,211 +139,375 @@ def _tile_width(left):
 
 
 @kernel
-def _columns(
-    op, now, steps, column, width, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part, sums, wide,
-    drive,
-):  # fmt: skip
-    """Charge of `width` channels of every output pixel of a sample over all steps, and what becomes of it.
+def _together(steps):
+    """Pixels of a group of dot products: their rows over all steps fill whole calls."""
+    pixels = 1
+    while pixels * steps % GROUP != 0:
+        pixels += 1
+    return pixels
 
-    The hot loop of the fused path. Only intrinsics are called with arrays in it: handing an array to a function
-    that is pasted in costs two atomic operations.
+
+@kernel
+def _columns(
+    op, dense, samples, b, now, steps, driven, kept, who, spikes, data, rows, dots, numbers, v, counts, charge, items,
+    offsets, flat, where, sums,
+):  # fmt: skip
+    """Charge of every output pixel over all steps, and what becomes of it: the hot loop of the fused path.
+
+    Pixels are those of sample `b`, or the `samples` of a block in the tail. Only intrinsics are called with arrays in
+    it: handing an array to another function costs two atomic operations.
     """
-    channels = op[OUT_CHANNELS]
-    plane = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
-    multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + channels]
-    threshold = numbers[op[THRESHOLD] : op[THRESHOLD] + channels]
-    v_negative = numbers[op[V_NEGATIVE] : op[V_NEGATIVE] + channels]
-    first = op[WEIGHTS] + column * op[ROWS]
-    scaled, adds, connects, cap = op[SCALED] != 0, op[KIND] == CONNECT_ADD, op[KIND] != FIRE, op[CAP]
-    extra_kind, bias_first, writes = op[EXTRA_STEPS], op[BIAS] + column, op[FIRST] != 0
-    for out_y in range(op[OUT_HEIGHT]):
-        for out_x in range(op[OUT_WIDTH]):
-            pixel = (out_y * op[OUT_WIDTH] + out_x) * channels + column
-            i = op[STATE] + pixel
-            extra_at, extra_stride, extra_step = 0, 0, 0  # the first charges are zero
-            if extra_kind:
-                extra_at, extra_step = op[EXTRA] + pixel, 1
-                extra_stride = plane if extra_kind == 2 else 0
-            for t in range(steps):
-                count, total = 0, 0
-                if connects:
-                    count, total = _ranges_of(op, steps, t, out_y, out_x, offsets, ranges)
-                bias_at = bias_first + min(now + t, drive) * channels
-                long = total > SAFE_EVENTS
-                if long:
-                    _gather_long(width, first, rows, events, ranges, count, part, sums, wide)
-                elif not connects:
-                    pass
-                elif width == 8 * WIDTH:
-                    gather_8(sums, first, rows, events, ranges, count)
-                elif width == 4 * WIDTH:
-                    gather_4(sums, first, rows, events, ranges, count)
-                elif width == 2 * WIDTH:
-                    gather_2(sums, first, rows, events, ranges, count)
+    kind, channels, out_channels = op[KIND], op[CHANNELS], op[OUT_CHANNELS]
+    kernel_y, kernel_x, stride_y, stride_x = op[KERNEL_Y], op[KERNEL_X], op[STRIDE_Y], op[STRIDE_X]
+    top, left, dilation = op[TOP], op[LEFT], op[DILATION_Y]
+    fires, adds = kind == FIRE or kind == CONNECT_FIRE, kind == CONNECT_ADD or kind == CURRENT
+    if op[TAIL]:
+        height, width_in, out_height, out_width = 1, samples, 1, samples
+        source, pixel_in, row_in, plane_in = op[SOURCE], op[SOURCE_BY], 0, channels
+        target, pixel_out, row_out, plane_out = op[TARGET], op[TARGET_BY], 0, out_channels
+        state, pixel_state, row_state = op[STATE], op[STATE_BY], 0
+        extra, pixel_extra = op[EXTRA], op[EXTRA_BY]
+    else:
+        height, width_in, out_height, out_width = op[HEIGHT], op[WIDTH_IN], op[OUT_HEIGHT], op[OUT_WIDTH]
+        source, pixel_in, row_in = op[SOURCE] + b * op[SOURCE_BY], channels, width_in * channels
+        plane_in = height * row_in
+        target, pixel_out, row_out = op[TARGET] + b * op[TARGET_BY], out_channels, out_width * out_channels
+        plane_out = out_height * row_out
+        state, pixel_state, row_state = op[STATE] + b * op[STATE_BY], out_channels, row_out
+        extra, pixel_extra = op[EXTRA] + b * op[EXTRA_BY], out_channels
+    # what dot products read
+    data_at, data_pixel, data_row, data_plane = source, pixel_in, row_in, plane_in
+    if op[PADDED_HEIGHT]:
+        data_at = 0
+        data_pixel, data_row, data_plane = channels, op[PADDED_WIDTH] * channels, 0
+        data_plane = op[PADDED_HEIGHT] * data_row
+        if op[TAIL]:
+            data_pixel, data_row, data_plane = steps * channels, 0, channels
+    together = _together(steps) if dense else 1
+    # FIRE: the charge is that of a step, of the constant input, or none when that has ended
+    charge_step = plane_out if op[EXTRA_STEPS] == 2 else 0
+    silent = op[EXTRA_STEPS] == 1 and now >= driven
+    feed = charge if kind == FIRE and not silent else sums
+    bias_at, bias_step = op[BIAS] + min(now, driven) * out_channels, out_channels if now < driven else 0
+    multiplier, threshold, v_negative = (
+        numbers[op[MULTIPLIER] :], numbers[op[THRESHOLD] :], numbers[op[V_NEGATIVE] :],
+    )  # fmt: skip
+    counted, scaled, cap = op[COUNTED] != 0, op[SCALED] != 0, op[CAP]
+    fresh = now == 0 or not kept
+    before = numbers if fresh else v
+    ring, ring_size, line_size = op[RING], op[RING_SIZE], steps * (width_in + 1)
+    zero_row = np.uint32(op[ROWS] * UNIT)
+    column = 0
+    while column < out_channels:
+        rest = out_channels - column
+        width = (DOT_WIDTH if rest >= DOT_WIDTH else WIDTH) if dense else _tile_width(rest)
+        weights = op[DOTS] + column * kernel_y * kernel_x * channels if dense else op[WEIGHTS] + column * (op[ROWS] + 1)
+        listed = 0  # input rows that are in the ring
+        pixels = out_height * out_width
+        p, out_y, out_x = 0, 0, 0
+        while p < pixels:
+            here = min(together, pixels - p)
+            if silent:
+                for o in range(width):
+                    sums[o] = 0
+            elif kind == FIRE:
+                pass
+            elif dense:
+                y, x = out_y, out_x
+                for i in range(here):
+                    at = data_at + y * stride_y * data_row + (who[x] if op[TAIL] else x * stride_x) * data_pixel
+                    for t in range(steps):
+                        where[i * steps + t] = at + t * data_plane
+                    x += 1
+                    if x == out_width:
+                        x, y = 0, y + 1
+                count = here * steps
+                end = (count + GROUP - 1) // GROUP * GROUP
+                for r in range(count, end):
+                    where[r] = where[0]
+                if width == DOT_WIDTH:
+                    for r in range(0, end, GROUP_64):
+                        dots_64(
+                            sums, r * width, width, data, where, r, dots, weights, kernel_y, dilation * data_row,
+                            kernel_x * channels, numbers, op[INITIAL] + column,
+                        )  # fmt: skip
                 else:
-                    gather_1(sums, first, rows, events, ranges, count)
-                if adds:
-                    at = op[EXTRA] + t * plane + pixel
-                    for o in range(width):
-                        a = np.int32(wide[o]) if long else np.int32(sums[o])
-                        a = np.int32(a * multiplier[column + o] + numbers[bias_at + o])
-                        charge[at + o] = a if writes else np.int32(charge[at + o] + a)
-                    continue
-                at = extra_at + t * extra_stride
-                to = op[TARGET] + t * plane + pixel
-                for o in range(0, width, WIDTH):
-                    if long:
-                        fire_scaled(
-                            wide, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold,
-                            v_negative, column + o, cap, v, counts, i + o, spikes, to + o,
+                    for r in range(0, end, GROUP_32):
+                        dots_32(
+                            sums, r * width, width, data, where, r, dots, weights, kernel_y, dilation * data_row,
+                            kernel_x * channels, numbers, op[INITIAL] + column,
                         )  # fmt: skip
-                    elif scaled:
-                        fire_scaled(
-                            sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold,
-                            v_negative, column + o, cap, v, counts, i + o, spikes, to + o,
+            else:
+                if out_x == 0:  # where the lines of its input rows begin in the ring
+                    for ky in range(kernel_y):
+                        y = out_y * stride_y - top + ky * dilation
+                        where[ky] = -1 if y < 0 or y >= height else y % ring * line_size
+                last = min(height, out_y * stride_y - top + (kernel_y - 1) * dilation + 1)
+                while listed < last:
+                    slot = listed % ring
+                    total, line = slot * ring_size, slot * line_size
+                    for t in range(steps):
+                        at = source + t * plane_in + listed * row_in
+                        for x in range(width_in):
+                            offsets[line] = total
+                            line += 1
+                            total = list_bytes(
+                                spikes, at + (who[x] if op[TAIL] else x) * pixel_in, channels, x * channels, op[NEGATED],
+                                items, total,
+                            )  # fmt: skip
+                        offsets[line] = total
+                        line += 1
+                    listed += 1
+                from_x = out_x * stride_x - left
+                begin_x, end_x = max(0, min(from_x, width_in)), max(0, min(from_x + kernel_x, width_in))
+                for t in range(steps):
+                    total = 0
+                    for ky in range(kernel_y):
+                        if where[ky] < 0:
+                            continue
+                        line = where[ky] + t * (width_in + 1)
+                        total = collect(
+                            flat, total, items, offsets[line + begin_x], offsets[line + end_x],
+                            (ky * kernel_x - from_x) * channels * UNIT,
                         )  # fmt: skip
+                    flat[total] = zero_row
+                    if width == 8 * WIDTH:
+                        gather_8(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
+                    elif width == 4 * WIDTH:
+                        gather_4(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
+                    elif width == 2 * WIDTH:
+                        gather_2(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
                     else:
-                        fire_unit(
-                            sums, o, charge, at + extra_step * o, multiplier, numbers, bias_at + o, threshold,
-                            v_negative, column + o, cap, v, counts, i + o, spikes, to + o,
+                        gather_1(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
+            feed_step = charge_step if kind == FIRE else width
+            for i in range(here):
+                place = who[out_x] if op[TAIL] else out_x
+                if adds:
+                    to = extra + out_y * row_out + place * pixel_extra + column
+                    for t in range(steps):
+                        deposit(
+                            sums, (i * steps + t) * width, width, multiplier, column, numbers,
+                            bias_at + t * bias_step + column, charge, to + t * plane_out, 1 - op[FIRST],
                         )  # fmt: skip
+                elif fires:
+                    state_at = state + out_y * row_state + place * pixel_state + column
+                    to = target + out_y * row_out + place * pixel_out + column
+                    for o in range(0, width, WIDTH):
+                        c = column + o
+                        from_at = op[V_INITIAL] + c if fresh else state_at + o
+                        count_from = 0 if fresh else state_at + o
+                        v_to, count_to = (state_at + o, state_at + o) if kept else (0, TRASH)
+                        if kind != FIRE:
+                            from_charge = i * steps * width + o
+                        elif silent:
+                            from_charge = 0
+                        else:
+                            from_charge = extra + out_y * row_out + place * pixel_extra + c
+                        if not counted and not scaled:
+                            fire(
+                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step, threshold,
+                                v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts, count_to, spikes,
+                                to + o, plane_out,
+                            )  # fmt: skip
+                        elif not counted:
+                            fire_scaled(
+                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step, threshold,
+                                v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts, count_to, spikes,
+                                to + o, plane_out,
+                            )  # fmt: skip
+                        else:
+                            fire_counted(
+                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step, threshold,
+                                v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts, count_to, spikes,
+                                to + o, plane_out,
+                            )  # fmt: skip
+                out_x += 1
+                if out_x == out_width:
+                    out_x, out_y = 0, out_y + 1
+            p += here
+        column += width
+
+
+@kernel
+def _copy(op, samples, b, steps, who, spikes, pad):
+    """Copy of the spikes of sample `b` (of the block in the tail) for dot products: borders, and no signs."""
+    channels, flip = op[CHANNELS], op[FLIP]
+    if op[TAIL]:
+        for i in range(samples):
+            size = steps * channels
+            at = op[SOURCE] + who[i] * op[SOURCE_BY]
+            source, target = spikes[at : at + size], pad[who[i] * size : (who[i] + 1) * size]
+            for k in range(size):
+                target[k] = source[k] ^ flip
+        return
+    line, row = op[WIDTH_IN] * channels, op[PADDED_WIDTH] * channels
+    pad[: steps * op[PADDED_HEIGHT] * row] = flip
+    at = op[SOURCE] + b * op[SOURCE_BY]
+    for t in range(steps):
+        for y in range(op[HEIGHT]):
+            to = (t * op[PADDED_HEIGHT] + y + op[TOP]) * row + op[LEFT] * channels
+            source, target = spikes[at : at + line], pad[to : to + line]
+            for k in range(line):
+                target[k] = source[k] ^ flip
+            at += line
+
+
+@kernel
+def _copy_codes(op, codes, b, place, pad):
+    """Copy of the constant codes of sample `b` for dot products, channels padded."""
+    real, channels, flip = op[IN_CHANNELS], op[CHANNELS], op[FLIP]
+    row = op[PADDED_WIDTH] * channels
+    size = op[PADDED_HEIGHT] * row
+    base = place * size if op[TAIL] else 0
+    pad[base : base + size] = flip
+    at = 0
+    for y in range(op[HEIGHT]):
+        for x in range(op[WIDTH_IN]):
+            to = base + (y + op[TOP]) * row + (x + op[LEFT]) * channels
+            for c in range(real):
+                pad[to + c] = codes[b, 0, at] ^ flip
+                at += 1
+
+
+if DOT_DEPTH == 4:
+
+    @kernel(inline="always")
+    def _unpadded(spikes, pad):
+        """What dot products read where there is no copy: bytes themselves."""
+        return spikes
+
+else:
+
+    @kernel(inline="always")
+    def _unpadded(spikes, pad):
+        """Never used: there is always a copy in 16 bits."""
+        return pad
 
 
 @kernel
 def _connect(
-    op, now, steps, samples, alive, spikes, rows, numbers, v, counts, charge, events, offsets, ranges, part, sums, wide,
-    drive,
+    op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, v, counts, charge, items, offsets,
+    flat, where, sums, pad,
 ):  # fmt: skip
-    """CONNECT_FIRE, CONNECT_ADD and FIRE of a block of samples; state buffers are ``(samples, size)``.
-
-    Columns go first: a slice of the weights of a dense layer serves all samples and steps.
-    """
-    if op[KIND] == FIRE:
-        sums[:] = 0
-    else:
-        for b in range(samples):
-            if alive[b]:
-                list_rows(op, steps, spikes[b], events[b], offsets[b])
-    column = 0
-    while column < op[OUT_CHANNELS]:
-        width = _tile_width(op[OUT_CHANNELS] - column)
-        for b in range(samples):
-            if alive[b]:
-                _columns(
-                    op, now, steps, column, width, spikes[b], rows, numbers, v[b], counts[b], charge[b], events[b],
-                    offsets[b], ranges, part, sums, wide, drive,
-                )  # fmt: skip
-        column += width
+    """FIRE, CONNECT_FIRE and CONNECT_ADD of a block of samples; `who` lists those that still run."""
+    connects, has_dots = op[KIND] != FIRE, op[DOTS] >= 0
+    size = steps * op[HEIGHT] * op[WIDTH_IN] * op[CHANNELS]
+    for i in range(1 if op[TAIL] else samples):
+        b = who[i]
+        dense = np.int64(0)
+        if connects and has_dots:
+            busy = 0
+            for k in range(i, samples if op[TAIL] else i + 1):
+                busy += count_nonzero(spikes, op[SOURCE] + who[k] * op[SOURCE_BY], size)
+            dense = np.int64(busy > op[DENSE_ABOVE] * steps * (samples if op[TAIL] else 1))
+        if dense and op[PADDED_HEIGHT]:
+            _copy(op, samples, b, steps, who, spikes, pad)
+        if op[PADDED_HEIGHT]:
+            _columns(
+                op, dense, samples, b, now, steps, driven, kept, who, spikes, pad, rows, dots, numbers, v, counts, charge,
+                items, offsets, flat, where, sums,
+            )  # fmt: skip
+        else:
+            _columns(
+                op, dense, samples, b, now, steps, driven, kept, who, spikes, _unpadded(spikes, pad), rows, dots, numbers,
+                v, counts, charge, items, offsets, flat, where, sums,
+            )  # fmt: skip
 
 
 @kernel
-def _scale_add(op, steps, spikes, numbers, charge):
+def _scale_add(op, b, steps, spikes, numbers, charge):
     """SCALE_ADD: ``charge (+)= spikes * factor``."""
     channels = op[OUT_CHANNELS]
     size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
     factor = numbers[op[MULTIPLIER] : op[MULTIPLIER] + channels]
-    for t in range(steps):
-        for base in range(0, size, channels):
-            source = spikes[op[SOURCE] + t * size + base : op[SOURCE] + t * size + base + channels]
-            target = charge[op[EXTRA] + t * size + base : op[EXTRA] + t * size + base + channels]
-            for c in range(channels):
-                a = np.int32(np.int32(source[c]) * factor[c])
-                target[c] = a if op[FIRST] else np.int32(target[c] + a)
+    spikes_at, charge_at = op[SOURCE] + b * op[SOURCE_BY], op[EXTRA] + b * op[EXTRA_BY]
+    for base in range(0, steps * size, channels):
+        source = spikes[spikes_at + base : spikes_at + base + channels]
+        target = charge[charge_at + base : charge_at + base + channels]
+        for c in range(channels):
+            a = np.int32(np.int32(source[c]) * factor[c])
+            target[c] = a if op[FIRST] else np.int32(target[c] + a)
 
 
 @kernel
-def _readout(op, now, steps, spikes, rows, numbers, events, offsets, ranges, part, sums, wide, drive, total):
-    """READOUT: all steps of all pixels in one sum; linear, so the steps need not be told apart."""
+def _readout(op, b, now, steps, driven, spikes, rows, numbers, flat, sums, total):
+    """READOUT: linear, so what the steps add need not be told apart."""
     channels = op[OUT_CHANNELS]
-    list_rows(op, steps, spikes, events, offsets)
-    lines = steps * (op[WIDTH_IN] + 1)
-    ranges[0] = 0
-    ranges[1] = offsets[lines - 1]
-    ranges[2] = 0
     column = 0
     while column < channels:
         width = _tile_width(channels - column)
-        _gather_long(width, op[WEIGHTS] + column * op[ROWS], rows, events, ranges, 1, part, sums, wide)
-        for o in range(min(width, op[OUTPUTS] - column)):
-            c = column + o
-            value = np.int64(wide[o]) * np.int64(numbers[op[MULTIPLIER] + c])
-            for t in range(steps):
-                value += np.int64(numbers[op[BIAS] + min(now + t, drive) * channels + c])
-            total[c] += value
+        first = op[WEIGHTS] + column * (op[ROWS] + 1)
+        real = min(width, op[OUTPUTS] - column)
+        for t in range(steps):
+            at = op[SOURCE] + b * op[SOURCE_BY] + t * op[CHANNELS]
+            count = list_bytes(spikes, at, op[CHANNELS], 0, op[NEGATED], flat, 0)
+            flat[count] = np.uint32(op[ROWS] * UNIT)
+            if width == 8 * WIDTH:
+                gather_8(sums, 0, rows, first, flat, 0, count, op[SAFE])
+            elif width == 4 * WIDTH:
+                gather_4(sums, 0, rows, first, flat, 0, count, op[SAFE])
+            elif width == 2 * WIDTH:
+                gather_2(sums, 0, rows, first, flat, 0, count, op[SAFE])
+            else:
+                gather_1(sums, 0, rows, first, flat, 0, count, op[SAFE])
+            bias = op[BIAS] + min(now + t, driven) * channels
+            for o in range(real):
+                c = column + o
+                total[c] += np.int64(sums[o]) * np.int64(numbers[op[MULTIPLIER] + c]) + np.int64(numbers[bias + c])
         column += width
 
 
 @kernel
-def _sum_pool(op, steps, spikes):
+def _window_of(op, out_y, out_x):
+    """Pixels of the input under a window: first row and column, number of rows and columns."""
+    y, x = out_y * op[STRIDE_Y] - op[TOP], out_x * op[STRIDE_X] - op[LEFT]
+    y_end, x_end = min(y + op[KERNEL_Y], op[HEIGHT]), min(x + op[KERNEL_X], op[WIDTH_IN])
+    y, x = max(y, 0), max(x, 0)
+    return y, x, max(0, y_end - y), max(0, x_end - x)
+
+
+@kernel
+def _sum_pool(op, b, steps, spikes):
     """SUM_POOL on bytes: proven to fit."""
     channels = op[CHANNELS]
     row, out_row = op[WIDTH_IN] * channels, op[OUT_WIDTH] * channels
-    for t in range(steps):
-        source = op[SOURCE] + t * op[HEIGHT] * row
-        target = op[TARGET] + t * op[OUT_HEIGHT] * out_row
-        for out_y in range(op[OUT_HEIGHT]):
-            for out_x in range(op[OUT_WIDTH]):
+    for out_y in range(op[OUT_HEIGHT]):
+        for out_x in range(op[OUT_WIDTH]):
+            y, x, ny, nx = _window_of(op, out_y, out_x)
+            for t in range(steps):
+                source = op[SOURCE] + b * op[SOURCE_BY] + t * op[HEIGHT] * row
+                target = op[TARGET] + b * op[TARGET_BY] + t * op[OUT_HEIGHT] * out_row
                 to = target + out_y * out_row + out_x * channels
-                cells = spikes[to : to + channels]
-                cells[:] = 0
-                for ky in range(op[KERNEL_Y]):
-                    y = out_y * op[STRIDE_Y] - op[TOP] + ky
-                    if y < 0 or y >= op[HEIGHT]:
-                        continue
-                    for kx in range(op[KERNEL_X]):
-                        x = out_x * op[STRIDE_X] - op[LEFT] + kx
-                        if x < 0 or x >= op[WIDTH_IN]:
-                            continue
-                        at = source + y * row + x * channels
-                        values = spikes[at : at + channels]
-                        for c in range(channels):
-                            cells[c] += values[c]
+                window_sum(spikes, to, source + y * row + x * channels, ny, nx, row, channels, channels)
 
 
 @kernel
-def _max_pool(op, steps, spikes, counts):
+def _max_pool(op, b, steps, spikes, counts):
     """MAX_POOL: step difference of the running maximum of counts; counts of inputs, then the maxima, in `counts`."""
     channels = op[CHANNELS]
-    size = op[HEIGHT] * op[WIDTH_IN] * channels
-    out_size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
-    net = counts[op[STATE] : op[STATE] + size]
-    best = counts[op[STATE] + size : op[STATE] + size + out_size]
+    row, out_row = op[WIDTH_IN] * channels, op[OUT_WIDTH] * channels
+    size, out_size = op[HEIGHT] * row, op[OUT_HEIGHT] * out_row
+    net_at = op[STATE] + b * op[STATE_BY]
+    net = counts[net_at : net_at + size]
     for t in range(steps):
-        values = spikes[op[SOURCE] + t * size : op[SOURCE] + (t + 1) * size]
+        begin = op[SOURCE] + b * op[SOURCE_BY] + t * size
+        values = spikes[begin : begin + size]
         for i in range(size):
             net[i] += values[i]
+        target = op[TARGET] + b * op[TARGET_BY] + t * out_size
         for out_y in range(op[OUT_HEIGHT]):
             for out_x in range(op[OUT_WIDTH]):
-                base = (out_y * op[OUT_WIDTH] + out_x) * channels
-                target = spikes[op[TARGET] + t * out_size + base : op[TARGET] + t * out_size + base + channels]
-                old = best[base : base + channels]
-                for c in range(channels):
-                    target[c] = -old[c]
-                fresh = True
-                for ky in range(op[KERNEL_Y]):
-                    y = out_y * op[STRIDE_Y] - op[TOP] + ky
-                    if y < 0 or y >= op[HEIGHT]:
-                        continue
-                    for kx in range(op[KERNEL_X]):
-                        x = out_x * op[STRIDE_X] - op[LEFT] + kx
-                        if x < 0 or x >= op[WIDTH_IN]:
-                            continue
-                        at = (y * op[WIDTH_IN] + x) * channels
-                        seen = net[at : at + channels]
-                        if fresh:
-                            for c in range(channels):
-                                old[c] = seen[c]
-                            fresh = False
-                        else:
-                            for c in range(channels):
-                                old[c] = max(old[c], seen[c])
-                for c in range(channels):
-                    target[c] += old[c]
+                y, x, ny, nx = _window_of(op, out_y, out_x)
+                to = out_y * out_row + out_x * channels
+                window_max(
+                    counts, net_at + y * row + x * channels, ny, nx, row, channels, channels, net_at + size + to, spikes,
+                    target + to,
+                )  # fmt: skip
 
 
 @kernel
-def _current(op, codes, rows, numbers, alive, offsets, indices, values, sums32, bias32, charge, loose):
-    """CURRENT: charge of one step from constant codes, once per sample; padded channels get none."""
+def _wide_current(op, b, codes, rows, numbers, one, charge, offsets, indices, values, wide, bias, loose):
+    """CURRENT of codes that need more than 8 bits."""
     window = Window(
         op[HEIGHT], op[WIDTH_IN], op[IN_CHANNELS], op[OUT_HEIGHT], op[OUT_WIDTH], op[REAL_OUT], op[KERNEL_Y],
         op[KERNEL_X], op[STRIDE_Y], op[STRIDE_X], op[TOP], op[LEFT], op[DILATION_Y], 1, 1,
@@ -401,29 +516,27 @@ def _current(op, codes, rows, numbers, alive, offsets, indices, values, sums32, 
     # axes by None, not by reshape: that one compares sizes as floats; `convolve` reads the weights as one row
     weight = rows[None, None, None, op[WIDE_WEIGHTS] : op[WIDE_WEIGHTS] + size]
     pixels = op[OUT_HEIGHT] * op[OUT_WIDTH]
-    dense = op[REAL_OUT] == op[OUT_CHANNELS]  # nothing is padded: straight into the charge
-    target = charge[op[EXTRA] : op[EXTRA] + pixels * op[OUT_CHANNELS]] if dense else loose[: pixels * op[REAL_OUT]]
-    out = target[None, None, :]
+    out = loose[None, None, : pixels * op[REAL_OUT]]
     multiplier = numbers[op[MULTIPLIER] : op[MULTIPLIER] + op[REAL_OUT]]
     convolve(
-        codes, weight, window, multiplier, bias32[None, : op[REAL_OUT]], alive, offsets, indices,
-        values, sums32[: op[REAL_OUT]], out,
+        codes, weight, window, multiplier, bias[None, : op[REAL_OUT]], one, offsets, indices, values,
+        wide[: op[REAL_OUT]], out,
     )  # fmt: skip
-    for p in range(0 if dense else pixels):
+    at = op[EXTRA] + b * op[EXTRA_BY]
+    for p in range(pixels):
         for c in range(op[REAL_OUT]):
-            charge[op[EXTRA] + p * op[OUT_CHANNELS] + c] = out[0, 0, p * op[REAL_OUT] + c]
+            charge[at + p * op[OUT_CHANNELS] + c] = out[0, 0, p * op[REAL_OUT] + c]
 
 
 @kernel
-def _latest_activity(op, steps, spikes, latest, now):
+def _latest_activity(op, b, steps, spikes, latest, now):
     """Last step (counted from 1) in which the operation fired, or `latest`."""
     size = op[OUT_HEIGHT] * op[OUT_WIDTH] * op[OUT_CHANNELS]
     for t in range(steps - 1, -1, -1):
         if now + t + 1 <= latest:
             break
-        for i in range(op[TARGET] + t * size, op[TARGET] + (t + 1) * size, WIDTH):
-            if nonzero64(spikes, i) & np.uint64(0xFFFFFFFF) != 0:
-                return now + t + 1
+        if count_nonzero(spikes, op[TARGET] + b * op[TARGET_BY] + t * size, size) != 0:
+            return now + t + 1
     return latest
 
 
@@ -437,8 +550,10 @@ def _load_frame(frames, step, sample, is_driven, area, offset, t, spikes):
     if not is_driven:
         spikes[base : base + area * padded] = 0
     elif area == 1:
+        target = spikes[base : base + size]
+        source = frames[step, sample]
         for i in range(size):  # no slices: the message of a wrong size is made with floats
-            spikes[base + i] = frames[step, sample, i]
+            target[i] = source[i]
     else:
         for c in range(channels):
             for p in range(area):
@@ -446,90 +561,132 @@ def _load_frame(frames, step, sample, is_driven, area, offset, t, spikes):
 
 
 @kernel
+def _run(
+    op, samples, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, v, counts, charge,
+    items, offsets, flat, where, sums, pad, first, totals, latest,
+):  # fmt: skip
+    """One operation for the `samples` samples of `who`; `first` is the number of the first one of the block."""
+    kind = op[KIND]
+    if kind == FIRE or kind == CONNECT_FIRE or kind == CONNECT_ADD:
+        _connect(
+            op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, v, counts, charge, items,
+            offsets, flat, where, sums, pad,
+        )  # fmt: skip
+    for i in range(samples):
+        b = who[i]
+        if kind == SCALE_ADD:
+            _scale_add(op, b, steps, spikes, numbers, charge)
+        elif kind == READOUT:
+            _readout(op, b, now, steps, driven, spikes, rows, numbers, flat, sums, totals[first + b])
+        elif kind == SUM_POOL:
+            _sum_pool(op, b, steps, spikes)
+        elif kind == MAX_POOL:
+            if now == 0:
+                size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]
+                counts[op[STATE] + b * op[STATE_BY] : op[STATE] + b * op[STATE_BY] + size] = 0
+            _max_pool(op, b, steps, spikes, counts)
+        if not is_driven and (kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL):
+            latest[b] = _latest_activity(op, b, steps, spikes, latest[b], now)
+
+
+@kernel
+def _begin(
+    op, samples, first, codes, who, spikes, rows, dots, numbers, v, counts, charge, items, offsets, flat, where, sums,
+    pad, one, indices, values, bias, loose,
+):  # fmt: skip
+    """CURRENT, once for the whole run of the samples in `who`."""
+    one_step, nothing = np.int64(1), np.int64(0)  # typed, else every constant makes a version of its own
+    if op[DOTS] < 0:
+        for i in range(samples):
+            sample = codes[first + who[i] : first + who[i] + 1]
+            _wide_current(op, who[i], sample, rows, numbers, one, charge, offsets, indices, values, sums, bias, loose)
+        return
+    if op[TAIL]:
+        for i in range(samples):
+            _copy_codes(op, codes, first + who[i], who[i], pad)
+    for i in range(1 if op[TAIL] else samples):
+        if not op[TAIL]:
+            _copy_codes(op, codes, first + who[i], nothing, pad)
+        _columns(
+            op, one_step, samples, who[i], nothing, one_step, nothing, nothing, who, spikes, pad, rows, dots, numbers, v,
+            counts, charge, items, offsets, flat, where, sums,
+        )  # fmt: skip
+
+
+@kernel
 def run_samples(
-    start, stop, table, codes, frames, input_area, input_offset, constant, driven, minimum, limit, settle, chunk, drive,
-    rows, numbers, spikes, v, counts, charge, events, offsets, ranges, part, sums, wide, indices, values, bias32,
-    loose, totals, extra_steps, settled,
+    start, stop, table, split, block, codes, frames, input_area, input_offset, input_by, constant, driven, minimum, limit,
+    settle, chunk, kept, rows, dots, numbers, spikes, v, counts, charge, items, offsets, flat, where, sums, pad, indices,
+    values, bias, loose, who, totals, extra_steps, settled,
 ):  # fmt: skip
     """Run the samples ``start..stop`` to their end; see the module. Results: `totals`, `extra_steps`, `settled`.
 
-    The buffers of states are ``(block, size)``: a block of samples goes through the network together, so that the
-    weights of a dense layer are read once for all of them.
+    A block of samples goes through the network together: the operations before `split` one by one, the others all at
+    once. With `kept` every sample has states of its own, and passes of `chunk` steps follow each other.
     """
-    block = spikes.shape[0]
-    alive = np.zeros(block, np.uint8)
+    alive = np.ones(block, np.uint8)
     latest = np.zeros(block, np.int64)
     one = np.ones(1, np.uint8)
+    solo = np.zeros(1, np.int64)
+    operations = table.shape[0]
+    alone = np.int64(1)
     for first in range(start, stop, block):
         samples = min(block, stop - first)
         for b in range(samples):
             alive[b] = 1
             latest[b] = 0
+            who[b] = b
             totals[first + b, :] = 0
-            for n in range(table.shape[0]):
-                op = table[n]
-                if op[KIND] == CURRENT:
-                    sample = codes[first + b : first + b + 1]
-                    _current(
-                        op, sample, rows, numbers, one, offsets[b], indices, values, wide, bias32, charge[b], loose
-                    )
-                elif op[KIND] == FIRE or op[KIND] == CONNECT_FIRE:
-                    channels = op[OUT_CHANNELS]
-                    size = op[OUT_HEIGHT] * op[OUT_WIDTH] * channels
-                    initial = numbers[op[V_INITIAL] : op[V_INITIAL] + channels]
-                    for base in range(op[STATE], op[STATE] + size, channels):
-                        for c in range(channels):
-                            v[b, base + c] = initial[c]
-                    counts[b, op[STATE] : op[STATE] + size] = 0
-                elif op[KIND] == MAX_POOL:
-                    size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]
-                    counts[b, op[STATE] : op[STATE] + size] = 0
-        now = 0
+        now = np.int64(0)
         while now < limit:
             goal = driven if now < driven else (minimum if now < minimum else limit)
             steps = min(chunk if now < driven else min(chunk, 4), goal - now)
             is_driven = now < driven
-            if not constant:
-                for b in range(samples):
+            running = np.int64(0)
+            for b in range(samples):
+                if alive[b]:
+                    who[running] = b
+                    running += 1
+            for i in range(running):
+                solo[0] = who[i]
+                if not constant:
                     for t in range(steps):
-                        _load_frame(frames, now + t, first + b, is_driven, input_area, input_offset, t, spikes[b])
-            for n in range(table.shape[0]):
-                op = table[n]
-                kind = op[KIND]
-                if kind == FIRE or kind == CONNECT_FIRE or kind == CONNECT_ADD:
-                    if op[EXTRA_STEPS] == 1 and not is_driven:  # the input is silent
-                        op = op.copy()
-                        op[EXTRA_STEPS] = 0
-                    _connect(
-                        op, now, steps, samples, alive, spikes, rows, numbers, v, counts, charge, events, offsets,
-                        ranges, part, sums, wide, drive,
-                    )  # fmt: skip
-                elif kind == CURRENT:
-                    continue
-                for b in range(samples):
-                    if not alive[b]:
+                        at = input_offset + who[i] * input_by
+                        _load_frame(frames, now + t, first + who[i], is_driven, input_area, at, t, spikes)
+                for n in range(split):
+                    op = table[n]
+                    if op[KIND] == CURRENT:
+                        if now == 0:
+                            _begin(
+                                op, alone, first, codes, solo, spikes, rows, dots, numbers, v, counts, charge, items,
+                                offsets, flat, where, sums, pad, one, indices, values, bias, loose,
+                            )  # fmt: skip
                         continue
-                    if kind == SCALE_ADD:
-                        _scale_add(op, steps, spikes[b], numbers, charge[b])
-                    elif kind == READOUT:
-                        _readout(
-                            op, now, steps, spikes[b], rows, numbers, events[b], offsets[b], ranges, part, sums, wide,
-                            drive, totals[first + b],
+                    _run(
+                        op, alone, now, steps, driven, is_driven, kept, alive, solo, spikes, rows, dots, numbers, v,
+                        counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
+                    )  # fmt: skip
+            for n in range(split, operations):
+                op = table[n]
+                if op[KIND] == CURRENT:
+                    if now == 0:
+                        _begin(
+                            op, running, first, codes, who, spikes, rows, dots, numbers, v, counts, charge, items,
+                            offsets, flat, where, sums, pad, one, indices, values, bias, loose,
                         )  # fmt: skip
-                    elif kind == SUM_POOL:
-                        _sum_pool(op, steps, spikes[b])
-                    elif kind == MAX_POOL:
-                        _max_pool(op, steps, spikes[b], counts[b])
-                    if not is_driven and (kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL):
-                        latest[b] = _latest_activity(op, steps, spikes[b], latest[b], now)
+                    continue
+                _run(
+                    op, running, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, v,
+                    counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
+                )  # fmt: skip
             now += steps
             if settle and now > driven and now >= minimum:
-                running = False
+                running = np.int64(0)
                 for b in range(samples):
                     if latest[b] < now:
                         alive[b] = 0
-                    running |= alive[b] != 0
-                if not running:
+                    running += alive[b]
+                if running == 0:
                     break
         for b in range(samples):
             extra_steps[first + b] = max(0, latest[b] - driven) if settle else 0

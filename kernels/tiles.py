@@ -1,229 +1,544 @@
-"""Tiles of the fused path: 16-bit sums in registers, integrate-and-fire on 32 neurons, lists of non-zero bytes.
+"""The vector code of the fused path: sums of weight rows, dot products, neurons, lists, pools.
 
-Portable vector IR like `vector.py`: every processor runs the same functions, wide registers only make them faster.
-The plain function beside each one is its meaning and what runs with the JIT off.
+Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``. The others are written
+as vectors (`cpu.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a function begins.
+
+Weight rows of `gather` hold channels in pairs (`pack_rows` makes them): the low byte of a 16-bit lane is a weight + 128,
+the high byte another weight. One addition sums both, one more the high bytes alone; all modulo 2^16, which is exact as
+long as the true sums fit. Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to one lane.
 """
 
 import numpy as np
 from llvmlite import ir
-from numba import config, types
-from numba.core import cgutils
+from numba import types
 
-from .jit import intrinsic, kernel
+from .cpu import tier
+from .emit import BYTE, INT16, INT32, INT64, Emit, emitted, vector
+from .jit import kernel
 
-WIDTH = 32  # neurons of a tile; channel counts are padded to a multiple
+WIDTH = 32  # channels are padded to a multiple
+UNIT = 32  # bytes of the narrowest weight row: lists count them
 LANES = 16  # neurons of one vector instruction
-SAFE_EVENTS = 256  # so many int8 weights add up within int16
-INT32, INT64 = ir.IntType(32), ir.IntType(64)
+DOT_WIDTH = 64  # channels of a tile of dot products; the last one may be WIDTH
+DOT_ROWS = 12  # rows of a group of dot products are a multiple
+SLACK = 64  # elements that may be read or written behind the end of a list
+TIER = tier()
+DOT_DEPTH = 4 if TIER == "vnni" else 2
+DOT_TYPE = np.int8 if TIER == "vnni" else np.int16
 
 
-def _pointer(context, builder, kind, value, index, lanes, bits):
-    """Pointer to `lanes` integers of `bits` that begin at element `index` of a flat array."""
-    data = context.make_array(kind)(context, builder, value).data
-    vector = ir.VectorType(ir.IntType(bits), lanes)
-    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+# -- sums of weight rows ---------------------------------------------------------------------------
 
 
-def _splat(builder, value, lanes):
-    wide = ir.VectorType(value.type, lanes)
-    first = builder.insert_element(ir.Constant(wide, ir.Undefined), value, ir.Constant(INT32, 0))
-    return builder.shuffle_vector(
-        first, ir.Constant(wide, ir.Undefined), ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes)
-    )
+def pack_rows(weights: np.ndarray) -> np.ndarray:
+    """Weight rows ``(rows, width)`` int8 of one tile as `gather` reads them, a row of zeros behind the last."""
+    rows = np.concatenate([weights, np.zeros((1, weights.shape[1]), np.int8)]).astype(np.int8)
+    half = rows.shape[1] // 2
+    low = (rows[:, :half].astype(np.int16) + 128).astype(np.uint8).view(np.int8)
+    return np.ascontiguousarray(np.stack([low, rows[:, half:]], axis=2)).reshape(-1)
 
 
-# -- sums ------------------------------------------------------------------------------------------
+def _plain_gather(width, sums, at, rows, first, items, items_at, count, safe):
+    """``sums[at + o]`` = sum over `count` list items of the weight of channel o < width.
 
-
-def _plain_gather(sums, width, first, rows, events, ranges, count):
-    """``sums[o] = sum(rows[first + (base + events[e]) * width + o])`` over the events of `count` ranges, o < width.
-
-    `ranges` holds begin, end and base of each; base and event count weight rows of `width`. int16 sums are exact for
-    at most `SAFE_EVENTS` events.
+    An item is a row number times `UNIT`; ``items[items_at + count]`` names the row of zeros. The 16-bit sums are
+    widened every `safe` (even) items.
     """
+    half = width // 2
     for o in range(width):
-        sums[o] = 0
-    for r in range(count):
-        for e in range(ranges[3 * r], ranges[3 * r + 1]):
-            start = first + (ranges[3 * r + 2] + np.int64(events[e])) * width
-            for o in range(width):
-                sums[o] += rows[start + o]
+        sums[at + o] = 0
+    for i in range(count):
+        row = first + np.int64(items[items_at + i]) * (width // UNIT)
+        for o in range(half):
+            sums[at + o] += (np.int64(rows[row + 2 * o]) & 255) - 128
+            sums[at + half + o] += rows[row + 2 * o + 1]
 
 
-def _gather_tile(vectors):
-    def gather(typing_context, sums, first, rows, events, ranges, count):
-        signature = types.void(sums, first, rows, events, ranges, count)
+_GATHER = "sums at rows first items items_at count safe"
 
-        def codegen(context, builder, signature, arguments):
-            kinds = signature.args
-            wide, narrow = ir.VectorType(ir.IntType(16), WIDTH), ir.VectorType(ir.IntType(8), WIDTH)
-            zero = ir.Constant(wide, [0] * WIDTH)
+
+def _gather_body(width, ahead):
+    lanes = min(32, width // 2)
+    vectors = width // 2 // lanes
+
+    def gather(e: Emit):
+        b, kind, wide = e.builder, vector(lanes, INT16), vector(lanes, INT32)
+        start = e.pointer("rows", e.whole("first"))
+        items, at = e.whole("items_at"), e.whole("at")
+        pairs = b.ashr(e.sum(e.whole("count"), 1), e.number(1))
+        some = b.select(b.icmp_signed(">", pairs, e.number(0)), pairs, e.number(1))
+        safe = b.ashr(e.whole("safe"), e.number(1))
+        both, high = ([e.cell(e.zeros(kind)) for _ in range(vectors)] for _ in range(2))
+        with e.loop(0, some, safe) as begin:
+            end = e.sum(begin, safe)
+            end = b.select(b.icmp_signed("<", end, pairs), end, pairs)
+            for cell in both + high:
+                e.put(e.zeros(kind), cell)
+            with e.loop(begin, end) as i:
+                place = e.pointer("items", e.sum(items, e.times(i, 2)))
+                for k in range(2):
+                    item = b.zext(e.read(e.shift(place, k), INT32), INT64)
+                    row = e.shift(start, e.times(item, width // UNIT))
+                    if ahead:  # weights that lie in the outer caches; a wrong address does no harm
+                        later = b.zext(e.read(e.shift(place, k + ahead), INT32), INT64)
+                        far = e.shift(start, e.times(later, width // UNIT))
+                        for line in range(0, width, 64):
+                            flags = (ir.Constant(INT32, n) for n in (0, 3, 1))  # read, keep, data
+                            e.call("llvm.prefetch.p0", ir.VoidType(), e.shift(far, line), *flags)
+                    for v in range(vectors):
+                        x = e.read(e.shift(row, v * lanes * 2), kind)
+                        e.put(b.add(e.get(both[v]), x), both[v])
+                        e.put(b.add(e.get(high[v]), b.ashr(x, e.constant(kind, 8))), high[v])
+            offset = e.splat(b.trunc(b.shl(b.sub(end, begin), e.number(8)), INT16), lanes)  # 2 rows a pair, 128 a row
+            found = []
+            for v in range(vectors):
+                top = e.get(high[v])
+                low = b.sub(b.sub(e.get(both[v]), b.shl(top, e.constant(kind, 8))), offset)
+                found += [(v * lanes, low), (width // 2 + v * lanes, top)]
+            with b.if_else(b.icmp_signed("==", begin, e.number(0))) as (fresh, more):
+                with fresh:
+                    for o, value in found:
+                        e.write(b.sext(value, wide), e.pointer("sums", e.sum(at, o)))
+                with more:
+                    for o, value in found:
+                        place = e.pointer("sums", e.sum(at, o))
+                        e.write(b.add(b.sext(value, wide), e.read(place, wide)), place)
+
+    return gather
+
+
+# -- dot products ----------------------------------------------------------------------------------
+
+
+def pack_dots(weights: np.ndarray) -> np.ndarray:
+    """Weights ``(K, channels)`` of one tile as `dots` reads them; K a multiple of `DOT_DEPTH`."""
+    k, channels = weights.shape
+    return np.ascontiguousarray(
+        weights.reshape(k // DOT_DEPTH, DOT_DEPTH, channels).transpose(0, 2, 1), DOT_TYPE
+    ).reshape(-1)
+
+
+def _plain_dots(rows, width, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length,
+                initial, initial_at):  # fmt: skip
+    """``sums[at + m * stride + o]`` = initial of channel o + product of data row m with the weights, m < rows.
+
+    A row is `runs` runs of `run_length` elements, `run_stride` apart, from ``data[where[where_at + m]]`` on. Bytes
+    of tier ``vnni`` count 0..255.
+    """
+    for m in range(rows):
+        for o in range(width):
+            total = np.int64(initial[initial_at + o])
+            for run in range(runs):
+                for k in range(run_length):
+                    x = np.int64(data[where[where_at + m] + run * run_stride + k])
+                    x = x & 255 if DOT_DEPTH == 4 else x
+                    at_weight = (run * run_length + k) // DOT_DEPTH * width + o
+                    total += x * weights[first + at_weight * DOT_DEPTH + k % DOT_DEPTH]
+            sums[at + m * stride + o] = total
+
+
+def _portable_dots(rows, width, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length,
+                   initial, initial_at):  # fmt: skip
+    """`_plain_dots` with the channels innermost, zeros skipped."""
+    for m in range(rows):
+        line = sums[at + m * stride : at + m * stride + width]
+        line[:] = initial[initial_at : initial_at + width]
+        for run in range(runs):
+            base = where[where_at + m] + run * run_stride
+            for k in range(run_length):
+                x = np.int32(data[base + k])
+                if x != 0:
+                    begin = first + (run * run_length + k) // DOT_DEPTH * width * DOT_DEPTH + k % DOT_DEPTH
+                    tile = weights[begin : begin + (width - 1) * DOT_DEPTH + 1 : DOT_DEPTH]
+                    for o in range(width):
+                        line[o] += x * np.int32(tile[o])
+
+
+_DOTS = "sums at stride data where where_at weights first runs run_stride run_length initial initial_at"
+
+
+def _dots_body(rows, width):
+    """`rows` times `width` sums: 24 registers of 512 bits, or 12 of 256 at a time."""
+    lanes = 16 if TIER in ("avx512", "vnni") else 8
+    product = {
+        "vnni": "llvm.x86.avx512.vpdpbusd.512", "avx512": "llvm.x86.avx512.pmaddw.d.512", "avx2": "llvm.x86.avx2.pmadd.wd"
+    }.get(TIER)  # fmt: skip
+    vectors = min(width // lanes, 24 // rows if lanes == 16 else 2)
+    element = BYTE if DOT_DEPTH == 4 else INT16
+    kind, small = vector(lanes, INT32), vector(lanes * DOT_DEPTH, element)
+
+    def dots(e: Emit):
+        b = e.builder
+        at, stride, run_length = e.whole("at"), e.whole("stride"), e.whole("run_length")
+        where = e.pointer("where", e.whole("where_at"))
+        first, initial = e.whole("first"), e.whole("initial_at")
+        starts = [e.pointer("data", e.read(e.shift(where, m), INT64)) for m in range(rows)]
+        steps = b.lshr(run_length, e.number(DOT_DEPTH.bit_length() - 1))
+        for column in range(0, width, vectors * lanes):
             cells = []
-            for _ in range(vectors):
-                cell = cgutils.alloca_once(builder, wide)
-                builder.store(zero, cell)
-                cells.append(cell)
-            rows_data = context.make_array(kinds[2])(context, builder, arguments[2]).data
-            events_data = context.make_array(kinds[3])(context, builder, arguments[3]).data
-            ranges_data = context.make_array(kinds[4])(context, builder, arguments[4]).data
-            first = context.cast(builder, arguments[1], kinds[1], types.int64)
-            size = ir.Constant(INT64, vectors * WIDTH)
-            count = context.cast(builder, arguments[5], kinds[5], types.int64)
-            with cgutils.for_range(builder, count, intp=INT64) as outer:
-                at = builder.mul(outer.index, ir.Constant(INT64, 3))
+            for n in range(vectors):
+                value = e.read(e.pointer("initial", e.sum(initial, column + n * lanes)), kind)
+                cells.append([e.cell(value) for _ in range(rows)])
+            with e.loop(0, e.whole("runs")) as run:
+                shift = b.mul(run, e.whole("run_stride"))
+                here = [e.shift(start, shift) for start in starts]
+                tile = e.pointer("weights", e.sum(first, e.times(b.mul(run, run_length), width), column * DOT_DEPTH))
+                with e.loop(0, steps) as k:
+                    block = e.shift(tile, e.times(k, width * DOT_DEPTH))
+                    step = e.times(k, DOT_DEPTH)
+                    weights = [e.read(e.shift(block, n * lanes * DOT_DEPTH), small) for n in range(vectors)]
+                    for m in range(rows):
+                        word = b.load(b.bitcast(e.shift(here[m], step), INT32.as_pointer()), align=1)
+                        x = b.bitcast(e.splat(word, lanes), small)
+                        for n in range(vectors):
+                            old = e.get(cells[n][m])
+                            if DOT_DEPTH == 4:
+                                new = e.call(product, kind, old, x, weights[n])
+                            else:
+                                new = b.add(old, e.call(product, kind, x, weights[n]))
+                            e.put(new, cells[n][m])
+            for m in range(rows):
+                for n in range(vectors):
+                    place = e.pointer("sums", e.sum(at, e.times(stride, m), column + n * lanes))
+                    e.write(e.get(cells[n][m]), place)
 
-                def field(i, at=at):
-                    return builder.load(builder.gep(ranges_data, [builder.add(at, ir.Constant(INT64, i))]))
-
-                begin, end = field(0), field(1)
-                start = builder.gep(rows_data, [builder.add(first, builder.mul(field(2), size))])
-                with cgutils.for_range_slice(builder, begin, end, ir.Constant(INT64, 1), intp=INT64) as (event, _):
-                    offset = builder.zext(builder.load(builder.gep(events_data, [event])), INT64)
-                    row = builder.gep(start, [builder.mul(offset, size)])
-                    for k, cell in enumerate(cells):
-                        place = builder.gep(row, [ir.Constant(INT64, k * WIDTH)])
-                        weights = builder.load(builder.bitcast(place, narrow.as_pointer()), align=1)
-                        builder.store(builder.add(builder.load(cell), builder.sext(weights, wide)), cell)
-            for k, cell in enumerate(cells):
-                target = _pointer(context, builder, kinds[0], arguments[0], ir.Constant(INT64, k * WIDTH), WIDTH, 16)
-                builder.store(builder.load(cell), target, align=2)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return intrinsic(gather)
+    return dots
 
 
 # -- neurons ---------------------------------------------------------------------------------------
 
 
-def _plain_fire(sums, at, extra, extra_at, multiplier, bias, bias_at, threshold, v_negative, channel, most, v, count,
-                neuron, out, out_at):  # fmt: skip
-    """One step of `WIDTH` integrate-and-fire neurons with charge ``sums * multiplier + extra + bias``."""
+def _plain_fire(counted, sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel,
+                most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):  # fmt: skip
+    """`WIDTH` integrate-and-fire neurons; step t has charge ``sums[at + t * stride] * multiplier + bias``.
+
+    Without `counted` there is neither cap nor negative spike, and counts are not touched. (`fire` takes every
+    multiplier for 1.)
+    """
     for k in range(WIDTH):
-        x = np.int64(v[neuron + k]) + np.int64(sums[at + k]) * np.int64(multiplier[channel + k])
-        x += np.int64(extra[extra_at + k]) + np.int64(bias[bias_at + k])
-        c = np.int64(count[neuron + k])
-        s = int(x >= threshold[channel + k] and c < most) - int(x < v_negative[channel + k] and c > 0)
-        v[neuron + k] = x - s * np.int64(threshold[channel + k])
-        count[neuron + k] = c + s
-        out[out_at + k] = s
+        x = np.int64(v_from[v_from_at + k])
+        c = np.int64(count_from[count_from_at + k]) if counted else 0
+        theta, low = np.int64(threshold[channel + k]), np.int64(v_negative[channel + k])
+        for t in range(steps):
+            x += np.int64(sums[at + t * stride + k]) * np.int64(multiplier[channel + k])
+            x += np.int64(bias[bias_at + t * bias_stride + k])
+            s = int(x >= theta)
+            if counted:
+                s = int(x >= theta and c < most) - int(x < low and c > 0)
+            x -= s * theta
+            c += s
+            out[out_at + t * out_stride + k] = s
+        v[v_at + k] = x
+        if counted:
+            count[count_at + k] = c
 
 
-def _fire(scaled):
-    def fire(typing_context, sums, at, extra, extra_at, multiplier, bias, bias_at, threshold, v_negative, channel, most,
-             v, count, neuron, out, out_at):  # fmt: skip
-        kinds = (sums, at, extra, extra_at, multiplier, bias, bias_at, threshold, v_negative, channel, most, v, count,
-                 neuron, out, out_at)  # fmt: skip
-        names = ("sums", "at", "extra", "extra_at", "multiplier", "bias", "bias_at", "threshold", "v_negative",
-                 "channel", "most", "v", "count", "neuron", "out", "out_at")  # fmt: skip
+_FIRE = """sums at stride steps multiplier bias bias_at bias_stride threshold v_negative channel most v_from v_from_at v v_at
+count_from count_from_at count count_at out out_at out_stride"""
 
-        def codegen(context, builder, signature, arguments):
-            kind, value = dict(zip(names, kinds, strict=True)), dict(zip(names, arguments, strict=True))
 
-            def integer(name):
-                return context.cast(builder, value[name], kind[name], types.int64)
+def _fire_body(counted, scaled):
+    def fire(e: Emit):
+        b, kind, small = e.builder, vector(LANES, INT32), vector(LANES, BYTE)
+        zero, one = e.zeros(kind), e.constant(kind, 1)
+        parts = range(0, WIDTH, LANES)
 
-            def half(shift):
-                """Lanes ``shift..shift + LANES``: one full-width register of masks each."""
+        def load(name, index, part):
+            value = e.read(e.pointer(name, e.sum(e.whole(index), part)), vector(LANES, e.element(name)))
+            return value if value.type == kind else b.sext(value, kind)
 
-                def place(name, at):
-                    bits = kind[name].dtype.bitwidth
-                    index = builder.add(integer(at), ir.Constant(INT64, shift))
-                    return _pointer(context, builder, kind[name], value[name], index, LANES, bits), max(1, bits // 8)
+        theta = [load("threshold", "channel", part) for part in parts]
+        factor = [load("multiplier", "channel", part) for part in parts] if scaled else []
+        low = [load("v_negative", "channel", part) for part in parts]
+        most = e.splat(b.trunc(e.whole("most"), INT32), LANES)
+        v = [e.cell(load("v_from", "v_from_at", part)) for part in parts]
+        net = [e.cell(load("count_from", "count_from_at", part) if counted else zero) for part in parts]
+        sums = e.pointer("sums", e.whole("at"))
+        bias = e.pointer("bias", e.whole("bias_at"))
+        out = e.pointer("out", e.whole("out_at"))
+        with e.loop(0, e.whole("steps")) as t:
+            charge = e.shift(sums, b.mul(t, e.whole("stride")))
+            offset = e.shift(bias, b.mul(t, e.whole("bias_stride")))
+            target = e.shift(out, b.mul(t, e.whole("out_stride")))
+            for k, part in enumerate(parts):
+                x = b.add(e.get(v[k]), e.read(e.shift(offset, part), kind))
+                a = e.read(e.shift(charge, part), kind)
+                x = b.add(x, b.mul(a, factor[k]) if scaled else a)
+                up = b.icmp_signed(">=", x, theta[k])
+                if counted:
+                    n = e.get(net[k])
+                    up = b.and_(up, b.icmp_signed("<", n, most))
+                    down = b.and_(b.icmp_signed("<", x, low[k]), b.icmp_signed(">", n, zero))
+                    spike = b.sub(b.select(up, one, zero), b.select(down, one, zero))
+                    x = b.sub(x, b.sub(b.select(up, theta[k], zero), b.select(down, theta[k], zero)))
+                    e.put(b.add(n, spike), net[k])
+                    byte = b.trunc(spike, small)
+                else:
+                    x = b.sub(x, b.select(up, theta[k], zero))
+                    byte = b.zext(up, small)
+                e.put(x, v[k])
+                e.write(byte, e.shift(target, part))
+        for k, part in enumerate(parts):
+            e.write(e.get(v[k]), e.pointer("v", e.sum(e.whole("v_at"), part)))
+            if counted:
+                narrow = b.trunc(e.get(net[k]), vector(LANES, e.element("count")))
+                e.write(narrow, e.pointer("count", e.sum(e.whole("count_at"), part)))
 
-                def load(name, at):
-                    pointer, align = place(name, at)
-                    vector = builder.load(pointer, align=align)
-                    return vector if kind[name].dtype.bitwidth == 32 else builder.sext(vector, wide)
+    return fire
 
-                def store(vector, name, at):
-                    pointer, align = place(name, at)
-                    bits = kind[name].dtype.bitwidth
-                    if bits < 32:
-                        vector = builder.trunc(vector, ir.VectorType(ir.IntType(bits), LANES))
-                    builder.store(vector, pointer, align=align)
 
-                charge = load("sums", "at")
-                if scaled:
-                    charge = builder.mul(charge, load("multiplier", "channel"))
-                charge = builder.add(charge, builder.add(load("extra", "extra_at"), load("bias", "bias_at")))
-                x = builder.add(load("v", "neuron"), charge)
-                theta, net = load("threshold", "channel"), load("count", "neuron")
-                up = builder.and_(builder.icmp_signed(">=", x, theta), builder.icmp_signed("<", net, top))
-                low = builder.icmp_signed("<", x, load("v_negative", "channel"))
-                down = builder.and_(low, builder.icmp_signed(">", net, zero))
-                change = builder.sub(builder.select(up, theta, zero), builder.select(down, theta, zero))
-                spike = builder.sub(builder.select(up, ones, zero), builder.select(down, ones, zero))
-                store(builder.sub(x, change), "v", "neuron")
-                store(builder.add(net, spike), "count", "neuron")
-                store(spike, "out", "out_at")
+def _plain_deposit(sums, at, width, multiplier, channel, bias, bias_at, charge, to, keep):
+    """``charge[to + o]`` = ``sums[at + o] * multiplier + bias`` for o < width, added to what is there if `keep`."""
+    for o in range(width):
+        a = np.int64(sums[at + o]) * np.int64(multiplier[channel + o]) + np.int64(bias[bias_at + o])
+        charge[to + o] = np.int64(charge[to + o]) + a if keep else a
 
-            wide = ir.VectorType(INT32, LANES)
-            zero, ones = ir.Constant(wide, [0] * LANES), ir.Constant(wide, [1] * LANES)
-            top = _splat(builder, builder.trunc(integer("most"), INT32), LANES)
-            for shift in range(0, WIDTH, LANES):
-                half(shift)
-            return context.get_dummy_value()
 
-        return types.void(*kinds), codegen
+def _deposit(e: Emit):
+    b, kind = e.builder, vector(LANES, INT32)
+    mask = e.splat(b.select(b.icmp_signed("!=", e.whole("keep"), e.number(0)), ir.Constant(INT32, -1), e.zeros(INT32)), LANES)
 
-    return intrinsic(fire)
+    def load(name, index, o):
+        return e.read(e.pointer(name, b.add(e.whole(index), o)), kind)
+
+    with e.loop(0, e.whole("width"), LANES) as o:
+        a = b.add(b.mul(load("sums", "at", o), load("multiplier", "channel", o)), load("bias", "bias_at", o))
+        place = e.pointer("charge", b.add(e.whole("to"), o))
+        e.write(b.add(a, b.and_(e.read(place, kind), mask)), place)
 
 
 # -- lists -----------------------------------------------------------------------------------------
 
 
-def _nonzero64(typing_context, array, at):
-    """Bit k is set where byte ``array[at + k]`` is not zero, k < 64."""
+def _plain_list(spikes, at, channels, first, negated, items, total):
+    """Append the rows of the non-zero bytes among `channels` (a multiple of 32), times `UNIT`; the new length.
 
-    def codegen(context, builder, signature, arguments):
-        index = context.cast(builder, arguments[1], signature.args[1], types.int64)
-        place = _pointer(context, builder, signature.args[0], arguments[0], index, 64, 8)
-        vector = builder.load(place, align=1)
-        set_lanes = builder.icmp_unsigned("!=", vector, ir.Constant(vector.type, [0] * 64))
-        return builder.bitcast(set_lanes, INT64)
+    Byte k names row ``first + k``, a negative one the row `negated` further on; a value of n stands there n times.
+    Up to `SLACK` items behind may be overwritten.
+    """
+    for block in range(0, channels, LANES):
+        level = 0
+        more = True
+        while more:
+            more = False
+            for k in range(block, block + LANES):
+                value = np.int64(spikes[at + k])
+                if abs(value) > level:
+                    items[total] = (first + k + (negated if value < 0 else 0)) * UNIT
+                    total += 1
+                    more |= abs(value) > level + 1
+            level += 1
+    return total
 
-    return types.uint64(array, at), codegen
+
+_LIST = "spikes at channels first negated items total"
 
 
-def _trailing_zeros(typing_context, word):
-    """Number of zero bits below the lowest set bit of a non-zero word."""
+def _list(e: Emit):
+    b, kind = e.builder, vector(LANES, INT32)
+    total = e.cell(e.whole("total"))
+    start = e.pointer("spikes", e.whole("at"))
+    base = b.add(
+        e.splat(b.trunc(e.times(e.whole("first"), UNIT), INT32), LANES),
+        e.constant(kind, [UNIT * k for k in range(LANES)]),
+    )
+    away = e.splat(b.trunc(e.times(e.whole("negated"), UNIT), INT32), LANES)
+    level = e.cell(e.zeros(INT32))
 
-    def codegen(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+    def append(mask, item):
+        packed = e.call("llvm.x86.avx512.mask.compress.v16i32", kind, item, e.zeros(kind), mask)
+        e.write(packed, e.pointer("items", e.get(total)))
+        bits = b.zext(b.bitcast(mask, INT16), INT64)
+        e.put(b.add(e.get(total), e.call("llvm.ctpop.i64", INT64, bits)), total)
 
-    return types.int64(word), codegen
+    def any_of(mask):
+        return b.icmp_unsigned("!=", b.bitcast(mask, ir.IntType(mask.type.count)), ir.IntType(mask.type.count)(0))
+
+    with e.loop(0, e.whole("channels"), 2 * LANES) as k:
+        here = b.add(base, e.splat(b.trunc(e.times(k, UNIT), INT32), LANES))
+        items = (here, b.add(here, e.constant(kind, LANES * UNIT)))
+        bytes_ = e.read(e.shift(start, k), vector(2 * LANES, BYTE))
+        above = b.icmp_unsigned(">", bytes_, e.constant(bytes_.type, 1))
+        with b.if_else(any_of(above), likely=False) as (many, few):
+            with few:
+                set_ = b.icmp_signed("!=", bytes_, e.zeros(bytes_.type))
+                for half, item in enumerate(items):
+                    lanes = e.constant(vector(LANES, INT32), range(half * LANES, (half + 1) * LANES))
+                    append(b.shuffle_vector(set_, set_, lanes), item)
+            with many:  # negative ones, or several of one row
+                for half, item in enumerate(items):
+                    x = b.sext(e.read(e.shift(start, e.sum(k, half * LANES)), vector(LANES, BYTE)), kind)
+                    below = b.icmp_signed("<", x, e.zeros(kind))
+                    item = b.add(item, b.select(below, away, e.zeros(kind)))
+                    size = b.select(below, b.sub(e.zeros(kind), x), x)
+                    e.put(e.zeros(INT32), level)
+                    again, done = b.append_basic_block("again"), b.append_basic_block("listed")
+                    b.branch(again)
+                    b.position_at_end(again)
+                    append(b.icmp_signed(">", size, e.splat(e.get(level), LANES)), item)
+                    e.put(b.add(e.get(level), ir.Constant(INT32, 1)), level)
+                    further = b.icmp_signed(">", size, e.splat(e.get(level), LANES))
+                    b.cbranch(any_of(further), again, done)
+                    b.position_at_end(done)
+    return e.get(total)
 
 
-if config.DISABLE_JIT:
-    fire_scaled = fire_unit = _plain_fire
+def _plain_collect(items, total, source, begin, end, shift):
+    """Append ``source[begin:end] + shift`` to a list; the new length. Up to `SLACK` items behind may be overwritten."""
+    for i in range(begin, end):
+        items[total + i - begin] = np.uint32(np.int64(source[i]) + shift)
+    return total + end - begin
 
-    def nonzero64(array, at):
-        """Bit k is set where byte ``array[at + k]`` is not zero, k < 64."""
-        return sum(1 << k for k in range(64) if array[at + k])
 
-    def trailing_zeros(word):
-        """Number of zero bits below the lowest set bit of a non-zero word."""
-        return (int(word) & -int(word)).bit_length() - 1
+_COLLECT = "items total source begin end shift"
 
-    def clear_lowest(word):
-        """`word` without its lowest set bit."""
-        return int(word) & (int(word) - 1)
 
-    def _plain_gather_of(width):
-        def gather(sums, first, rows, events, ranges, count):
-            _plain_gather(sums, width, first, rows, events, ranges, count)
+def _collect(e: Emit):
+    b, kind = e.builder, vector(LANES, INT32)
+    begin, end, total = e.whole("begin"), e.whole("end"), e.whole("total")
+    shift = e.splat(b.trunc(e.whole("shift"), INT32), LANES)
+    size = b.sub(end, begin)
+    with e.loop(0, size, LANES) as i:
+        x = e.read(e.pointer("source", b.add(begin, i)), kind)
+        e.write(b.add(x, shift), e.pointer("items", b.add(total, i)))
+    return b.add(total, size)
 
-        return gather
 
-    gather_1, gather_2, gather_4, gather_8 = (_plain_gather_of(n * WIDTH) for n in (1, 2, 4, 8))
+def _plain_count(spikes, at, size):
+    """Number of bytes that are not zero among `size` (a multiple of 32)."""
+    total = 0
+    for k in range(size):
+        total += spikes[at + k] != 0
+    return total
+
+
+def _count(e: Emit):
+    b, kind = e.builder, vector(32, BYTE)
+    total = e.cell(e.number(0))
+    start = e.pointer("spikes", e.whole("at"))
+    with e.loop(0, e.whole("size"), 32) as k:
+        mask = b.icmp_signed("!=", e.read(e.shift(start, k), kind), e.zeros(kind))
+        bits = b.zext(b.bitcast(mask, INT32), INT64)
+        e.put(b.add(e.get(total), e.call("llvm.ctpop.i64", INT64, bits)), total)
+    return e.get(total)
+
+
+# -- pools -----------------------------------------------------------------------------------------
+
+
+def _plain_window_sum(spikes, to, at, ny, nx, row, pixel, channels):
+    """``spikes[to + c]`` = sum of a window of bytes: ny rows, `row` apart, of nx pixels, `pixel` apart."""
+    for c in range(channels):
+        total = 0
+        for y in range(ny):
+            for x in range(nx):
+                total += spikes[at + y * row + x * pixel + c]
+        spikes[to + c] = total
+
+
+def _plain_window_max(counts, at, ny, nx, row, pixel, channels, best_at, spikes, to):
+    """Maximum of a window of counts to ``counts[best_at + c]``, what it gained to ``spikes[to + c]``; 0 if empty."""
+    for c in range(channels):
+        best = np.int64(counts[at + c]) if ny * nx > 0 else 0
+        for y in range(ny):
+            for x in range(nx):
+                best = max(best, np.int64(counts[at + y * row + x * pixel + c]))
+        spikes[to + c] = best - np.int64(counts[best_at + c])
+        counts[best_at + c] = best
+
+
+def _window(e: Emit, name, element, begin, merge, finish):
+    """Merge the pixels of a window, `WIDTH` channels at a time; ``finish(channel, merged)`` writes them."""
+    b, kind = e.builder, vector(WIDTH, element)
+    with e.loop(0, e.whole("channels"), WIDTH) as c:
+        start = e.pointer(name, b.add(e.whole("at"), c))
+        cell = e.cell(begin(start, kind))
+        with e.loop(0, e.whole("ny")) as y:
+            line = e.shift(start, b.mul(y, e.whole("row")))
+            with e.loop(0, e.whole("nx")) as x:
+                e.put(merge(e.get(cell), e.read(e.shift(line, b.mul(x, e.whole("pixel"))), kind)), cell)
+        finish(c, e.get(cell))
+
+
+def _window_sum(e: Emit):
+    b = e.builder
+
+    def finish(c, total):
+        e.write(total, e.pointer("spikes", b.add(e.whole("to"), c)))
+
+    _window(e, "spikes", BYTE, lambda start, kind: e.zeros(kind), b.add, finish)
+
+
+def _window_max(e: Emit):
+    b = e.builder
+    some = b.icmp_signed(">", b.mul(e.whole("ny"), e.whole("nx")), e.number(0))
+
+    def begin(start, kind):
+        return b.select(some, e.read(start, kind), e.zeros(kind))
+
+    def larger(old, new):
+        return b.select(b.icmp_signed(">", new, old), new, old)
+
+    def finish(c, best):
+        place = e.pointer("counts", b.add(e.whole("best_at"), c))
+        gain = b.sub(best, e.read(place, best.type))
+        e.write(b.trunc(gain, vector(WIDTH, BYTE)), e.pointer("spikes", b.add(e.whole("to"), c)))
+        e.write(best, place)
+
+    _window(e, "counts", INT16, begin, larger, finish)
+
+
+# -- what runs -------------------------------------------------------------------------------------
+
+DOT_GROUP = {64: 6, 32: 6 if TIER == "avx2" else 12}  # rows of one call, by the width of the tile
+
+if TIER == "portable":
+    _gather, _dots, _neurons = kernel(_plain_gather), kernel(_portable_dots), kernel(_plain_fire)
+
+    @kernel
+    def gather_1(sums, at, rows, first, items, items_at, count, safe):
+        _gather(WIDTH, sums, at, rows, first, items, items_at, count, safe)
+
+    @kernel
+    def gather_2(sums, at, rows, first, items, items_at, count, safe):
+        _gather(2 * WIDTH, sums, at, rows, first, items, items_at, count, safe)
+
+    @kernel
+    def gather_4(sums, at, rows, first, items, items_at, count, safe):
+        _gather(4 * WIDTH, sums, at, rows, first, items, items_at, count, safe)
+
+    @kernel
+    def gather_8(sums, at, rows, first, items, items_at, count, safe):
+        _gather(8 * WIDTH, sums, at, rows, first, items, items_at, count, safe)
+
+    @kernel
+    def dots_64(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
+        _dots(6, 64, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin)
+
+    @kernel
+    def dots_32(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
+        _dots(12, 32, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin)
+
+    @kernel
+    def fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):
+        _neurons(False, sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride)
+
+    @kernel
+    def fire_counted(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):
+        _neurons(True, sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride)
+
+    fire_scaled, deposit = fire, kernel(_plain_deposit)
+    list_bytes, collect, count_nonzero = kernel(_plain_list), kernel(_plain_collect), kernel(_plain_count)
+    window_sum, window_max = kernel(_plain_window_sum), kernel(_plain_window_max)
 else:
-    gather_1, gather_2, gather_4, gather_8 = (_gather_tile(n) for n in (1, 2, 4, 8))
-    fire_scaled, fire_unit = _fire(True), _fire(False)
-    nonzero64, trailing_zeros = intrinsic(_nonzero64), intrinsic(_trailing_zeros)
-
-    @kernel(inline="always")
-    def clear_lowest(word):
-        """`word` without its lowest set bit."""
-        return word & (word - np.uint64(1))
+    gather_1, gather_2 = emitted(_GATHER, _gather_body(WIDTH, 0)), emitted(_GATHER, _gather_body(2 * WIDTH, 0))
+    gather_4, gather_8 = emitted(_GATHER, _gather_body(4 * WIDTH, 0)), emitted(_GATHER, _gather_body(8 * WIDTH, 8))
+    dots_64, dots_32 = emitted(_DOTS, _dots_body(DOT_GROUP[64], 64)), emitted(_DOTS, _dots_body(DOT_GROUP[32], 32))
+    fire, fire_scaled = emitted(_FIRE, _fire_body(False, False)), emitted(_FIRE, _fire_body(False, True))
+    fire_counted = emitted(_FIRE, _fire_body(True, True))
+    deposit = emitted("sums at width multiplier channel bias bias_at charge to keep", _deposit)
+    collect = emitted(_COLLECT, _collect, types.int64)
+    count_nonzero = emitted("spikes at size", _count, types.int64)
+    window_sum = emitted("spikes to at ny nx row pixel channels", _window_sum)
+    window_max = emitted("counts at ny nx row pixel channels best_at spikes to", _window_max)
+    list_bytes = kernel(_plain_list) if TIER == "avx2" else emitted(_LIST, _list, types.int64)

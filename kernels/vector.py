@@ -1,13 +1,14 @@
 """Explicit vector loops: what LLVM does not find by itself in a loop over a variable number of channels.
 
-Written as portable vector IR, so every processor with or without wide registers runs the same function;
-the plain loop beside each one is its meaning and what runs with the JIT off.
+Written as vector IR that does not name a processor: the width of the registers is LLVM's business. The plain loop
+beside each one is its meaning, and what the tier `portable` compiles.
 """
 
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.core import cgutils
 
+from .cpu import tier
 from .jit import intrinsic, kernel
 
 LANES = 16
@@ -182,27 +183,26 @@ def _if_tile(typing_context, current, at, stride, threshold, v_negative, channel
     return signature, codegen
 
 
-if config.DISABLE_JIT:
-    if_tile = _plain_if_tile
-    add_rows = _plain_add_rows
+if tier() == "portable":
+    if_tile, add_rows = kernel(_plain_if_tile), kernel(_plain_add_rows)
 else:
     if_tile = intrinsic(_if_tile)
-    _add_tile_4 = _tile(4)
-    _add_tile_2 = _tile(2)
-    _add_tile_1 = _tile(1)
+    add_tile_4 = _tile(4)
+    add_tile_2 = _tile(2)
+    add_tile_1 = _tile(1)
 
     @kernel(inline="always")
     def add_rows(sums, at, width, rows, row_at, stride, indices, values, begin, end):
         """Twin of `_plain_add_rows`; `sums`, `rows`, `indices`, `values` are flat and C-contiguous."""
         o = 0
         while width - o >= 4 * LANES:
-            _add_tile_4(sums, at + o, rows, row_at + o, stride, indices, values, begin, end)
+            add_tile_4(sums, at + o, rows, row_at + o, stride, indices, values, begin, end)
             o += 4 * LANES
         if width - o >= 2 * LANES:
-            _add_tile_2(sums, at + o, rows, row_at + o, stride, indices, values, begin, end)
+            add_tile_2(sums, at + o, rows, row_at + o, stride, indices, values, begin, end)
             o += 2 * LANES
         if width - o >= LANES:
-            _add_tile_1(sums, at + o, rows, row_at + o, stride, indices, values, begin, end)
+            add_tile_1(sums, at + o, rows, row_at + o, stride, indices, values, begin, end)
             o += LANES
         if o < width:
             for e in range(begin, end):

@@ -20,11 +20,15 @@ from intsnn import (
     Scale,
     SignedIF,
     SumPool2d,
+    program,
     simulate,
 )
+from intsnn.bench.workloads import build
 from intsnn.errors import FormatError, RangeError, ShapeError, UnsupportedError
+from intsnn.kernels import selftest
 from intsnn.neurons import LIF, Decay
-from intsnn.runner import prepare, why_not_fused
+from intsnn.program import why_not_fused
+from intsnn.runner import prepare
 
 
 @st.composite
@@ -205,83 +209,40 @@ def test_bad_options():
         prepare(small(), steps=0)(np.zeros((1, 2), np.uint8))
 
 
-# -- tiles against their plain meaning ---------------------------------------------------------------------------------
+@settings(deadline=None, max_examples=25)
+@given(case=cases(), share=st.sampled_from((0.0, 0.999)))
+def test_weight_rows_and_dot_products_give_the_same(case, share):
+    """Whatever decides between them: all layers dense, or none."""
+    network, inputs, options = case
+    want = simulate(network, inputs, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, share))
+        got = prepare(network, **options)(inputs)
+    assert np.array_equal(got.outputs, want.outputs)
+    assert np.array_equal(got.extra_steps, want.extra_steps)
 
 
-@settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), width=st.sampled_from((32, 64, 128, 256)))
-def test_gather_tile(seed, width):
-    from intsnn.kernels import tiles
-    from intsnn.kernels.jit import kernel
-
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(-128, 128, 50 * width + 7).astype(np.int8)
-    events = rng.integers(0, 40, 30).astype(np.uint32)
-    ranges = np.array([0, 7, 3, 7, 7, 0, 9, 30, 10], np.int64)
-    want, got = np.ones(256, np.int16), np.ones(256, np.int16)
-    tiles._plain_gather(want, width, 7, rows, events, ranges, 3)
-    inner = {32: tiles.gather_1, 64: tiles.gather_2, 128: tiles.gather_4, 256: tiles.gather_8}[width]
-
-    def call(sums, rows, events, ranges):
-        inner(sums, 7, rows, events, ranges, 3)
-
-    kernel(call)(got, rows, events, ranges)
-    assert np.array_equal(got, want)
+@pytest.mark.parametrize("seed", range(3))
+def test_tiles_equal_their_plain_twins(seed):
+    for case in selftest.cases(seed):
+        assert selftest.fault_of(case) == ""
 
 
-def _fire(scaled):
-    from intsnn.kernels import tiles
-    from intsnn.kernels.jit import kernel
-
-    inner = tiles.fire_scaled if scaled else tiles.fire_unit
-
-    def call(sums, extra, multiplier, bias, threshold, v_negative, most, v, count, out):
-        inner(sums, 1, extra, 2, multiplier, bias, 3, threshold, v_negative, 4, most, v, count, 5, out, 6)
-
-    return kernel(call)
-
-
-@settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), wide=st.booleans(), scaled=st.booleans())
-def test_fire_tile(seed, wide, scaled):
-    from intsnn.kernels import tiles
-
-    rng = np.random.default_rng(seed)
-
-    def numbers(low, high, dtype=np.int32):
-        return rng.integers(low, high, 40).astype(dtype)
-
-    sums = numbers(-1000, 1000, np.int32 if wide else np.int16)
-    extra, bias = numbers(-99, 99), numbers(-99, 99)
-    multiplier = numbers(-5, 9) if scaled else np.ones(40, np.int32)
-    threshold, v_negative = numbers(1, 900), numbers(-900, 1)
-    states = [(numbers(-900, 900), numbers(-1, 5, np.int16), np.zeros(40, np.int8)) for _ in range(1)][0]
-    want, got = [a.copy() for a in states], [a.copy() for a in states]
-    tiles._plain_fire(sums, 1, extra, 2, multiplier, bias, 3, threshold, v_negative, 4, 3, *want[:2], 5, want[2], 6)
-    _fire(scaled)(sums, extra, multiplier, bias, threshold, v_negative, 3, *got)
-    for a, b in zip(want, got, strict=True):
-        assert np.array_equal(a, b)
+@settings(deadline=None, max_examples=100)
+@given(wishes=st.dictionaries(st.integers(), st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 99))))
+def test_what_is_in_use_at_once_does_not_overlap(wishes):
+    wishes = {name: (min(a, b), max(a, b), size) for name, (a, b, size) in wishes.items()}
+    places = program._first_fit(wishes)
+    for one, (begin, end, size) in wishes.items():
+        for other, (begin_2, end_2, size_2) in wishes.items():
+            if one != other and begin <= end_2 and begin_2 <= end:
+                assert places[one] + size <= places[other] or places[other] + size_2 <= places[one]
 
 
-@settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_bits_of_non_zero_bytes(seed):
-    from intsnn.kernels import tiles
-    from intsnn.kernels.jit import kernel
-
-    find, lowest, clear = tiles.nonzero64, tiles.trailing_zeros, tiles.clear_lowest
-    rng = np.random.default_rng(seed)
-    array = (rng.integers(-1, 2, 100) * (rng.random(100) < 0.2)).astype(np.int8)
-
-    def listed(array, out):
-        mask = find(array, 9)
-        n = 0
-        while mask != 0:
-            out[n] = lowest(mask)
-            mask = clear(mask)
-            n += 1
-        return n
-
-    out = np.zeros(64, np.int64)
-    n = kernel(listed)(array, out)
-    assert out[:n].tolist() == np.flatnonzero(array[9:73]).tolist()
+def test_buffers_of_a_deep_network_are_small():
+    """The runner of the VGG workload holds at most 2 MB a thread beyond weights, input and output."""
+    workload = build("vgg-b32-int8", batch=2)
+    runner = prepare(workload.network, steps=workload.steps)
+    outputs = runner(workload.inputs).outputs
+    assert np.array_equal(outputs[: workload.expected_samples], workload.expected.outputs)
+    assert sum(runner.buffers().values()) <= 2_000_000
