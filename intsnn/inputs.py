@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, cast
@@ -63,6 +64,12 @@ class Events:
         value = cast(np.ndarray, self.value)
         np.add.at(dense, (self.sample[part] - start, self.step[part], self.index[part]), value[part])
         return dense
+
+
+@functools.cache
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    """What a dtype of whole numbers holds."""
+    return (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
 class Source:
@@ -138,7 +145,7 @@ class Source:
     def _fits(self, raw: np.ndarray) -> bool:
         """Whether every value is in the input format; what the dtype proves is not looked at."""
         fmt = self.layer.format
-        low, high = (0, 1) if raw.dtype == bool else (np.iinfo(raw.dtype).min, np.iinfo(raw.dtype).max)
+        low, high = _limits(raw.dtype)
         return (low >= fmt.min or int(raw.min()) >= fmt.min) and (high <= fmt.max or int(raw.max()) <= fmt.max)
 
     @staticmethod

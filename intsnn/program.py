@@ -6,7 +6,6 @@ begins, which spikes share memory because they are never needed at once, and how
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +18,20 @@ from .formats import Overflow
 from .layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
 from .neurons import Neuron
 
-__all__ = ["Program", "aligned", "why_not_fused"]
+__all__ = ["BUFFERS", "Program", "aligned", "why_not_fused"]
 
 WIDTH = 32  # of a tile, see intsnn.kernels.tiles
 BLOCK_BYTES = 5 << 17  # spikes, charges, states and lists of a block of samples
 MOST_SAMPLES = 16  # of a block
 MOST_PRODUCTS = 1 << 16  # of a dot product in 32 bits: 2^16 * 255 * 127 fits
-# non-zero inputs beyond which dot products are faster than weight rows, as measured; 1: never
-DENSE_SHARE = {"vnni": 0.17, "avx512": 0.4, "avx2": 0.5, "portable": 1.0}
+BUFFERS = (  # of a thread, as `run_samples` takes them
+    "spikes", "membranes", "counts", "charge", "lists", "list offsets", "window", "addresses", "sums", "padded spikes",
+    "input indices", "input values", "no bias", "input charge", "samples",
+)  # fmt: skip
+# spikes an input beyond which dot products are faster than rows, for 32, 64 and more outputs; measured; 1: never
+DENSE_SHARE = {
+    "vnni": (0.12, 0.16, 0.27), "avx512": (0.6, 0.8, 0.9), "avx2": (0.8, 0.9, 0.9), "portable": (1.0, 1.0, 1.0)
+}  # fmt: skip
 
 
 def _padded(n: int) -> int:
@@ -196,6 +201,8 @@ class Program:
         Samples that go through the network together.
     rows, dots, numbers : arrays int8, int8 or int16, int32
         Weights as rows, weights of dot products, and everything that belongs to channels.
+    layout, constants : tuple
+        Arguments of `run_samples`: the first ones, and those before the buffers.
     input_slot, input_by : int
         Where the frames of the first sample go, and how far the next one is.
     """
@@ -203,6 +210,7 @@ class Program:
     def __init__(self, network, bounds, constant: bool, driven: int, chunk: int, kept: bool) -> None:
         from .kernels import fused, tiles
 
+        self.run_samples = fused.run_samples
         self._tiles_module, self._columns, self._kinds = tiles, fused.Operation, fused.Kind
         self.network, self.bounds, self.constant = network, bounds, constant
         self.drive, self.driven, self.chunk, self.kept = network.t_drive or driven, driven, chunk, kept
@@ -317,8 +325,8 @@ class Program:
         self._put_dots_of(fields, packed, signed, cells)
         window = fields["KERNEL_Y"] * fields["KERNEL_X"] * fields["CHANNELS"]
         self._sizes.flat = max(self._sizes.flat, window * repeat)
-        most = min(cells, fields["DENSE_ABOVE"]) * self.chunk * repeat
-        self._sizes.lists.append((fields, repeat, most))
+        dense = fields["DOTS"] >= 0
+        self._sizes.lists.append((fields, repeat, self.chunk * (fields["DENSE_ABOVE"] if dense else cells * repeat)))
         fields["MULTIPLIER"] = self._put_numbers(layer.multiplier, outputs)
         fields["SCALED"] = int(np.any(layer.multiplier != 1))
         fields["BIAS"] = self._put_bias(layer, outputs)
@@ -338,8 +346,8 @@ class Program:
     def _put_dots_of(self, fields: dict[str, int], packed: np.ndarray, signed: bool, cells: int) -> None:
         """Weights of dot products, and from how many non-zero inputs on they pay."""
         depth = self._tiles_module.DOT_DEPTH
-        share = DENSE_SHARE[self._tiles_module.TIER]
-        fields |= {"DOTS": -1, "DENSE_ABOVE": cells, "PADDED_HEIGHT": 0, "PADDED_WIDTH": 0, "INITIAL": self._zeros}
+        share = DENSE_SHARE[self._tiles_module.TIER][min(2, packed.shape[1] // 64)]
+        fields |= {"DOTS": -1, "DENSE_ABOVE": 0, "PADDED_HEIGHT": 0, "PADDED_WIDTH": 0, "INITIAL": self._zeros}
         if share >= 1 or len(packed) > MOST_PRODUCTS:
             return
         fields["DOTS"] = self._put_dots(packed)
@@ -374,7 +382,7 @@ class Program:
         depth, low, high = self._tiles_module.DOT_DEPTH, network.nodes[source].low, network.nodes[source].high
         narrow = (0 <= low and high <= 255) or (-128 <= low and high <= 127)
         deep = -(-inputs // depth) * depth
-        if narrow and DENSE_SHARE[self._tiles_module.TIER] < 1 and weight[..., 0].size <= MOST_PRODUCTS:
+        if narrow and DENSE_SHARE[self._tiles_module.TIER][0] < 1 and weight[..., 0].size <= MOST_PRODUCTS:
             full = np.zeros((*weight.shape[:2], deep, _padded(outputs)), np.int8)
             full[:, :, :inputs, :outputs] = weight
             matrix = full.reshape(-1, full.shape[-1])
@@ -477,6 +485,8 @@ class Program:
             )
         )  # fmt: skip
         del self._rows, self._dots, self._numbers
+        self.layout = (table, self.split, self.block)
+        self.constants = (self.chunk, int(self.kept), self.rows, self.dots, self.numbers)
 
     def _place_spikes(self, together: set[str]) -> None:
         """Addresses of spikes: those of `together` for each sample, the others where no two in use overlap."""
@@ -565,31 +575,31 @@ class Program:
                 offsets = max(offsets, f["HEIGHT"] * f["WIDTH_IN"] + 1)
         self._list_sizes = {"items": items, "offsets": offsets, "pad": pad}
 
-    def buffers(self) -> dict[str, np.ndarray]:
-        """What one thread holds, by name, in the order in which `run_samples` takes it."""
+    def buffers(self) -> tuple[np.ndarray, ...]:
+        """What one thread holds, `BUFFERS` in their order."""
         tiles, block, sizes = self._tiles_module, self.block, self._sizes
         total = {word: self._shared[word] + block * self._each[word] for word in self._each}
         membranes = 2 * WIDTH + block * self._each["states"]
         rows = tiles.DOT_ROWS * (self.chunk + 1)
         high = max(step.fields["KERNEL_Y"] for step in self._steps)
-        shapes: Iterable[tuple[str, int, Any]] = (
-            ("spikes", total["spikes"] + tiles.SLACK, np.int8),
-            ("membranes", membranes + WIDTH, np.int32),
-            ("counts", total["states"] + WIDTH, np.int16),
-            ("charge", total["charge"] + WIDTH, np.int32),
-            ("lists", self._list_sizes["items"], np.uint32),
-            ("list offsets", self._list_sizes["offsets"], np.int64),
-            ("window", sizes.flat + 2 * tiles.SLACK, np.uint32),
-            ("addresses", max(rows, high), np.int64),
-            ("sums", max(rows * tiles.DOT_WIDTH, self.chunk * 8 * WIDTH, sizes.wide), np.int32),
-            ("padded spikes", self._list_sizes["pad"] + tiles.SLACK, tiles.DOT_TYPE),
-            ("input indices", sizes.inputs, np.int32),
-            ("input values", sizes.inputs, np.int32),
-            ("no bias", sizes.wide, np.int32),
-            ("input charge", sizes.loose, np.int32),
-            ("samples", block, np.int64),
+        shapes: tuple[tuple[int, Any], ...] = (
+            (total["spikes"] + tiles.SLACK, np.int8),
+            (membranes + WIDTH, np.int32),
+            (total["states"] + WIDTH, np.int16),
+            (total["charge"] + WIDTH, np.int32),
+            (self._list_sizes["items"], np.uint32),
+            (self._list_sizes["offsets"], np.int64),
+            (sizes.flat + 2 * tiles.SLACK, np.uint32),
+            (max(rows, high), np.int64),
+            (max(rows * tiles.DOT_WIDTH, self.chunk * 8 * WIDTH, sizes.wide), np.int32),
+            (self._list_sizes["pad"] + tiles.SLACK, tiles.DOT_TYPE),
+            (sizes.inputs, np.int32),
+            (sizes.inputs, np.int32),
+            (sizes.wide, np.int32),
+            (sizes.loose, np.int32),
+            (block, np.int64),
         )
-        return {name: aligned(size, kind) for name, size, kind in shapes}
+        return tuple(aligned(size, kind) for size, kind in shapes)
 
 
 def aligned(size: int, kind) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .errors import FormatError, UnsupportedError
 from .inputs import Source
-from .program import Program, why_not_fused
+from .program import BUFFERS, Program, why_not_fused
 from .simulate import predict, to_api
 
 __all__ = ["Outcome", "Runner", "prepare", "why_not_fused"]
@@ -49,7 +49,7 @@ class Runner:
             raise FormatError(f"threads: found {threads}; at least 1 is needed")
         self.network, self.steps, self.settle, self.threads = network, steps, settle, threads
         self._programs: dict[tuple, Program] = {}
-        self._buffers: dict[tuple, list[dict[str, np.ndarray]]] = {}
+        self._buffers: dict[tuple, list[tuple[np.ndarray, ...]]] = {}
         self._lock = threading.Lock()
         self._input = network.nodes[network.input_name]
         self._output_shape = network.shapes[network.output_name]
@@ -91,15 +91,12 @@ class Runner:
         found: dict[str, int] = {}
         for sets in self._buffers.values():
             for arrays in sets:
-                for name, array in arrays.items():
+                for name, array in zip(BUFFERS, arrays, strict=True):
                     found[name] = max(found.get(name, 0), array.nbytes)
         return found
 
     def __call__(self, inputs, *, time_axis: int | None = None) -> Outcome:
         """Outputs of `inputs` (as in `simulate`), the same bits for any number of threads."""
-        from .kernels.fused import run_samples
-
-        network = self.network
         source = Source(self._input, inputs, time_axis)
         driven, least, limit = self._lengths(source)
         key, program = self._program(source.constant, driven, limit)
@@ -109,13 +106,14 @@ class Runner:
         extra = np.empty(samples, np.int64)
         settled = np.empty(samples, np.bool_)
         codes, frames, area = self._inputs(source)
+        run, settle = program.run_samples, self.settle
+        fixed = (
+            *program.layout, codes, frames, area, program.input_slot, program.input_by, source.constant, driven, least,
+            limit, settle, *program.constants,
+        )  # fmt: skip
 
         def work(buffers, start, stop):
-            run_samples(
-                start, stop, program.table, program.split, program.block, codes, frames, area, program.input_slot,
-                program.input_by, source.constant, driven, least, limit, self.settle, program.chunk, int(program.kept),
-                program.rows, program.dots, program.numbers, *buffers.values(), totals, extra, settled,
-            )  # fmt: skip
+            run(start, stop, *fixed, *buffers, totals, extra, settled)
 
         held = self._take(key, program, min(self.threads, max(1, samples // 2)))
         try:
@@ -129,10 +127,10 @@ class Runner:
         outputs = totals
         if len(shape) == 3:
             outputs = np.ascontiguousarray(to_api(totals, shape).reshape(samples, -1))
-        done = bool(settled.all()) if self.settle else None
-        return Outcome(network, outputs, extra, done)
+        done = bool(settled.all()) if settle else None
+        return Outcome(self.network, outputs, extra, done)
 
-    def _take(self, key, program: Program, count: int) -> list[dict[str, np.ndarray]]:
+    def _take(self, key, program: Program, count: int) -> list[tuple[np.ndarray, ...]]:
         with self._lock:
             free = self._buffers.setdefault(key, [])
             return [free.pop() if free else program.buffers() for _ in range(count)]

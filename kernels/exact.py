@@ -121,7 +121,7 @@ def random_word(seed: int, step: int, layer: int, sample: int, element: int, dra
 
 
 def pack_bits(codes: list[int], bits: int) -> bytes:
-    """Return the low `bits` bits (1..8) of every code, densely, in little-endian bit order.
+    """Return the low `bits` bits (1..32) of every code, densely, in little-endian bit order.
 
     Bit j of code i is bit ``(i * bits + j) % 8`` of byte ``(i * bits + j) // 8``; the unused high
     bits of the last byte are 0. Twin: `packing.pack`.

@@ -9,7 +9,7 @@ so that a slice of weights serves them all: there the samples of the block take 
 lies in a slot of the tail has an address for each sample (`..._BY`), what lies in the head one for all.
 
 A connection sums either weight rows, listed once per input row from the non-zero bytes, or dense dot products; the
-number of non-zero bytes decides, image by image. The sums of some pixels over all steps go into a scratch, and from
+number of spikes decides, image by image. The sums of some pixels over all steps go into a scratch, and from
 there through the neurons, whose membranes stay in registers; no current or membrane array is written unless the run
 takes more steps than one pass.
 """
@@ -40,6 +40,7 @@ from .tiles import (
     gather_4,
     gather_8,
     list_bytes,
+    weigh,
     window_max,
     window_sum,
 )
@@ -88,7 +89,7 @@ class Operation(IntEnum):
     NEGATED = auto()  # rows to the negated copy, 0: inputs are never negative
     SAFE = auto()  # rows that 16-bit sums hold
     DOTS = auto()  # weights of dot products, tile after tile
-    DENSE_ABOVE = auto()  # non-zero bytes of a sample and step beyond which dot products are taken
+    DENSE_ABOVE = auto()  # items of a sample and step beyond which dot products are taken
     INITIAL = auto()  # int32 (C,): where dot products begin
     RING = auto()  # rows of items that are kept
     RING_SIZE = auto()  # items of a row
@@ -252,8 +253,8 @@ def _columns(
                             offsets[line] = total
                             line += 1
                             total = list_bytes(
-                                spikes, at + (who[x] if op[TAIL] else x) * pixel_in, channels, x * channels, op[NEGATED],
-                                items, total,
+                                spikes, at + (who[x] if op[TAIL] else x) * pixel_in, channels, x * channels,
+                                op[NEGATED], items, total,
                             )  # fmt: skip
                         offsets[line] = total
                         line += 1
@@ -305,21 +306,21 @@ def _columns(
                             from_charge = extra + out_y * row_out + place * pixel_extra + c
                         if not counted and not scaled:
                             fire(
-                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step, threshold,
-                                v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts, count_to, spikes,
-                                to + o, plane_out,
+                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step,
+                                threshold, v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts,
+                                count_to, spikes, to + o, plane_out,
                             )  # fmt: skip
                         elif not counted:
                             fire_scaled(
-                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step, threshold,
-                                v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts, count_to, spikes,
-                                to + o, plane_out,
+                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step,
+                                threshold, v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts,
+                                count_to, spikes, to + o, plane_out,
                             )  # fmt: skip
                         else:
                             fire_counted(
-                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step, threshold,
-                                v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts, count_to, spikes,
-                                to + o, plane_out,
+                                feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step,
+                                threshold, v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts,
+                                count_to, spikes, to + o, plane_out,
                             )  # fmt: skip
                 out_x += 1
                 if out_x == out_width:
@@ -398,19 +399,19 @@ def _connect(
         if connects and has_dots:
             busy = 0
             for k in range(i, samples if op[TAIL] else i + 1):
-                busy += count_nonzero(spikes, op[SOURCE] + who[k] * op[SOURCE_BY], size)
+                busy += weigh(spikes, op[SOURCE] + who[k] * op[SOURCE_BY], size)
             dense = np.int64(busy > op[DENSE_ABOVE] * steps * (samples if op[TAIL] else 1))
         if dense and op[PADDED_HEIGHT]:
             _copy(op, samples, b, steps, who, spikes, pad)
         if op[PADDED_HEIGHT]:
             _columns(
-                op, dense, samples, b, now, steps, driven, kept, who, spikes, pad, rows, dots, numbers, v, counts, charge,
-                items, offsets, flat, where, sums,
+                op, dense, samples, b, now, steps, driven, kept, who, spikes, pad, rows, dots, numbers, v, counts,
+                charge, items, offsets, flat, where, sums,
             )  # fmt: skip
         else:
             _columns(
-                op, dense, samples, b, now, steps, driven, kept, who, spikes, _unpadded(spikes, pad), rows, dots, numbers,
-                v, counts, charge, items, offsets, flat, where, sums,
+                op, dense, samples, b, now, steps, driven, kept, who, spikes, _unpadded(spikes, pad), rows, dots,
+                numbers, v, counts, charge, items, offsets, flat, where, sums,
             )  # fmt: skip
 
 
@@ -500,8 +501,8 @@ def _max_pool(op, b, steps, spikes, counts):
                 y, x, ny, nx = _window_of(op, out_y, out_x)
                 to = out_y * out_row + out_x * channels
                 window_max(
-                    counts, net_at + y * row + x * channels, ny, nx, row, channels, channels, net_at + size + to, spikes,
-                    target + to,
+                    counts, net_at + y * row + x * channels, ny, nx, row, channels, channels, net_at + size + to,
+                    spikes, target + to,
                 )  # fmt: skip
 
 
@@ -608,16 +609,16 @@ def _begin(
         if not op[TAIL]:
             _copy_codes(op, codes, first + who[i], nothing, pad)
         _columns(
-            op, one_step, samples, who[i], nothing, one_step, nothing, nothing, who, spikes, pad, rows, dots, numbers, v,
-            counts, charge, items, offsets, flat, where, sums,
+            op, one_step, samples, who[i], nothing, one_step, nothing, nothing, who, spikes, pad, rows, dots, numbers,
+            v, counts, charge, items, offsets, flat, where, sums,
         )  # fmt: skip
 
 
 @kernel
 def run_samples(
-    start, stop, table, split, block, codes, frames, input_area, input_offset, input_by, constant, driven, minimum, limit,
-    settle, chunk, kept, rows, dots, numbers, spikes, v, counts, charge, items, offsets, flat, where, sums, pad, indices,
-    values, bias, loose, who, totals, extra_steps, settled,
+    start, stop, table, split, block, codes, frames, input_area, input_offset, input_by, constant, driven, minimum,
+    limit, settle, chunk, kept, rows, dots, numbers, spikes, v, counts, charge, items, offsets, flat, where, sums,
+    pad, indices, values, bias, loose, who, totals, extra_steps, settled,
 ):  # fmt: skip
     """Run the samples ``start..stop`` to their end; see the module. Results: `totals`, `extra_steps`, `settled`.
 

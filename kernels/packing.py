@@ -1,4 +1,4 @@
-"""Dense packing of 1- to 8-bit codes into bytes, little-endian bit order; twins in `exact.py`."""
+"""Dense packing of 1- to 32-bit codes into bytes, little-endian bit order; twins in `exact.py`."""
 
 import numpy as np
 
@@ -16,19 +16,19 @@ def pack(codes, bits, out):
 
     Parameters
     ----------
-    codes : (n,) uint8, each below ``2**bits``
+    codes : (n,) uint8 or uint32, each below ``2**bits``
     bits : int
-        1..8.
+        1..32.
     out : (ceil(n * bits / 8),) uint8
         Receives the packed bytes.
     """
-    window = np.int64(0)  # bits not yet written; fewer than 8 between codes, at most 15 within
+    window = np.int64(0)  # bits not yet written; fewer than 8 between codes, at most 39 within
     filled = np.int64(0)
     at = np.int64(0)
     for i in range(codes.size):
         window |= np.int64(codes[i]) << filled
         filled += bits
-        if filled >= 8:
+        while filled >= 8:
             out[at] = np.uint8(window & 255)
             at += 1
             window >>= 8
@@ -47,10 +47,10 @@ def unpack(data, bits, signed, out):
     ----------
     data : (ceil(n * bits / 8),) uint8
     bits : int
-        1..8.
+        1..32.
     signed : bool
         Whether the top bit of a code counts as ``-2**(bits - 1)``.
-    out : (n,) int8 if `signed`, else uint8
+    out : (n,) of an integer type that holds them
         Receives the codes.
     """
     size = np.int64(1) << np.int64(bits)
@@ -59,7 +59,7 @@ def unpack(data, bits, signed, out):
     filled = np.int64(0)
     at = np.int64(0)
     for i in range(out.size):
-        if filled < bits:
+        while filled < bits:
             window |= np.int64(data[at]) << filled
             at += 1
             filled += 8

@@ -85,7 +85,8 @@ def _fused_cases(numbers) -> Iterator[Case]:
             f"dots_{width}",
             dots,
             narrowed(tiles._plain_dots, group, width),
-            (numbers(group * 70, np.int32), 3, 70, data, where, 1, weights, 0, 2, 20, 8, numbers(width + 1, np.int32), 1),
+            (numbers(group * 70, np.int32), 3, 70, data, where, 1, weights, 0, 2, 20, 8, numbers(width + 1, np.int32),
+            1),
         )
     bounds = (numbers(50, np.int32, 1, 90), numbers(50, np.int32, -60, 0))
     for counted, scaled, function in (
@@ -95,16 +96,18 @@ def _fused_cases(numbers) -> Iterator[Case]:
         yield Case(
             f"fire counted={counted} scaled={scaled}",
             function,
-            narrowed(tiles._plain_fire, counted),
-            (numbers(200, np.int32), 3, 40, 4, factor, numbers(60, np.int32), 1, 9, *bounds, 5, 2, numbers(40, np.int32), 2,
-             np.zeros(40, np.int32), 1, numbers(40, np.int16, 0, 3), 3, np.zeros(40, np.int16), 4,
-             np.zeros(200, np.int8), 6, 41),
+            lambda *arguments, counted=counted: tiles._plain_fire(*arguments, counted),
+            (numbers(200, np.int32), 3, 40, 4, factor, numbers(60, np.int32), 1, 9, *bounds, 5, 2,
+             numbers(40, np.int32), 2, np.zeros(40, np.int32), 1, numbers(40, np.int16, 0, 3), 3,
+             np.zeros(40, np.int16), 4, np.zeros(200, np.int8), 6, 41),
         )  # fmt: skip
     for keep in (0, 1):
-        charge = (numbers(40, np.int32), 2, 32, numbers(40, np.int32), 3, numbers(40, np.int32), 4, numbers(40, np.int32))
-        yield Case(f"deposit {keep}", tiles.deposit, tiles._plain_deposit, (*charge, 5, keep))
+        sums, factor, bias, charge = (numbers(40, np.int32) for _ in range(4))
+        arguments = (sums, 2, 32, factor, 3, bias, 4, charge, 5, keep)
+        yield Case(f"deposit {keep}", tiles.deposit, tiles._plain_deposit, arguments)
     spikes = numbers(128, np.int8, -3, 4)
     yield Case("count_nonzero", tiles.count_nonzero, tiles._plain_count, (spikes, 3, 96))
+    yield Case("weigh", tiles.weigh, tiles._plain_weigh, (numbers(128, np.int8), 3, 96))
     for high in (2, 4):
         listed = (numbers(64, np.int8, 1 - high, high), 0, 64, 7, 100, np.zeros(300, np.uint32), 2)
         yield Case(f"list_bytes {high}", tiles.list_bytes, tiles._plain_list, listed, 5)

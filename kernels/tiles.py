@@ -3,9 +3,10 @@
 Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``. The others are written
 as vectors (`cpu.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a function begins.
 
-Weight rows of `gather` hold channels in pairs (`pack_rows` makes them): the low byte of a 16-bit lane is a weight + 128,
-the high byte another weight. One addition sums both, one more the high bytes alone; all modulo 2^16, which is exact as
-long as the true sums fit. Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to one lane.
+Weight rows of `gather` hold channels in pairs (`pack_rows` makes them): the low byte of a 16-bit lane is a weight +
+128, the high byte another weight. One addition sums both, one more the high bytes alone; all modulo 2^16, which is
+exact as long as the true sums fit. Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to
+one lane.
 """
 
 import numpy as np
@@ -160,9 +161,8 @@ _DOTS = "sums at stride data where where_at weights first runs run_stride run_le
 def _dots_body(rows, width):
     """`rows` times `width` sums: 24 registers of 512 bits, or 12 of 256 at a time."""
     lanes = 16 if TIER in ("avx512", "vnni") else 8
-    product = {
-        "vnni": "llvm.x86.avx512.vpdpbusd.512", "avx512": "llvm.x86.avx512.pmaddw.d.512", "avx2": "llvm.x86.avx2.pmadd.wd"
-    }.get(TIER)  # fmt: skip
+    products = {"vnni": "avx512.vpdpbusd.512", "avx512": "avx512.pmaddw.d.512", "avx2": "avx2.pmadd.wd"}
+    product = f"llvm.x86.{products.get(TIER)}"
     vectors = min(width // lanes, 24 // rows if lanes == 16 else 2)
     element = BYTE if DOT_DEPTH == 4 else INT16
     kind, small = vector(lanes, INT32), vector(lanes * DOT_DEPTH, element)
@@ -208,8 +208,9 @@ def _dots_body(rows, width):
 # -- neurons ---------------------------------------------------------------------------------------
 
 
-def _plain_fire(counted, sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel,
-                most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):  # fmt: skip
+def _plain_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most,
+                v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride,
+                counted=True):  # fmt: skip
     """`WIDTH` integrate-and-fire neurons; step t has charge ``sums[at + t * stride] * multiplier + bias``.
 
     Without `counted` there is neither cap nor negative spike, and counts are not touched. (`fire` takes every
@@ -233,8 +234,8 @@ def _plain_fire(counted, sums, at, stride, steps, multiplier, bias, bias_at, bia
             count[count_at + k] = c
 
 
-_FIRE = """sums at stride steps multiplier bias bias_at bias_stride threshold v_negative channel most v_from v_from_at v v_at
-count_from count_from_at count count_at out out_at out_stride"""
+_FIRE = """sums at stride steps multiplier bias bias_at bias_stride threshold v_negative channel most
+v_from v_from_at v v_at count_from count_from_at count count_at out out_at out_stride"""
 
 
 def _fire_body(counted, scaled):
@@ -296,7 +297,8 @@ def _plain_deposit(sums, at, width, multiplier, channel, bias, bias_at, charge, 
 
 def _deposit(e: Emit):
     b, kind = e.builder, vector(LANES, INT32)
-    mask = e.splat(b.select(b.icmp_signed("!=", e.whole("keep"), e.number(0)), ir.Constant(INT32, -1), e.zeros(INT32)), LANES)
+    keep = b.icmp_signed("!=", e.whole("keep"), e.number(0))
+    mask = e.splat(b.select(keep, ir.Constant(INT32, -1), e.zeros(INT32)), LANES)
 
     def load(name, index, o):
         return e.read(e.pointer(name, b.add(e.whole(index), o)), kind)
@@ -423,6 +425,25 @@ def _count(e: Emit):
     return e.get(total)
 
 
+def _plain_weigh(spikes, at, size):
+    """Sum of the sizes of `size` bytes (a multiple of 32): how many items their list would have."""
+    total = 0
+    for k in range(size):
+        total += abs(np.int64(spikes[at + k]))
+    return total
+
+
+def _weigh(e: Emit):
+    b, kind, sums = e.builder, vector(32, BYTE), vector(4, INT64)
+    cell = e.cell(e.zeros(sums))
+    start = e.pointer("spikes", e.whole("at"))
+    with e.loop(0, e.whole("size"), 32) as k:
+        x = e.read(e.shift(start, k), kind)
+        x = b.select(b.icmp_signed("<", x, e.zeros(kind)), b.sub(e.zeros(kind), x), x)
+        e.put(b.add(e.get(cell), e.call("llvm.x86.avx2.psad.bw", sums, x, e.zeros(kind))), cell)
+    return e.call("llvm.vector.reduce.add.v4i64", INT64, e.get(cell))
+
+
 # -- pools -----------------------------------------------------------------------------------------
 
 
@@ -493,7 +514,7 @@ def _window_max(e: Emit):
 DOT_GROUP = {64: 6, 32: 6 if TIER == "avx2" else 12}  # rows of one call, by the width of the tile
 
 if TIER == "portable":
-    _gather, _dots, _neurons = kernel(_plain_gather), kernel(_portable_dots), kernel(_plain_fire)
+    _gather, _dots = kernel(_plain_gather), kernel(_portable_dots)
 
     @kernel
     def gather_1(sums, at, rows, first, items, items_at, count, safe):
@@ -513,32 +534,32 @@ if TIER == "portable":
 
     @kernel
     def dots_64(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
-        _dots(6, 64, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin)
+        _dots(
+            6, 64, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin
+        )
 
     @kernel
     def dots_32(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
-        _dots(12, 32, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin)
+        _dots(
+            12, 32, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial,
+            begin,
+        )  # fmt: skip
 
-    @kernel
-    def fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):
-        _neurons(False, sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride)
-
-    @kernel
-    def fire_counted(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):
-        _neurons(True, sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride)
-
-    fire_scaled, deposit = fire, kernel(_plain_deposit)
+    fire = fire_scaled = fire_counted = kernel(_plain_fire)  # with a high cap and a low v_negative where there is none
+    deposit = kernel(_plain_deposit)
     list_bytes, collect, count_nonzero = kernel(_plain_list), kernel(_plain_collect), kernel(_plain_count)
+    weigh = kernel(_plain_weigh)
     window_sum, window_max = kernel(_plain_window_sum), kernel(_plain_window_max)
 else:
     gather_1, gather_2 = emitted(_GATHER, _gather_body(WIDTH, 0)), emitted(_GATHER, _gather_body(2 * WIDTH, 0))
-    gather_4, gather_8 = emitted(_GATHER, _gather_body(4 * WIDTH, 0)), emitted(_GATHER, _gather_body(8 * WIDTH, 8))
+    gather_4, gather_8 = emitted(_GATHER, _gather_body(4 * WIDTH, 0)), emitted(_GATHER, _gather_body(8 * WIDTH, 0))
     dots_64, dots_32 = emitted(_DOTS, _dots_body(DOT_GROUP[64], 64)), emitted(_DOTS, _dots_body(DOT_GROUP[32], 32))
     fire, fire_scaled = emitted(_FIRE, _fire_body(False, False)), emitted(_FIRE, _fire_body(False, True))
     fire_counted = emitted(_FIRE, _fire_body(True, True))
     deposit = emitted("sums at width multiplier channel bias bias_at charge to keep", _deposit)
     collect = emitted(_COLLECT, _collect, types.int64)
     count_nonzero = emitted("spikes at size", _count, types.int64)
+    weigh = emitted("spikes at size", _weigh, types.int64)
     window_sum = emitted("spikes to at ny nx row pixel channels", _window_sum)
     window_max = emitted("counts at ny nx row pixel channels best_at spikes to", _window_max)
     list_bytes = kernel(_plain_list) if TIER == "avx2" else emitted(_LIST, _list, types.int64)

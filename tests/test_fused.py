@@ -216,7 +216,7 @@ def test_weight_rows_and_dot_products_give_the_same(case, share):
     network, inputs, options = case
     want = simulate(network, inputs, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, share))
+        patch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (share,) * 3))
         got = prepare(network, **options)(inputs)
     assert np.array_equal(got.outputs, want.outputs)
     assert np.array_equal(got.extra_steps, want.extra_steps)
