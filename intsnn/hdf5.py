@@ -42,7 +42,7 @@ import numpy as np
 if __name__ != "__main__":
     from .errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
 
-__all__ = ["RecordWriter", "Tree", "open_record", "read_tree", "read_tree_bytes", "write_tree"]
+__all__ = ["RecordWriter", "Tree", "open_record", "read_tree", "read_tree_bytes", "storage", "write_tree"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -805,6 +805,36 @@ def write_tree(
         image = file.id.get_file_image()
     with _replacing(path) as temporary, open(temporary, "wb") as out:
         out.write(image)
+
+
+def storage(path: str | os.PathLike[str]) -> tuple[dict[str, tuple[int, int]], int]:
+    """Bytes of the datasets and attributes of a file that this process wrote.
+
+    Never for a file from elsewhere: it is opened here, without the rules of :func:`read_tree`.
+
+    Returns
+    -------
+    dict of str to (int, int)
+        By path of a dataset: bytes of the array, and bytes that they take in the file (after compression).
+    int
+        Bytes of the values of all attributes together; text as UTF-8.
+    """
+    import h5py
+
+    datasets: dict[str, tuple[int, int]] = {}
+    attributes = 0
+    with h5py.File(path, "r") as file:
+        paths = [""]
+        file.visit(paths.append)
+        for name in paths:
+            thing = file[name] if name else file
+            if isinstance(thing, h5py.Dataset):
+                datasets[name] = (thing.nbytes, thing.id.get_storage_size())
+            for value in thing.attrs.values():
+                array = np.asarray(value)
+                texts = array.reshape(-1).tolist() if array.dtype.kind in "OU" else None
+                attributes += array.nbytes if texts is None else sum(len(str(text).encode()) for text in texts)
+    return datasets, attributes
 
 
 def _writable(name: str, value: Any) -> np.ndarray:

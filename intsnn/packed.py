@@ -1,4 +1,4 @@
-"""How codes of 1 to 8 bits lie in bytes: densely, low bits first, in the order of the array."""
+"""How codes of 1 to 32 bits lie in bytes: densely, low bits first, in the order of the array."""
 
 import numpy as np
 
@@ -7,6 +7,8 @@ from .formats import Bipolar, Fixed, Levels, WeightFormat
 from .integers import check_range, integer_array
 
 __all__ = ["pack", "packed_size", "unpack"]
+
+MOST_BITS = 32
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -17,8 +19,8 @@ def packed_size(count: int, bits: int) -> int:
 def _packing_parts(weight_format: WeightFormat) -> tuple[int, int, int, bool]:
     """Width, smallest code, largest code and signedness of the codes of a packable format."""
     if isinstance(weight_format, Fixed):
-        if weight_format.bits > 8:
-            raise FormatError(f"{weight_format} cannot be packed; formats of 1 to 8 bits can")
+        if weight_format.bits > MOST_BITS:
+            raise FormatError(f"{weight_format} cannot be packed; formats of 1 to {MOST_BITS} bits can")
         return weight_format.bits, weight_format.min, weight_format.max, weight_format.signed
     if isinstance(weight_format, Bipolar):
         return 1, 0, 1, False
@@ -34,7 +36,7 @@ def pack(codes, weight_format: WeightFormat) -> np.ndarray:
     ----------
     codes : integer array, any shape
         Codes (for `Bipolar` and `Levels`: 0 and up), taken in C order.
-    weight_format : Fixed of at most 8 bits, Bipolar or Levels
+    weight_format : Fixed of at most 32 bits, Bipolar or Levels
 
     Returns
     -------
@@ -46,7 +48,7 @@ def pack(codes, weight_format: WeightFormat) -> np.ndarray:
     RangeError
         A code is outside the format.
     FormatError
-        A format of more than 8 bits.
+        A format of more than 32 bits.
     """
     from .kernels import packing  # late: whoever only names formats need not wait for the compiler
 
@@ -54,7 +56,7 @@ def pack(codes, weight_format: WeightFormat) -> np.ndarray:
     array = integer_array(codes)
     check_range(array, lo, hi, "codes", str(weight_format))
     out = np.zeros(packed_size(array.size, bits), dtype=np.uint8)
-    fields = (array.ravel().astype(np.int16) & np.int16((1 << bits) - 1)).astype(np.uint8)
+    fields = (array.ravel().astype(np.int64) & ((1 << bits) - 1)).astype(np.uint8 if bits <= 8 else np.uint32)
     packing.pack(fields, bits, out)
     return out
 
@@ -65,14 +67,14 @@ def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> n
     Parameters
     ----------
     data : (ceil(n * bits / 8),) uint8
-    weight_format : Fixed of at most 8 bits, Bipolar or Levels
+    weight_format : Fixed of at most 32 bits, Bipolar or Levels
     shape : int or tuple of int
         Shape of the codes; n is its product.
 
     Returns
     -------
     integer array of `shape`
-        int8 for a signed format, else uint8.
+        int8 for a signed format, else uint8; above 8 bits the next wider types.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> n
     used = count * bits % 8
     if used and int(data[-1]) >> used:
         raise RangeError(f"the last packed byte is {int(data[-1])}; its bits above bit {used - 1} must be 0")
-    out = np.empty(count, dtype=np.int8 if signed else np.uint8)
+    out = np.empty(count, dtype=Fixed(bits, signed=signed).dtype)
     packing.unpack(np.ascontiguousarray(data), bits, signed, out)
     check_range(out, lo, hi, "packed codes", str(weight_format))
     return out.reshape(shape)

@@ -34,7 +34,8 @@ class LayerReport:
 
     `saturations`, `wraps`, `traps`: results that a format did not hold; `underflows`: non-zero states that a decay
     made zero; `dead`: neurons that never fired; `always_on`: neurons that fired in every driven step of every sample;
-    `peak_v`, `peak_sum`: largest absolute membrane (before reset) and synaptic sum; `spikes`: absolute sum.
+    `peak_v`, `peak_sum`: largest absolute membrane (before reset) and synaptic sum; `v_low`, `v_high`, `sum_low`,
+    `sum_high`: the ends of both, 0 among them; `spikes`: absolute sum.
     """
 
     name: str
@@ -48,6 +49,10 @@ class LayerReport:
     always_on: int = 0
     peak_v: int = 0
     peak_sum: int = 0
+    v_low: int = 0
+    v_high: int = 0
+    sum_low: int = 0
+    sum_high: int = 0
 
     @property
     def overflows(self) -> int:
@@ -297,6 +302,10 @@ class _Run:
                 "underflows": counters[P.UNDERFLOWS],
                 "peak_v": max(counters[P.V_HIGH], -counters[P.V_LOW]),
                 "peak_sum": max(counters[P.SUM_HIGH], -counters[P.SUM_LOW]),
+                "v_low": counters[P.V_LOW],
+                "v_high": counters[P.V_HIGH],
+                "sum_low": counters[P.SUM_LOW],
+                "sum_high": counters[P.SUM_HIGH],
             }
         return reports
 
@@ -356,8 +365,10 @@ def _merge_reports(network, plan, blocks: list[dict[str, dict]]) -> dict[str, La
         parts = [block[name] for block in blocks]
         for key in ("spikes", "saturations", "wraps", "traps", "underflows"):
             setattr(report, key, sum(part[key] for part in parts))
-        for key in ("peak_v", "peak_sum"):
+        for key in ("peak_v", "peak_sum", "v_high", "sum_high"):
             setattr(report, key, max((part[key] for part in parts), default=0))
+        for key in ("v_low", "sum_low"):
+            setattr(report, key, min((part[key] for part in parts), default=0))
         if parts:
             report.dead = int((np.maximum.reduce([part["ever"] for part in parts]) == 0).sum())
             report.always_on = int(np.minimum.reduce([part["always"] for part in parts]).sum())

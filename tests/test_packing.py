@@ -20,6 +20,7 @@ def code_range(weight_format) -> tuple[int, int]:
 FORMATS = [
     *(Fixed(bits, signed=signed) for bits in range(1, 9) for signed in (True, False)),
     *(Fixed(bits, narrow=True) for bits in range(2, 9)),
+    *(Fixed(bits, signed=signed) for bits in (9, 10, 12) for signed in (True, False)),
     Bipolar(),
     *(apot(bits) for bits in range(2, 6)),
     Levels((-2, -1, 0, 1, 2)),
@@ -48,15 +49,15 @@ def test_every_code_and_length_round_trips(weight_format):
         assert back.tolist() == codes.tolist()
 
 
-@given(st.integers(1, 8), st.booleans(), st.data())
+@given(st.integers(1, 32), st.booleans(), st.data())
 def test_kernels_equal_plain_reference(bits, signed, data):
     lo, hi = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     codes = data.draw(st.lists(st.integers(lo, hi), max_size=50))
-    fields = np.array([c % 2**bits for c in codes], dtype=np.uint8)
+    fields = np.array([c % 2**bits for c in codes], dtype=np.uint8 if bits <= 8 else np.uint32)
     out = np.full(packed_size(len(codes), bits), 255, dtype=np.uint8)
     packing.pack(fields, bits, out)
     assert out.tobytes() == exact.pack_bits(codes, bits)
-    back = np.full(len(codes), 99, dtype=np.int8 if signed else np.uint8)
+    back = np.full(len(codes), 99, dtype=Fixed(bits, signed=signed).dtype)
     packing.unpack(out, bits, signed, back)
     assert back.tolist() == codes == exact.unpack_bits(out.tobytes(), bits, len(codes), signed)
 
@@ -77,8 +78,8 @@ def test_what_cannot_be_packed_is_refused():
         pack([-8], Fixed(4, narrow=True))
     with pytest.raises(RangeError, match=r"outside 0\.\.14"):
         pack([15], apot(4))
-    with pytest.raises(FormatError, match="fxp-s9/0 cannot be packed"):
-        pack([1], Fixed(9))
+    with pytest.raises(FormatError, match="fxp-s33/0 cannot be packed"):
+        pack([1], Fixed(33))
     with pytest.raises(FormatError, match="must be integers"):
         pack([0.5], Fixed(4))
 
