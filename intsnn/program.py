@@ -25,8 +25,8 @@ BLOCK_BYTES = 5 << 17  # spikes, charges, states and lists of a block of samples
 MOST_SAMPLES = 16  # of a block
 MOST_PRODUCTS = 1 << 16  # of a dot product in 32 bits: 2^16 * 255 * 127 fits
 BUFFERS = (  # of a thread, as `run_samples` takes them
-    "spikes", "membranes", "counts", "charge", "lists", "list offsets", "window", "addresses", "sums", "padded spikes",
-    "input indices", "input values", "no bias", "input charge", "samples",
+    "spikes", "membranes", "wide membranes", "counts", "charge", "lists", "list offsets", "window", "addresses", "sums",
+    "padded spikes", "input indices", "input values", "no bias", "input charge", "samples",
 )  # fmt: skip
 # spikes an input beyond which dot products are faster than rows, for 32, 64 and more outputs; measured; 1: never
 DENSE_SHARE = {
@@ -64,6 +64,18 @@ def _covers(network, name: str) -> bool:
     return layer.weight.shape[2:] == shape[1:] and layer.padding == ((0, 0), (0, 0)) and layer.dilation == (1, 1)
 
 
+def _reach(layer: Affine | Conv2d, bound) -> int:
+    """The largest sum of weights times inputs, in size, before the multiplier."""
+    most = max(-int(bound.low.min()), int(bound.high.max()))
+    return int(np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1).sum(axis=1).max()) * most
+
+
+def _is_wide(layer: Neuron, bound, charge) -> bool:
+    """Whether a neuron needs more than 32 bits for a number of its own or for the charge of a step."""
+    numbers = (layer.threshold, layer.v_negative, layer.v_initial, bound.v_low, bound.v_high, charge.low, charge.high)
+    return not all(fits(number, number, 32) for number in numbers)
+
+
 def why_not_fused(network, bounds, frames: bool = False) -> str | None:
     """Why the fused path does not take `network`, or None. `bounds` are those of the run; `frames`: input by steps."""
     if network.recurrent:
@@ -84,7 +96,10 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
                 return f"{name} has multipliers beyond 31 bits"
             if isinstance(layer, Conv2d) and (layer.groups != 1 or layer.dilation[1] != 1):
                 return f"{name} has groups or a horizontal dilation"
-            if not fits(bounds[name].low, bounds[name].high, 32):
+            feeds_neuron = all(isinstance(network.nodes[b], Neuron) for b in _consumers(network, name))
+            if _reach(layer, bounds[sources[0]]) >= 1 << 31 or not (
+                feeds_neuron or fits(bounds[name].low, bounds[name].high, 32)
+            ):
                 return f"the sums of {name} need more than 32 bits"
             if not isinstance(source, Input | Neuron | MaxPool2d | SumPool2d | Flatten):
                 return f"{name} reads sums of {sources[0]}"
@@ -103,10 +118,9 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
             lowest = -layer.v_format.max if symmetric else layer.v_format.min
             if int(bound.v_low.min()) < lowest or int(bound.v_high.max()) > layer.v_format.max:
                 return f"the membrane of {name} may overflow"
-            if not fits(layer.threshold, layer.threshold, 32) or not fits(layer.v_negative, layer.v_negative, 32):
-                return f"the parameters of {name} need more than 32 bits"
-            if not fits(bound.v_low, bound.v_high, 32) or int(bound.total_high.max()) >= 1 << 15:
-                return f"the membrane of {name} needs more than 32 bits, or its count more than 15"
+            numbers = (layer.threshold, layer.v_negative, layer.v_initial, bound.v_low, bound.v_high)
+            if not all(fits(number, number, 62) for number in numbers) or int(bound.total_high.max()) >= 1 << 15:
+                return f"the membrane of {name} needs more than 62 bits, or its count more than 15"
             if not isinstance(source, Affine | Conv2d | Add):
                 return f"{name} is not fed by a connection or a join"
         elif isinstance(layer, SumPool2d | MaxPool2d):
@@ -199,8 +213,8 @@ class Program:
         First operation of the tail.
     block : int
         Samples that go through the network together.
-    rows, dots, numbers : arrays int8, int8 or int16, int32
-        Weights as rows, weights of dot products, and everything that belongs to channels.
+    rows, dots, numbers, big : arrays int8, int8 or int16, int32, int64
+        Weights as rows, weights of dot products, and what belongs to channels in 32 and in 64 bits.
     layout, constants : tuple
         Arguments of `run_samples`: the first ones, and those before the buffers.
     input_slot, input_by : int
@@ -218,7 +232,8 @@ class Program:
         self._rows: list[np.ndarray] = []
         self._dots: list[np.ndarray] = []
         self._numbers: list[np.ndarray] = []
-        self._used = {"rows": 0, "dots": 0, "numbers": 0}
+        self._big: list[np.ndarray] = []
+        self._used = {"rows": 0, "dots": 0, "numbers": 0, "big": 0}
         self._sizes = _Sizes()
         self._zeros = self._put_numbers(0, WIDTH)
         for name in network.order:
@@ -238,18 +253,18 @@ class Program:
         self._used[pool] += size
         return at
 
-    def _put_numbers(self, values, channels: int, padding: int = 0) -> int:
+    def _put_numbers(self, values, channels: int, padding: int = 0, wide: bool = False) -> int:
         full = np.full(_padded(channels), padding, np.int64)
         full[:channels] = np.broadcast_to(values, (channels,))
-        return self._put("numbers", full.astype(np.int32))
+        return self._put("big", full) if wide else self._put("numbers", full.astype(np.int32))
 
-    def _put_bias(self, layer, channels: int) -> int:
+    def _put_bias(self, layer, channels: int, wide: bool = False) -> int:
         """Rows of the driven steps and one of zeros."""
-        rows = np.zeros((self.driven + 1, _padded(channels)), np.int32)
+        rows = np.zeros((self.driven + 1, _padded(channels)), np.int64)
         if layer is not None and layer.bias is not None:
             schedule = bias_schedule(layer.bias, layer.bias_mode, self.drive, 0, self.driven)
-            rows[: self.driven, :channels] = schedule.astype(np.int32)
-        return self._put("numbers", rows)
+            rows[: self.driven, :channels] = schedule
+        return self._put("big", rows) if wide else self._put("numbers", rows.astype(np.int32))
 
     def _put_dots(self, matrix: np.ndarray) -> int:
         """Weights ``(K, channels)`` for dot products, tile after tile."""
@@ -297,7 +312,7 @@ class Program:
         width = (f["OUT_WIDTH"] - 1) * f["STRIDE_X"] + f["KERNEL_X"]
         return max(f["TOP"] + f["HEIGHT"], height), max(f["LEFT"] + f["WIDTH_IN"], width)
 
-    def _connection(self, name: str) -> tuple[dict[str, int], str]:
+    def _connection(self, name: str, wide: bool = False) -> tuple[dict[str, int], str]:
         """Geometry, weights, multiplier and bias of a connection from spikes, and whose spikes."""
         network, layer = self.network, self.network.nodes[name]
         feeding, source = network.inputs_of(name)[0], _spikes_of(network, name)
@@ -329,7 +344,7 @@ class Program:
         self._sizes.lists.append((fields, repeat, self.chunk * (fields["DENSE_ABOVE"] if dense else cells * repeat)))
         fields["MULTIPLIER"] = self._put_numbers(layer.multiplier, outputs)
         fields["SCALED"] = int(np.any(layer.multiplier != 1))
-        fields["BIAS"] = self._put_bias(layer, outputs)
+        fields["BIAS"] = self._put_bias(layer, outputs, wide)
         return fields, source
 
     def _put_rows_of(self, fields: dict[str, int], packed: np.ndarray, signed: bool) -> None:
@@ -360,7 +375,7 @@ class Program:
             fields |= {"PADDED_HEIGHT": height, "PADDED_WIDTH": width}
 
     def _constant_connection(self, name: str, neuron: str) -> None:
-        """Charge of the constant input, once per sample."""
+        """Sums of the constant input, once per sample; its neuron multiplies."""
         network, layer = self.network, self.network.nodes[name]
         source = _spikes_of(network, name)
         shape, outputs = network.shapes[source], layer.weight.shape[0]
@@ -376,7 +391,7 @@ class Program:
             weight = weight.T[None, None]
             fields |= {"HEIGHT": 1, "WIDTH_IN": 1}
         fields |= {
-            "IN_CHANNELS": inputs, "REAL_OUT": outputs, "MULTIPLIER": self._put_numbers(layer.multiplier, outputs),
+            "IN_CHANNELS": inputs, "REAL_OUT": outputs, "MULTIPLIER": self._put_numbers(1, outputs),
             "BIAS": self._put_numbers(0, outputs), "DOTS": -1, "FIRST": 1,
         }  # fmt: skip
         depth, low, high = self._tiles_module.DOT_DEPTH, network.nodes[source].low, network.nodes[source].high
@@ -417,22 +432,29 @@ class Program:
         ):
             raise UnsupportedError(f"{name}: a join with a branch from a constant input has no fused form")
         source = None
+        wide = _is_wide(layer, self.bounds[name], self.bounds[feeding])
         if joins or self._is_constant(feeding):
+            multiplier = 1 if joins else network.nodes[feeding].multiplier
             fields = self._geometry(name, name, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
-            fields |= {"DOTS": -1, "MULTIPLIER": self._put_numbers(1, channels), "EXTRA_STEPS": 2 if joins else 1}
-            fields["BIAS"] = self._put_bias(None if joins else network.nodes[feeding], channels)
+            fields |= {
+                "DOTS": -1, "EXTRA_STEPS": 2 if joins else 1, "SCALED": int(np.any(multiplier != 1)),
+                "MULTIPLIER": self._put_numbers(multiplier, channels),
+            }  # fmt: skip
+            fields["BIAS"] = self._put_bias(None if joins else network.nodes[feeding], channels, wide)
             if joins:
                 for first, branch in enumerate(branches):
                     self._branch(branch, name, int(first == 0))
             else:
                 self._constant_connection(feeding, name)
         else:
-            fields, source = self._connection(feeding)
-        lowest = np.iinfo(np.int32).min
+            fields, source = self._connection(feeding, wide)
+        highest = np.iinfo(np.int64 if wide else np.int32).max
+        v_negative = layer.v_negative if layer.signed else -highest
         fields |= {
-            "THRESHOLD": self._put_numbers(layer.threshold, channels, np.iinfo(np.int32).max),
-            "V_NEGATIVE": self._put_numbers(layer.v_negative if layer.signed else lowest, channels, lowest),
-            "V_INITIAL": self._put_numbers(layer.v_initial, channels),
+            "WIDE": int(wide),
+            "THRESHOLD": self._put_numbers(layer.threshold, channels, highest, wide),
+            "V_NEGATIVE": self._put_numbers(v_negative, channels, -highest, wide),
+            "V_INITIAL": self._put_numbers(layer.v_initial, channels, 0, wide),
             "CAP": min((1 << 15) - 1, layer.max_count or (1 << 15) - 1),
             "COUNTED": int(layer.signed or layer.max_count is not None),
         }
@@ -478,15 +500,14 @@ class Program:
             for column, value in step.fields.items():
                 table[i, self._columns[column]] = value
         self.table = table
-        self.rows, self.dots, self.numbers = (
-            _joined(pool, kind)
-            for pool, kind in (
-                (self._rows, np.int8), (self._dots, self._tiles_module.DOT_TYPE), (self._numbers, np.int32)
-            )
+        pools = (
+            (self._rows, np.int8), (self._dots, self._tiles_module.DOT_TYPE), (self._numbers, np.int32),
+            (self._big, np.int64),
         )  # fmt: skip
-        del self._rows, self._dots, self._numbers
+        self.rows, self.dots, self.numbers, self.big = (_joined(pool, kind) for pool, kind in pools)
+        del self._rows, self._dots, self._numbers, self._big
         self.layout = (table, self.split, self.block)
-        self.constants = (self.chunk, int(self.kept), self.rows, self.dots, self.numbers)
+        self.constants = (self.chunk, int(self.kept), self.rows, self.dots, self.numbers, self.big)
 
     def _place_spikes(self, together: set[str]) -> None:
         """Addresses of spikes: those of `together` for each sample, the others where no two in use overlap."""
@@ -585,6 +606,7 @@ class Program:
         shapes: tuple[tuple[int, Any], ...] = (
             (total["spikes"] + tiles.SLACK, np.int8),
             (membranes + WIDTH, np.int32),
+            ((membranes if any(step.fields.get("WIDE") for step in self._steps) else 0) + WIDTH, np.int64),
             (total["states"] + WIDTH, np.int16),
             (total["charge"] + WIDTH, np.int32),
             (self._list_sizes["items"], np.uint32),

@@ -35,6 +35,7 @@ from .tiles import (
     fire,
     fire_counted,
     fire_scaled,
+    fire_wide,
     gather_1,
     gather_2,
     gather_4,
@@ -99,6 +100,7 @@ class Operation(IntEnum):
     V_NEGATIVE = auto()  # int32 (C,)
     V_INITIAL = auto()  # int32 (C,)
     BIAS = auto()  # int32 (driven + 1, C): rows of the driven steps, then zeros
+    WIDE = auto()  # 1: threshold, v_negative, v_initial, bias and membranes lie among the 64-bit numbers
     CAP = auto()
     COUNTED = auto()  # 0: neither cap nor negative spikes
     STATE = auto()  # membranes and counts; counts only: of a max-pool
@@ -118,7 +120,7 @@ FIELDS = len(Operation)
     KIND, TAIL, SOURCE, SOURCE_BY, TARGET, TARGET_BY, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS,
     KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP, WEIGHTS, ROWS,
     NEGATED, SAFE, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL,
-    BIAS, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS,
+    BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS,
     REAL_OUT,
 ) = (int(x) for x in Operation)  # fmt: skip
 CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL = (int(x) for x in Kind)
@@ -150,8 +152,8 @@ def _together(steps):
 
 @kernel
 def _columns(
-    op, dense, samples, b, now, steps, driven, kept, who, spikes, data, rows, dots, numbers, v, counts, charge, items,
-    offsets, flat, where, sums,
+    op, dense, samples, b, now, steps, driven, kept, who, spikes, data, rows, dots, numbers, big, v, big_v, counts,
+    charge, items, offsets, flat, where, sums,
 ):  # fmt: skip
     """Charge of every output pixel over all steps, and what becomes of it: the hot loop of the fused path.
 
@@ -189,13 +191,14 @@ def _columns(
     charge_step = plane_out if op[EXTRA_STEPS] == 2 else 0
     silent = op[EXTRA_STEPS] == 1 and now >= driven
     feed = charge if kind == FIRE and not silent else sums
+    wide = op[WIDE] != 0
     bias_at, bias_step = op[BIAS] + min(now, driven) * out_channels, out_channels if now < driven else 0
-    multiplier, threshold, v_negative = (
-        numbers[op[MULTIPLIER] :], numbers[op[THRESHOLD] :], numbers[op[V_NEGATIVE] :],
-    )  # fmt: skip
+    multiplier = numbers[op[MULTIPLIER] :]
+    threshold, v_negative = numbers[0 if wide else op[THRESHOLD] :], numbers[0 if wide else op[V_NEGATIVE] :]
+    big_threshold, big_v_negative = big[op[THRESHOLD] if wide else 0 :], big[op[V_NEGATIVE] if wide else 0 :]
     counted, scaled, cap = op[COUNTED] != 0, op[SCALED] != 0, op[CAP]
     fresh = now == 0 or not kept
-    before = numbers if fresh else v
+    before, big_before = numbers if fresh else v, big if fresh else big_v
     ring, ring_size, line_size = op[RING], op[RING_SIZE], steps * (width_in + 1)
     zero_row = np.uint32(op[ROWS] * UNIT)
     column = 0
@@ -304,7 +307,13 @@ def _columns(
                             from_charge = 0
                         else:
                             from_charge = extra + out_y * row_out + place * pixel_extra + c
-                        if not counted and not scaled:
+                        if wide:
+                            fire_wide(
+                                feed, from_charge, feed_step, steps, multiplier, big, bias_at + c, bias_step,
+                                big_threshold, big_v_negative, c, cap, big_before, from_at, big_v, v_to, counts,
+                                count_from, counts, count_to, spikes, to + o, plane_out,
+                            )  # fmt: skip
+                        elif not counted and not scaled:
                             fire(
                                 feed, from_charge, feed_step, steps, multiplier, numbers, bias_at + c, bias_step,
                                 threshold, v_negative, c, cap, before, from_at, v, v_to, counts, count_from, counts,
@@ -387,8 +396,8 @@ else:
 
 @kernel
 def _connect(
-    op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, v, counts, charge, items, offsets,
-    flat, where, sums, pad,
+    op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, big, v, big_v, counts, charge,
+    items, offsets, flat, where, sums, pad,
 ):  # fmt: skip
     """FIRE, CONNECT_FIRE and CONNECT_ADD of a block of samples; `who` lists those that still run."""
     connects, has_dots = op[KIND] != FIRE, op[DOTS] >= 0
@@ -405,13 +414,13 @@ def _connect(
             _copy(op, samples, b, steps, who, spikes, pad)
         if op[PADDED_HEIGHT]:
             _columns(
-                op, dense, samples, b, now, steps, driven, kept, who, spikes, pad, rows, dots, numbers, v, counts,
-                charge, items, offsets, flat, where, sums,
+                op, dense, samples, b, now, steps, driven, kept, who, spikes, pad, rows, dots, numbers, big, v, big_v,
+                counts, charge, items, offsets, flat, where, sums,
             )  # fmt: skip
         else:
             _columns(
                 op, dense, samples, b, now, steps, driven, kept, who, spikes, _unpadded(spikes, pad), rows, dots,
-                numbers, v, counts, charge, items, offsets, flat, where, sums,
+                numbers, big, v, big_v, counts, charge, items, offsets, flat, where, sums,
             )  # fmt: skip
 
 
@@ -563,15 +572,15 @@ def _load_frame(frames, step, sample, is_driven, area, offset, t, spikes):
 
 @kernel
 def _run(
-    op, samples, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, v, counts, charge,
-    items, offsets, flat, where, sums, pad, first, totals, latest,
+    op, samples, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, big, v, big_v, counts,
+    charge, items, offsets, flat, where, sums, pad, first, totals, latest,
 ):  # fmt: skip
     """One operation for the `samples` samples of `who`; `first` is the number of the first one of the block."""
     kind = op[KIND]
     if kind == FIRE or kind == CONNECT_FIRE or kind == CONNECT_ADD:
         _connect(
-            op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, v, counts, charge, items,
-            offsets, flat, where, sums, pad,
+            op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, big, v, big_v, counts,
+            charge, items, offsets, flat, where, sums, pad,
         )  # fmt: skip
     for i in range(samples):
         b = who[i]
@@ -592,8 +601,8 @@ def _run(
 
 @kernel
 def _begin(
-    op, samples, first, codes, who, spikes, rows, dots, numbers, v, counts, charge, items, offsets, flat, where, sums,
-    pad, one, indices, values, bias, loose,
+    op, samples, first, codes, who, spikes, rows, dots, numbers, big, v, big_v, counts, charge, items, offsets, flat,
+    where, sums, pad, one, indices, values, bias, loose,
 ):  # fmt: skip
     """CURRENT, once for the whole run of the samples in `who`."""
     one_step, nothing = np.int64(1), np.int64(0)  # typed, else every constant makes a version of its own
@@ -610,15 +619,15 @@ def _begin(
             _copy_codes(op, codes, first + who[i], nothing, pad)
         _columns(
             op, one_step, samples, who[i], nothing, one_step, nothing, nothing, who, spikes, pad, rows, dots, numbers,
-            v, counts, charge, items, offsets, flat, where, sums,
+            big, v, big_v, counts, charge, items, offsets, flat, where, sums,
         )  # fmt: skip
 
 
 @kernel
 def run_samples(
     start, stop, table, split, block, codes, frames, input_area, input_offset, input_by, constant, driven, minimum,
-    limit, settle, chunk, kept, rows, dots, numbers, spikes, v, counts, charge, items, offsets, flat, where, sums,
-    pad, indices, values, bias, loose, who, totals, extra_steps, settled,
+    limit, settle, chunk, kept, rows, dots, numbers, big, spikes, v, big_v, counts, charge, items, offsets, flat,
+    where, sums, pad, indices, values, bias, loose, who, totals, extra_steps, settled,
 ):  # fmt: skip
     """Run the samples ``start..stop`` to their end; see the module. Results: `totals`, `extra_steps`, `settled`.
 
@@ -659,26 +668,26 @@ def run_samples(
                     if op[KIND] == CURRENT:
                         if now == 0:
                             _begin(
-                                op, alone, first, codes, solo, spikes, rows, dots, numbers, v, counts, charge, items,
-                                offsets, flat, where, sums, pad, one, indices, values, bias, loose,
+                                op, alone, first, codes, solo, spikes, rows, dots, numbers, big, v, big_v, counts,
+                                charge, items, offsets, flat, where, sums, pad, one, indices, values, bias, loose,
                             )  # fmt: skip
                         continue
                     _run(
-                        op, alone, now, steps, driven, is_driven, kept, alive, solo, spikes, rows, dots, numbers, v,
-                        counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
+                        op, alone, now, steps, driven, is_driven, kept, alive, solo, spikes, rows, dots, numbers, big,
+                        v, big_v,     counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
                     )  # fmt: skip
             for n in range(split, operations):
                 op = table[n]
                 if op[KIND] == CURRENT:
                     if now == 0:
                         _begin(
-                            op, running, first, codes, who, spikes, rows, dots, numbers, v, counts, charge, items,
-                            offsets, flat, where, sums, pad, one, indices, values, bias, loose,
+                            op, running, first, codes, who, spikes, rows, dots, numbers, big, v, big_v, counts,
+                            charge, items, offsets, flat, where, sums, pad, one, indices, values, bias, loose,
                         )  # fmt: skip
                     continue
                 _run(
-                    op, running, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, v,
-                    counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
+                    op, running, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, big, v,
+                    big_v, counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
                 )  # fmt: skip
             now += steps
             if settle and now > driven and now >= minimum:

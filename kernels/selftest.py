@@ -101,6 +101,16 @@ def _fused_cases(numbers) -> Iterator[Case]:
              numbers(40, np.int32), 2, np.zeros(40, np.int32), 1, numbers(40, np.int16, 0, 3), 3,
              np.zeros(40, np.int16), 4, np.zeros(200, np.int8), 6, 41),
         )  # fmt: skip
+    big = np.int64(1) << 40
+    wide = [numbers(60, np.int64, low, high) * big for low, high in ((-9, 9), (1, 90), (-60, 0), (-9, 9))]
+    yield Case(
+        "fire_wide",
+        tiles.fire_wide,
+        tiles._plain_fire,
+        (numbers(200, np.int32, -(1 << 20), 1 << 20), 3, 40, 4, numbers(50, np.int32, 1 << 20, 1 << 26), wide[0], 1, 9,
+         *wide[1:3], 5, 2, wide[3], 2, np.zeros(40, np.int64), 1, numbers(40, np.int16, 0, 3), 3,
+         np.zeros(40, np.int16), 4, np.zeros(200, np.int8), 6, 41),
+    )  # fmt: skip
     for keep in (0, 1):
         sums, factor, bias, charge = (numbers(40, np.int32) for _ in range(4))
         arguments = (sums, 2, 32, factor, 3, bias, 4, charge, 5, keep)

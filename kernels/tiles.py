@@ -214,7 +214,7 @@ def _plain_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride,
     """`WIDTH` integrate-and-fire neurons; step t has charge ``sums[at + t * stride] * multiplier + bias``.
 
     Without `counted` there is neither cap nor negative spike, and counts are not touched. (`fire` takes every
-    multiplier for 1.)
+    multiplier for 1; `fire_wide` has membranes, thresholds and bias in 64 bits.)
     """
     for k in range(WIDTH):
         x = np.int64(v_from[v_from_at + k])
@@ -238,20 +238,24 @@ _FIRE = """sums at stride steps multiplier bias bias_at bias_stride threshold v_
 v_from v_from_at v v_at count_from count_from_at count count_at out out_at out_stride"""
 
 
-def _fire_body(counted, scaled):
+def _fire_body(counted, scaled, word=INT32):
     def fire(e: Emit):
-        b, kind, small = e.builder, vector(LANES, INT32), vector(LANES, BYTE)
+        lanes = LANES * 32 // word.width
+        b, kind, small = e.builder, vector(lanes, word), vector(lanes, BYTE)
         zero, one = e.zeros(kind), e.constant(kind, 1)
-        parts = range(0, WIDTH, LANES)
+        parts = range(0, WIDTH, lanes)
+
+        def widened(pointer, element):
+            value = e.read(pointer, vector(lanes, element))
+            return value if value.type == kind else b.sext(value, kind)
 
         def load(name, index, part):
-            value = e.read(e.pointer(name, e.sum(e.whole(index), part)), vector(LANES, e.element(name)))
-            return value if value.type == kind else b.sext(value, kind)
+            return widened(e.pointer(name, e.sum(e.whole(index), part)), e.element(name))
 
         theta = [load("threshold", "channel", part) for part in parts]
         factor = [load("multiplier", "channel", part) for part in parts] if scaled else []
         low = [load("v_negative", "channel", part) for part in parts]
-        most = e.splat(b.trunc(e.whole("most"), INT32), LANES)
+        most = e.splat(e.whole("most") if word == INT64 else b.trunc(e.whole("most"), word), lanes)
         v = [e.cell(load("v_from", "v_from_at", part)) for part in parts]
         net = [e.cell(load("count_from", "count_from_at", part) if counted else zero) for part in parts]
         sums = e.pointer("sums", e.whole("at"))
@@ -263,7 +267,7 @@ def _fire_body(counted, scaled):
             target = e.shift(out, b.mul(t, e.whole("out_stride")))
             for k, part in enumerate(parts):
                 x = b.add(e.get(v[k]), e.read(e.shift(offset, part), kind))
-                a = e.read(e.shift(charge, part), kind)
+                a = widened(e.shift(charge, part), e.element("sums"))
                 x = b.add(x, b.mul(a, factor[k]) if scaled else a)
                 up = b.icmp_signed(">=", x, theta[k])
                 if counted:
@@ -282,7 +286,7 @@ def _fire_body(counted, scaled):
         for k, part in enumerate(parts):
             e.write(e.get(v[k]), e.pointer("v", e.sum(e.whole("v_at"), part)))
             if counted:
-                narrow = b.trunc(e.get(net[k]), vector(LANES, e.element("count")))
+                narrow = b.trunc(e.get(net[k]), vector(lanes, e.element("count")))
                 e.write(narrow, e.pointer("count", e.sum(e.whole("count_at"), part)))
 
     return fire
@@ -545,7 +549,7 @@ if TIER == "portable":
             begin,
         )  # fmt: skip
 
-    fire = fire_scaled = fire_counted = kernel(_plain_fire)  # with a high cap and a low v_negative where there is none
+    fire = fire_scaled = fire_counted = fire_wide = kernel(_plain_fire)  # caps and v_negative are out of reach
     deposit = kernel(_plain_deposit)
     list_bytes, collect, count_nonzero = kernel(_plain_list), kernel(_plain_collect), kernel(_plain_count)
     weigh = kernel(_plain_weigh)
@@ -555,7 +559,7 @@ else:
     gather_4, gather_8 = emitted(_GATHER, _gather_body(4 * WIDTH, 0)), emitted(_GATHER, _gather_body(8 * WIDTH, 0))
     dots_64, dots_32 = emitted(_DOTS, _dots_body(DOT_GROUP[64], 64)), emitted(_DOTS, _dots_body(DOT_GROUP[32], 32))
     fire, fire_scaled = emitted(_FIRE, _fire_body(False, False)), emitted(_FIRE, _fire_body(False, True))
-    fire_counted = emitted(_FIRE, _fire_body(True, True))
+    fire_counted, fire_wide = emitted(_FIRE, _fire_body(True, True)), emitted(_FIRE, _fire_body(True, True, INT64))
     deposit = emitted("sums at width multiplier channel bias bias_at charge to keep", _deposit)
     collect = emitted(_COLLECT, _collect, types.int64)
     count_nonzero = emitted("spikes at size", _count, types.int64)

@@ -38,6 +38,7 @@ def cases(draw):
     levels = draw(st.sampled_from((1, 3, 7)))
     constant = draw(st.booleans())
     top = draw(st.sampled_from((3, 127)))
+    unit = draw(st.sampled_from((1, 1, 1 << 18)))  # charges and membranes beyond 32 bits
     nodes = {"in": Input((draw(st.integers(1, 3)), 7, 6), Fixed(8, signed=False) if constant else Fixed(3))}
     edges, last = [], "in"
     shape = nodes["in"].shape
@@ -56,18 +57,19 @@ def cases(draw):
             dilation=(draw(st.sampled_from((1, 1, 2))), 1) if kernel == 2 else 1,
             bias=rng.integers(-40, 40, outputs) if draw(st.booleans()) else None,
             bias_mode=draw(st.sampled_from(("spread", "step", "once"))),
-            multiplier=rng.integers(1, 9, outputs) if draw(st.booleans()) else draw(st.sampled_from((1, 4))),
+            multiplier=unit * (rng.integers(1, 9, outputs) if draw(st.booleans()) else draw(st.sampled_from((1, 4)))),
         )  # fmt: skip
 
     def neuron(channels, size):
         theta = rng.integers(1, size, channels) if draw(st.booleans()) else int(rng.integers(1, size))
         kind = draw(st.sampled_from(("if", "signed", "published", "late", "negative")))
+        wide = {"threshold_format": Fixed(48), "v_format": Fixed(48)} if unit > 1 else {}
         if kind == "if":
-            return IF(theta, max_count=draw(st.sampled_from((None, levels))), v_initial=int(rng.integers(-5, 5)))
+            return IF(theta, max_count=draw(st.sampled_from((None, levels))), v_initial=int(rng.integers(-5, 5)), **wide)
         if kind == "negative":
-            return SignedIF(theta, levels, v_negative=-np.asarray(theta))
+            return SignedIF(theta, levels, v_negative=-np.asarray(theta), **wide)
         late = int(kind == "late")
-        return SignedIF(theta, None if kind == "published" else levels, reset_delay=late)
+        return SignedIF(theta, None if kind == "published" else levels, reset_delay=late, **wide)
 
     for i in range(draw(st.integers(1, 3))):
         outputs = draw(st.sampled_from((1, 3, 31, 33, 64, 70)))
@@ -83,9 +85,9 @@ def cases(draw):
             edges[:] = [e for e in edges if e[1] != f"c{i}"]
             break
         shape = probe
-        size = 20 * top * (255 if constant and i == 0 else 1)
+        size = 20 * top * unit * (255 if constant and i == 0 else 1)
         fed = conv
-        if i > 0 and draw(st.booleans()):  # a residual join: 1x1 convolution or identity
+        if i > 0 and unit == 1 and draw(st.booleans()):  # a residual join: 1x1 convolution or identity
             if last_shape == shape and draw(st.booleans()):
                 scaled = put(f"s{i}", Scale(rng.integers(1, 30, shape[0])), last)
                 fed = put(f"a{i}", Add(), *((conv, scaled) if draw(st.booleans()) else (scaled, conv)))
@@ -100,7 +102,7 @@ def cases(draw):
             last = put(f"p{i}", pool, last)
             shape = Network(nodes, edges).shapes[last]
     if last == "in":
-        last = put("n", neuron(shape[0], 20 * top), put("c", connection(5, 1, 1, 0), last))
+        last = put("n", neuron(shape[0], 20 * top * unit), put("c", connection(5, 1, 1, 0), last))
         shape = Network(nodes, edges).shapes[last]
     if draw(st.booleans()):
         last = put("f", Flatten(), last)

@@ -631,12 +631,24 @@ def test_v_negative_beyond_32_bits():
     [
         SignedIF(4, levels=3, v_negative=-(1 << 40), v_format=Fixed(48)),
         SignedIF(1 << 33, levels=3, v_initial=0, threshold_format=Fixed(48), v_format=Fixed(48)),
-        IF(4, v_format=Fixed(9, signed=False), v_overflow=Overflow.SAT_SYM),
+        SignedIF([1 << 33, 5], levels=3, v_initial=(1 << 33) - 9, threshold_format=Fixed(48), v_format=Fixed(48)),
     ],
-    ids=["v_negative", "threshold", "unsigned"],
+    ids=["v_negative", "threshold", "v_initial"],
 )
+@pytest.mark.parametrize("multiplier", [1, 1 << 29])
+def test_fused_path_holds_wide_membranes(neuron, multiplier):
+    """Numbers beyond 32 bits, over one pass and over many."""
+    connection = Affine([[1], [-1]], bias=[3, 1 << 34], multiplier=multiplier, bias_mode="step")
+    network = Network.sequential(Input((1,), BYTE), connection, ("n", neuron), Affine([[1, 1]]), Readout(), t_drive=3)
+    for options in ({"steps": 3}, {"steps": 20}, {"settle": True}):
+        want = simulate(network, [[7], [100]], **options)
+        got = prepare(network, **options)([[7], [100]])
+        assert got.outputs.tolist() == want.outputs.tolist()
+
+
+@pytest.mark.parametrize("neuron", [IF(4, v_format=Fixed(9, signed=False), v_overflow=Overflow.SAT_SYM)])
 def test_fused_path_takes_only_what_it_holds(neuron):
-    """Parameters beyond its 32 bits, and formats that overflow: refused, never wrapped."""
+    """Formats that overflow: refused, never wrapped."""
     network = Network.sequential(Input((1,), BYTE), Affine([[1]]), ("n", neuron), Affine([[1]]), Readout())
     with pytest.raises(UnsupportedError, match="prepare: .* n "):
         prepare(network, steps=3)([[7]])
