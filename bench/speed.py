@@ -73,11 +73,13 @@ def machine() -> dict[str, Any]:
         pass
     import importlib.metadata
 
+    from ..kernels import cpu
+
     return {
         "processor": model,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": flags,
-        "kernels": os.environ.get("INTSNN_KERNELS") or "auto",
+        "kernels": cpu.reason(),
         "intsnn": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -3,10 +3,10 @@
 Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``. The others are written
 as vectors (`cpu.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a function begins.
 
-Weight rows of `gather` hold channels in pairs (`pack_rows` makes them): the low byte of a 16-bit lane is a weight +
-128, the high byte another weight. One addition sums both, one more the high bytes alone; all modulo 2^16, which is
-exact as long as the true sums fit. Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to
-one lane.
+Weight rows of `gather` hold channels in pairs (`pack_rows` makes them; not in tier ``portable``): the low byte of a
+16-bit lane is a weight + 128, the high byte another weight. One addition sums both, one more the high bytes alone; all
+modulo 2^16, which is exact as long as the true sums fit. Weights of `dots` lie as ``(K / depth, channels, depth)``:
+`depth` products go to one lane.
 """
 
 import numpy as np
@@ -24,6 +24,7 @@ DOT_WIDTH = 64  # channels of a tile of dot products; the last one may be WIDTH
 DOT_ROWS = 12  # rows of a group of dot products are a multiple
 SLACK = 64  # elements that may be read or written behind the end of a list
 TIER = tier()
+PAIRED = TIER != "portable"
 DOT_DEPTH = 4 if TIER == "vnni" else 2
 DOT_TYPE = np.int8 if TIER == "vnni" else np.int16
 
@@ -34,6 +35,8 @@ DOT_TYPE = np.int8 if TIER == "vnni" else np.int16
 def pack_rows(weights: np.ndarray) -> np.ndarray:
     """Weight rows ``(rows, width)`` int8 of one tile as `gather` reads them, a row of zeros behind the last."""
     rows = np.concatenate([weights, np.zeros((1, weights.shape[1]), np.int8)]).astype(np.int8)
+    if not PAIRED:
+        return rows.reshape(-1)
     half = rows.shape[1] // 2
     low = (rows[:, :half].astype(np.int16) + 128).astype(np.uint8).view(np.int8)
     return np.ascontiguousarray(np.stack([low, rows[:, half:]], axis=2)).reshape(-1)
@@ -51,8 +54,19 @@ def _plain_gather(width, sums, at, rows, first, items, items_at, count, safe):
     for i in range(count):
         row = first + np.int64(items[items_at + i]) * (width // UNIT)
         for o in range(half):
-            sums[at + o] += (np.int64(rows[row + 2 * o]) & 255) - 128
-            sums[at + half + o] += rows[row + 2 * o + 1]
+            sums[at + o] += (np.int64(rows[row + 2 * o]) & 255) - 128 if PAIRED else rows[row + o]
+            sums[at + half + o] += rows[row + 2 * o + 1] if PAIRED else rows[row + half + o]
+
+
+def _portable_gather(width, sums, at, rows, first, items, items_at, count, safe):
+    """`_plain_gather` of rows that are not paired."""
+    line = sums[at : at + width]
+    line[:] = 0
+    for i in range(count):
+        begin = first + np.int64(items[items_at + i]) * (width // UNIT)
+        row = rows[begin : begin + width]
+        for o in range(width):
+            line[o] += row[o]
 
 
 _GATHER = "sums at rows first items items_at count safe"
@@ -232,6 +246,26 @@ def _plain_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride,
         v[v_at + k] = x
         if counted:
             count[count_at + k] = c
+
+
+def _portable_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel,
+most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):  # fmt: skip
+    """`_plain_fire` with the neurons innermost."""
+    x, c = v[v_at : v_at + WIDTH], count[count_at : count_at + WIDTH]
+    x[:] = v_from[v_from_at : v_from_at + WIDTH]
+    c[:] = count_from[count_from_at : count_from_at + WIDTH]
+    factor, theta = multiplier[channel : channel + WIDTH], threshold[channel : channel + WIDTH]
+    low = v_negative[channel : channel + WIDTH]
+    for t in range(steps):
+        charge = sums[at + t * stride : at + t * stride + WIDTH]
+        offset = bias[bias_at + t * bias_stride : bias_at + t * bias_stride + WIDTH]
+        spikes = out[out_at + t * out_stride : out_at + t * out_stride + WIDTH]
+        for k in range(WIDTH):
+            u = np.int64(x[k]) + np.int64(charge[k]) * np.int64(factor[k]) + np.int64(offset[k])
+            s = np.int64(u >= theta[k] and c[k] < most) - np.int64(u < low[k] and c[k] > 0)
+            x[k] = u - s * np.int64(theta[k])
+            c[k] += s
+            spikes[k] = s
 
 
 _FIRE = """sums at stride steps multiplier bias bias_at bias_stride threshold v_negative channel most
@@ -518,7 +552,7 @@ def _window_max(e: Emit):
 DOT_GROUP = {64: 6, 32: 6 if TIER == "avx2" else 12}  # rows of one call, by the width of the tile
 
 if TIER == "portable":
-    _gather, _dots = kernel(_plain_gather), kernel(_portable_dots)
+    _gather, _dots = kernel(_portable_gather), kernel(_portable_dots)
 
     @kernel
     def gather_1(sums, at, rows, first, items, items_at, count, safe):
@@ -549,7 +583,7 @@ if TIER == "portable":
             begin,
         )  # fmt: skip
 
-    fire = fire_scaled = fire_counted = fire_wide = kernel(_plain_fire)  # caps and v_negative are out of reach
+    fire = fire_scaled = fire_counted = fire_wide = kernel(_portable_fire)  # caps and v_negative are out of reach
     deposit = kernel(_plain_deposit)
     list_bytes, collect, count_nonzero = kernel(_plain_list), kernel(_plain_collect), kernel(_plain_count)
     weigh = kernel(_plain_weigh)
