@@ -44,7 +44,8 @@ class Rule:
     `method`: which published neuron; the defaults are the exact ones of all three (strict ``v < 0`` with a positive
     net count, cap L). `cap=False`, `v_negative` (in thresholds, -1 to 0) and `signed=False` give the published or
     reconstructed variants. `bias`: ``"spread"`` evenly over the drive, ``"once"`` at its start. `t_drive`: default L.
-    `odd_thresholds`: no exact ties between half-up and half-even. `most_shift`: largest r.
+    `odd_thresholds`: no exact ties between half-up and half-even. `most_shift`: largest r. `state_bits`: width of all
+    membranes, which then saturate; by default each has the width in which it provably never does.
     """
 
     method: str = "fast-snn"
@@ -55,6 +56,7 @@ class Rule:
     t_drive: int | None = None
     odd_thresholds: bool = False
     most_shift: int = MOST_SHIFT
+    state_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -65,6 +67,13 @@ class Rule:
             raise FormatError(f"v_negative: found {self.v_negative} thresholds; -1 to 0 is possible")
         if not 0 <= self.most_shift <= 16:
             raise FormatError(f"most_shift: found {self.most_shift}; 0 to 16 is possible")
+        if self.state_bits is not None and not 3 <= self.state_bits <= 48:
+            raise FormatError(f"state_bits: found {self.state_bits}; 3 to 48 bits are possible")
+
+    @property
+    def largest_threshold(self) -> int:
+        """A membrane has to reach its threshold with room to pass it: two thresholds fit `state_bits`."""
+        return (1 << 31) - 1 if self.state_bits is None else min(1 << 31, 1 << (self.state_bits - 2)) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,6 +309,8 @@ class _Converter:
         else:
             main = max((t for t in terms if t.scaled), key=lambda t: float(np.median(t.unit)), default=terms[0])
             shift, moved, boundaries = min(JOIN_SHIFT, self.rule.most_shift), None, None
+            while shift and float((node.step / main.unit).max()) * (1 << shift) > self.rule.largest_threshold:
+                shift -= 1
             unit = main.unit / (1 << shift)
         theta = self._theta(node, unit)
         self._settle(terms, unit, areas)
@@ -319,8 +330,13 @@ class _Converter:
                 f"layer {node.name!r}: the threshold of channel {int(theta.argmin())} is {node.step / unit.max():.3g} "
                 "charge units, under 1; its weights are too coarse for this activation step (give more weight bits)"
             )
-        if theta.max() >= 2.0**31:
-            raise ConversionError(f"layer {node.name!r}: the threshold {theta.max():.3g} needs more than 31 bits")
+        if theta.max() > self.rule.largest_threshold:
+            if self.rule.state_bits is None:
+                raise ConversionError(f"layer {node.name!r}: the threshold {theta.max():.3g} needs more than 31 bits")
+            raise ConversionError(
+                f"layer {node.name!r}: its threshold is {theta.max():.0f} in the coarsest unit, and membranes of "
+                f"{self.rule.state_bits} bits take one up to {self.rule.largest_threshold}; give more state bits"
+            )
         return theta.astype(np.int64)
 
     def _charge_unit(self, term: _Term, node: QuantReLU, bias: np.ndarray, area: np.ndarray):
@@ -340,8 +356,8 @@ class _Converter:
             ideal = node.step / unit
             if ideal.min() < 1:
                 continue  # still too coarse
-            if ideal.max() >= 2.0**30:
-                break  # finer does not fit a threshold of 31 bits
+            if ideal.max() >= min(2.0**30, self.rule.largest_threshold):
+                break  # finer does not fit the threshold
             theta = self._theta(node, unit)
             total = (np.floor(bias / (unit * area) + 0.5) * np.round(area)).astype(np.int64)  # a pool adds it up
             edge = n * theta[:, None] - (theta[:, None] >> 1) - total[:, None]
@@ -352,6 +368,8 @@ class _Converter:
             if moved == 0:
                 break
         if best is None:
+            if float((node.step / term.unit).max()) >= self.rule.largest_threshold:
+                self._theta(node, term.unit)  # raises: even the coarsest unit is too fine
             self._theta(node, term.unit / (1 << self.rule.most_shift))  # raises, naming the channel
             raise ConversionError(
                 f"layer {node.name!r}: thresholds of its channels lie too far apart for one charge unit"
@@ -434,11 +452,11 @@ class _Converter:
         return Network(self.nodes, edges, t_drive=self.drive, levels=self.levels, metadata=metadata)
 
     def _fit_membranes(self, network: Network) -> Network:
-        """Give every membrane the narrowest format that provably never overflows."""
+        """Give every membrane the narrowest format that provably never overflows, or the width that was asked for."""
         bounds = network.bounds()
         nodes = dict(network.nodes)
         for name in network.neurons:
-            found = bounds[name].membrane_format
+            found = bounds[name].membrane_format if self.rule.state_bits is None else Fixed(self.rule.state_bits)
             if found.bits > 48:
                 raise ConversionError(
                     f"layer {name!r}: its membrane can need {found.bits} bits; at most 48 are possible"

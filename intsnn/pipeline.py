@@ -100,6 +100,7 @@ def convert_float(
     input_scale: InputScale | None = None,
     first_last_bits: int | None = None,
     bias_correction: bool = True,
+    rounding: str = "auto",
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pipeline:
@@ -113,7 +114,7 @@ def convert_float(
         Evaluation defaults to the calibration data; without labels no accuracy is measured.
     rule : Rule
         Neuron of the converted network.
-    weight_bits, activation_bits, first_last_bits, bias_correction
+    weight_bits, activation_bits, first_last_bits, bias_correction, rounding
         See `intsnn.quantise.quantise_network`.
     input_scale : InputScale
         Default ``1 / calibration.maximum``.
@@ -135,6 +136,7 @@ def convert_float(
     quantisation = quantise_network(
         folded, calibration.images, weight_bits=weight_bits, activation_bits=activation_bits, input_scale=scale,
         input_format=_input_format(calibration), first_last_bits=first_last_bits, bias_correction=bias_correction,
+        rounding=rounding,
     )  # fmt: skip
     conversion = convert(quantisation.network, rule)
     stages = [("float", network), *quantisation.stages]

@@ -6,7 +6,7 @@ least square error, biases corrected by the mean of the weight error. Nothing is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -16,8 +16,10 @@ from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatReLU, blocks
 from .formats import Bipolar, Fixed
 from .quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 
-__all__ = ["Quantisation", "quantise_network", "quantise_weights"]
+__all__ = ["ROUNDINGS", "Calibration", "Quantisation", "calibrate", "quantise_network", "quantise_weights"]
 
+ROUNDINGS = ("auto", "nearest", "compensated")
+FEW_BITS = 3  # of the weights: from here down, auto compensates
 BINS = 4096
 FINE = 1 << 16  # levels that stand for "clipped, not rounded" when the loss is split into stages
 
@@ -39,6 +41,41 @@ class Quantisation:
     stages: tuple[tuple[str, FloatNetwork], ...]
     zeroed: dict[str, int]
     clipped: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What the calibration data say, whatever the widths: one serves any number of calls of `quantise_network`.
+
+    Attributes
+    ----------
+    network : FloatNetwork
+        What ran on the data.
+    inputs : (N, *shape) float
+        Scaled samples.
+    input_scale : InputScale
+    histograms : dict of ReLU to (counts, upper end)
+    means : dict of activation bits to dict of linear layer to the mean of its input
+        Filled as it is asked for.
+    """
+
+    network: FloatNetwork
+    inputs: np.ndarray
+    input_scale: InputScale
+    histograms: dict[str, tuple[np.ndarray, float]]
+    means: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+
+
+def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | None = None) -> Calibration:
+    """Run a folded float network on calibration samples `raw` ``(N, *shape)``; default scale raw / 255.
+
+    Raises `ConversionError` without samples.
+    """
+    if len(raw) == 0:
+        raise ConversionError("calibration: found no samples; give at least a few hundred training samples")
+    scale = input_scale or InputScale()
+    x = scale.apply(raw)
+    return Calibration(network, x, scale, _histograms(network, x))
 
 
 def weight_format(bits: int) -> Fixed | Bipolar:
@@ -150,7 +187,7 @@ def _mean_error(layer, quantised, mean: np.ndarray) -> np.ndarray:
 
 def quantise_network(
     network: FloatNetwork,
-    raw: np.ndarray,
+    raw: np.ndarray | Calibration,
     *,
     weight_bits: int = 8,
     activation_bits: int = 4,
@@ -158,6 +195,7 @@ def quantise_network(
     input_format: Fixed | None = None,
     first_last_bits: int | None = None,
     bias_correction: bool = True,
+    rounding: str = "auto",
 ) -> Quantisation:
     """Quantise a folded float network (`intsnn.fold.fold`) with calibration data.
 
@@ -165,17 +203,20 @@ def quantise_network(
     ----------
     network : FloatNetwork
         Linear layers, ReLUs, pools, flattens, adds.
-    raw : (N, *shape) integers
-        Calibration samples as they will come in; labels are not needed.
+    raw : (N, *shape) integers, or Calibration
+        Calibration samples as they will come in (labels are not needed), or what `calibrate` found on them.
     weight_bits : 1 to 8
     activation_bits : 1 to 8
         L = 2**bits - 1 levels.
     input_scale : InputScale
-        Real input of a raw integer; default raw / 255.
+        Real input of a raw integer; default raw / 255. A `Calibration` brings its own.
     first_last_bits : int, optional
         Other width for the first and the last linear layer.
     bias_correction : bool
         Add ``E[(W - Wq) x]`` to the biases.
+    rounding : {"auto", "nearest", "compensated"}
+        Nearest codes, or codes that make up for each other's errors (`intsnn.compensate`; biases are then fitted, not
+        corrected). ``"auto"``: compensated for weights of at most 3 bits.
 
     Raises
     ------
@@ -184,17 +225,18 @@ def quantise_network(
     """
     if not 1 <= activation_bits <= 8:
         raise FormatError(f"activations: found {activation_bits} bits; 1 to 8 are possible")
-    if len(raw) == 0:
-        raise ConversionError("calibration: found no samples; give at least a few hundred training samples")
-    input_scale = input_scale or InputScale()
+    if rounding not in ROUNDINGS:
+        raise FormatError(f"rounding: found {rounding!r}; choose one of {', '.join(ROUNDINGS)}")
+    found = raw if isinstance(raw, Calibration) else calibrate(network, raw, input_scale)
+    if found.network is not network:
+        raise ConversionError("calibration: it was made with another network; calibrate this one")
     levels = (1 << activation_bits) - 1
-    x = input_scale.apply(raw)
     linear = [n.name for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)]
     if not linear:
         raise ConversionError("the network has no convolution or dense layer; there is nothing to convert")
     clips = {
         name: best_clip(*histogram, levels, cast(FloatReLU, network[name]).max_value)
-        for name, histogram in _histograms(network, x).items()
+        for name, histogram in found.histograms.items()
     }
 
     def activations(nodes, count):
@@ -210,22 +252,28 @@ def quantise_network(
 
     clipped_net = rebuilt(activations(network.nodes, FINE))
     levelled = rebuilt(activations(network.nodes, levels))
-    zeroed, beyond, weighted = {}, {}, []
+    ends = (linear[0], linear[-1]) if first_last_bits else ()
+    bits = {name: first_last_bits if first_last_bits and name in ends else weight_bits for name in linear}
+    alike = {name: not _leads_to_linear(network, name) for name in linear}
+    weighted = []
     for node in levelled.nodes:
         if isinstance(node, FloatConv2d | FloatAffine):
-            ends = first_last_bits if first_last_bits and node.name in (linear[0], linear[-1]) else None
-            bits = ends or weight_bits
-            codes, scale = quantise_weights(node.weight, bits, not _leads_to_linear(network, node.name))
-            top = (max(1, (1 << (bits - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
-            zeroed[node.name] = int(((codes == 0) & (node.weight != 0)).sum())
-            beyond[node.name] = int((np.abs(node.weight) > top).sum())
-            node = _quantised(node, codes, scale, bits)
+            codes, scale = quantise_weights(node.weight, bits[node.name], alike[node.name])
+            node = quantised_node(node, codes, scale, bits[node.name])
         weighted.append(node)
     stages = [("clip", clipped_net), (f"activations {activation_bits} bit", levelled)]
     final = rebuilt(weighted)
     stages.append((f"weights {weight_bits} bit", final))
-    if bias_correction:
-        means = _mean_inputs(levelled, x)
+    if rounding == "compensated" or (rounding == "auto" and weight_bits <= FEW_BITS):
+        from .compensate import Width, compensate
+
+        widths = {name: Width(bits[name], alike[name]) for name in linear}
+        final = compensate(levelled, found.inputs, widths, bias_correction)
+        stages.append(("compensation", final))
+    elif bias_correction:
+        means = found.means.get(activation_bits)
+        if means is None:
+            means = found.means[activation_bits] = _mean_inputs(levelled, found.inputs)
         corrected = []
         for before, after in zip(levelled.nodes, weighted, strict=True):
             if isinstance(after, QuantConv2d | QuantAffine):
@@ -235,11 +283,19 @@ def quantise_network(
             corrected.append(after)
         final = rebuilt(corrected)
         stages.append(("bias correction", final))
+    zeroed, beyond = {}, {}
+    for name in linear:
+        node, weight = cast(QuantConv2d | QuantAffine, final[name]), cast(FloatConv2d, levelled[name]).weight
+        codes, scale = node.codes, np.asarray(node.scale)
+        top = (max(1, (1 << (bits[name] - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
+        zeroed[name] = int(((codes == 0) & (weight != 0)).sum())
+        beyond[name] = int((np.abs(weight) > top).sum())
     fmt = input_format or Fixed(8, signed=False)
-    return Quantisation(QuantisedNetwork(final, input_scale, fmt), tuple(stages), zeroed, beyond)
+    return Quantisation(QuantisedNetwork(final, found.input_scale, fmt), tuple(stages), zeroed, beyond)
 
 
-def _quantised(node, codes: np.ndarray, scale: np.ndarray, bits: int):
+def quantised_node(node, codes: np.ndarray, scale: np.ndarray, bits: int):
+    """The convolution or dense layer `node` with `codes` and `scale` in place of its weight."""
     common = {
         "name": node.name, "inputs": node.inputs, "source": node.source, "bias": node.bias,
         "codes": codes, "scale": scale, "weight_format": weight_format(bits),

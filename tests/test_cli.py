@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 import intsnn
 from intsnn import datasets, files
-from intsnn.cli import main, one_line
+from intsnn.cli import COMMANDS, main, one_line
 from intsnn.hdf5 import read_tree
 from intsnn.models import digits, keras
 from intsnn.pipeline import convert_float
@@ -24,7 +24,7 @@ from intsnn.quantised import InputScale
 
 SOURCE = str(digits.network_file())
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("convert", "run", "verify", "inspect", "demo")
+JSON_COMMANDS = ("convert", "run", "verify", "inspect", "demo")
 
 
 def call(*arguments):
@@ -537,14 +537,27 @@ def test_a_traceback_on_request(folder):
 def test_help(command):
     text = good(*filter(None, [command]), "--help")
     assert "Usage:" in text and (command or "convert") in text
-    if command:
+    if command in JSON_COMMANDS:
         assert "--json" in text
+
+
+def test_the_table_of_commands_says_what_they_say():
+    """Every module of a command is listed, with the line of help that it has itself."""
+    modules = {path.stem for path in (Path(intsnn.__file__).parent / "commands").glob("*.py")}
+    parts = {name for name in modules if "_" in name or name == "common"}  # of a group, or shared
+    assert modules - parts == set(COMMANDS) >= {*JSON_COMMANDS, "bench"}
+    for name, line in COMMANDS.items():
+        command = main.get_command(None, name)
+        assert command.name == name and command.help.split("\n\n")[0].replace("\n", " ") == line
+        assert f"{name} " in good("--help") and line in good("--help")
+    assert "No such command" in call("nonsense").text and call("nonsense").code == 2
 
 
 def test_help_is_light():
     code = "import runpy, sys\nsys.argv = ['intsnn', '--help']\n"
     code += "try:\n    runpy.run_module('intsnn', run_name='__main__')\n"
     code += "except SystemExit as end:\n    heavy = 'numba h5py rich joblib'.split()\n"
+    code += "    heavy += ['intsnn.commands.' + name for name in " + repr(sorted(COMMANDS)) + "]\n"
     code += "    print(end.code, [name for name in heavy if name in sys.modules])"
     done = python(code)
     assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr

@@ -26,7 +26,7 @@ from intsnn.floatnet import (
 from intsnn.formats import Bipolar, Fixed
 from intsnn.layers import Affine
 from intsnn.neurons import Neuron
-from intsnn.quantise import best_clip, quantise_network, quantise_weights
+from intsnn.quantise import best_clip, calibrate, quantise_network, quantise_weights
 from intsnn.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 
 
@@ -318,7 +318,7 @@ def test_stages_and_bias_correction():
         "d",
     )
     raw = rng.integers(0, 256, (50, 2, 6, 6)).astype(np.uint8)
-    result = quantise_network(graph, raw, weight_bits=2, activation_bits=4)
+    result = quantise_network(graph, raw, weight_bits=2, activation_bits=4, rounding="nearest")
     assert [name for name, _ in result.stages] == ["clip", "activations 4 bit", "weights 2 bit", "bias correction"]
     x = InputScale().apply(raw).astype(np.float64)
     want = forward(graph, x, dtype=np.float64, record=("c",))["c"].mean(axis=(0, 2, 3))
@@ -334,3 +334,62 @@ def test_converted_layers_are_the_codes():
     assert isinstance(network.nodes["d"], Affine) and isinstance(network.nodes["r1"], Neuron)
     assert network.nodes["r1"].max_count == 15 and network.t_drive == 15
     assert np.array_equal(network.nodes["r1"].v_initial, network.nodes["r1"].threshold >> 1)
+
+
+def test_states_of_a_given_width():
+    """All membranes have the width that was asked for; narrow ones saturate, and then equality is no longer due."""
+    source = quantised(7, 15, 4)
+    free = convert(source)
+    needed = max(row["membrane_bits"] for row in free.layers.values() if "membrane_bits" in row)
+    wide = convert(source, Rule(state_bits=needed + 1))
+    assert {wide.network.nodes[name].v_format for name in wide.network.neurons} == {Fixed(needed + 1)}
+    x = images(7, 4)
+    outcome = verify(wide.network, x, reference=0)
+    assert outcome.due and outcome.mismatches == 0
+    outputs = [simulate(made.network, x, settle=True).outputs for made in (wide, free)]
+    assert np.array_equal(*outputs)
+    seen = []
+    for bits in range(needed, 2, -2):
+        try:
+            narrow = convert(source, Rule(state_bits=bits)).network
+        except ConversionError as error:
+            assert f"{bits} bits" in str(error) and f"up to {2 ** (bits - 2) - 1}" in str(error)
+            break
+        for name in narrow.neurons:
+            assert narrow.nodes[name].v_format == Fixed(bits) and narrow.nodes[name].threshold.max() < 1 << (bits - 2)
+        outcome = verify(narrow, x, reference=1 if len(seen) == 2 else 0)
+        assert outcome.path_mismatches == 0 and outcome.due == (outcome.overflows == 0) and outcome.ok
+        seen.append(outcome.overflows)
+    assert seen[0] == 0 and seen[-1] > 0 and bits > 3
+    with pytest.raises(FormatError, match="state_bits"):
+        Rule(state_bits=2)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_one_calibration_serves_all_widths(bits):
+    """What `calibrate` found gives the codes, steps and biases that the samples themselves give."""
+    rng = np.random.default_rng(3)
+    graph = FloatNetwork(
+        (
+            FloatInput(name="in", shape=(1, 6, 6)),
+            FloatConv2d(name="c", inputs=("in",), weight=rng.normal(size=(4, 1, 3, 3)), bias=rng.normal(size=4)),
+            FloatReLU(name="r", inputs=("c",)),
+            FloatFlatten(name="f", inputs=("r",)),
+            FloatAffine(name="d", inputs=("f",), weight=rng.normal(size=(3, 64)) * 0.1),
+        ),
+        "d",
+    )
+    raw = rng.integers(0, 256, (40, 1, 6, 6)).astype(np.uint8)
+    shared = calibrate(graph, raw)
+    for activation in (3, 2, 3):
+        alone = quantise_network(graph, raw, weight_bits=bits, activation_bits=activation).network
+        found = quantise_network(graph, shared, weight_bits=bits, activation_bits=activation).network
+        for name in ("c", "d"):
+            one, other = alone.graph[name], found.graph[name]
+            assert np.array_equal(one.codes, other.codes) and np.array_equal(one.scale, other.scale)
+            assert np.array_equal(one.bias, other.bias) and one.weight_format == other.weight_format
+        assert alone.graph["r"].step == found.graph["r"].step and alone.input_scale == found.input_scale
+        assert convert(found).network.neurons == ("r",)
+    assert isinstance(found.graph["c"].weight_format, Bipolar if bits == 1 else Fixed)
+    with pytest.raises(ConversionError, match="another network"):
+        quantise_network(FloatNetwork(graph.nodes, "d"), shared)

@@ -57,7 +57,8 @@ def cases(draw):
             dilation=(draw(st.sampled_from((1, 1, 2))), 1) if kernel == 2 else 1,
             bias=rng.integers(-40, 40, outputs) if draw(st.booleans()) else None,
             bias_mode=draw(st.sampled_from(("spread", "step", "once"))),
-            multiplier=unit * (rng.integers(1, 9, outputs) if draw(st.booleans()) else draw(st.sampled_from((1, 4)))),
+            multiplier=unit
+            * (rng.integers(1, 9, outputs) if draw(st.booleans()) else draw(st.sampled_from((1, 4)))),
         )  # fmt: skip
 
     def neuron(channels, size):

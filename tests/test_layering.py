@@ -16,10 +16,10 @@ PLACES = {
     "numba": (("intsnn.kernels",), False),
     "llvmlite": (("intsnn.kernels",), False),
     "h5py": (("intsnn.hdf5",), False),
-    "click": (("intsnn.cli",), False),
-    "rich": (("intsnn.cli", "intsnn.console"), False),
+    "click": (("intsnn.cli", "intsnn.commands"), False),
+    "rich": (("intsnn.console", "intsnn.commands"), False),
     "joblib": (("intsnn",), True),
-    "torch": (("intsnn.models.qat", "intsnn.bench.peers"), True),
+    "torch": (("intsnn.models.qat", "intsnn.bench.peers", "intsnn.bench.learn_speed"), True),
     "brevitas": (("intsnn.models.qat",), True),
     "tonic": (("intsnn.events",), True),
     "matplotlib": (("intsnn.bench",), True),
@@ -31,15 +31,22 @@ PLACES = {
     "onnx": (("intsnn.bench.peers",), True),
     "onnxruntime": (("intsnn.bench.peers",), True),
 }
+# A package that is an extra's as a whole: its modules import the extra at once, and others import them when they need it.
+WHOLE = {"intsnn.models.qat": ("torch", "brevitas")}
 LAZY_REEXPORTS = {("intsnn", "models")}  # intsnn.load
 
 
 def layer(module):
     """Which rank a module has, by its dotted name."""
     parts = module.split(".")
-    if parts[:2] in (["intsnn", "cli"], ["intsnn", "__main__"]):
+    if parts[:2] in (["intsnn", "cli"], ["intsnn", "commands"], ["intsnn", "__main__"]):
         return "cli"
     return parts[1] if len(parts) > 1 and parts[1] in RANK else "intsnn"
+
+
+def within(module, package):
+    """Whether a module is a package or in it."""
+    return f"{module}.".startswith(f"{package}.")
 
 
 def imports(source, module, package):
@@ -85,13 +92,17 @@ def complaints(source, module, package):
             for target in targets:
                 if RANK[layer(target)] > RANK[own] and not (inside and (module, layer(target)) in LAZY_REEXPORTS):
                     found.append(f"{where} imports {target}, which stands above it")
-                elif layer(target) == "cli" and not module.endswith("__main__"):
+                elif layer(target) == "cli" and own != "cli":
                     found.append(f"{where} imports the command line")
+            for whole in WHOLE:
+                if within(name, whole) and not within(module, whole) and not inside:
+                    found.append(f"{where} imports {name} at once; import it where it is used")
         elif top in PLACES:
             places, lazy = PLACES[top]
-            if not any(f"{module}.".startswith(f"{place}.") for place in places):
+            free = any(within(module, whole) and top in extras for whole, extras in WHOLE.items())
+            if not any(within(module, place) for place in places):
                 found.append(f"{where} imports {top}, which belongs to {', '.join(places)}")
-            elif lazy and not inside:
+            elif lazy and not inside and not free:
                 found.append(f"{where} imports {top} at once; import it where it is used")
         elif top in FOLDERS:
             found.append(f"{where} imports the top-level {top}; it is {FOLDERS[top]}")
@@ -135,7 +146,11 @@ def test_imports_run_one_way(repository):
         ("intsnn.simulate", "intsnn", "import kernels", "top-level kernels"),
         ("intsnn.models.keras", "intsnn.models", "from ..bench import sweep", "stands above"),
         ("intsnn.models.keras", "intsnn.models", "import torch", "torch, which belongs"),
+        ("intsnn.models.zoo", "intsnn.models", "from .qat.training import train", "at once"),
+        ("intsnn.models.zoo", "intsnn.models", "from .qat import training", "at once"),
+        ("intsnn.bench.peers.torch", "intsnn.bench.peers", "import torch", "at once"),
         ("intsnn.bench.sweep", "intsnn.bench", "from ..cli import main", "stands above"),
+        ("intsnn.bench.sweep", "intsnn.bench", "from ..commands.common import cores", "stands above"),
         ("intsnn.bench.sweep", "intsnn.bench", "import click", "click, which belongs"),
         ("intsnn.bench.plots", "intsnn.bench", "import matplotlib.pyplot as plt", "at once"),
     ],
@@ -152,8 +167,15 @@ def test_wrong_imports_are_seen(module, package, source, part):
         ("intsnn.simulate", "intsnn", "from .kernels import linear\nfrom .kernels.jit import kernel"),
         ("intsnn.bench.plots", "intsnn.bench", "def f():\n    import matplotlib.pyplot"),
         ("intsnn.cli", "intsnn", "import click\nfrom .bench import sweep"),
+        (
+            "intsnn.commands.run",
+            "intsnn.commands",
+            "import click\nfrom .common import cores\nfrom ..bench import sweep",
+        ),
         ("intsnn.models.keras", "intsnn.models", "from ..hdf5 import read_tree\nfrom .. import floatnet"),
         ("intsnn.kernels.linear", "intsnn.kernels", "import numba\nfrom . import jit"),
+        ("intsnn.models.qat.weights", "intsnn.models.qat", "import torch\nfrom .rounding import half_up"),
+        ("intsnn.commands.train", "intsnn.commands", "def f():\n    from ..models.qat.training import train"),
     ],
 )
 def test_right_imports_pass(module, package, source):

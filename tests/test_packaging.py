@@ -57,6 +57,7 @@ def test_wheel_holds_the_package_and_nothing_else(built, repository):
     expected = sources(repository, ["intsnn"])
     expected |= {f"intsnn/{name}" for name in sources(repository, ["kernels", "models", "bench"])}
     expected |= {"intsnn/py.typed"} | {f"intsnn/data/{path.name}" for path in (repository / "intsnn/data").iterdir()}
+    expected |= {f"intsnn/models/zoo/{path.name}" for path in (repository / "models/zoo").iterdir()}
     assert {name for name in names if ".dist-info/" not in name} == expected
     about = f"intsnn-{intsnn.__version__}.dist-info"
     assert zipfile.ZipFile(built[0]).read(f"{about}/top_level.txt").split() == [b"intsnn"]

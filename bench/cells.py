@@ -1,0 +1,400 @@
+"""From a grid to numbers: which cells there are, the networks of a cell, and its row.
+
+Everything that floats is done here, in one process: models are read, calibrated, quantised and converted. What is left
+for the workers is integers, so the machine they run on changes no bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from .. import datasets
+from ..ann import equality_conditions
+from ..convert import Rule, convert
+from ..datasets import Dataset
+from ..errors import ConversionError, FormatError, UnsupportedError
+from ..floatnet import FloatNetwork, forward
+from ..fold import fold
+from ..layers import Affine, Conv2d
+from ..network import Network
+from ..neurons import Neuron
+from ..pipeline import _input_format as input_format
+from ..pipeline import accuracy, check_fit
+from ..quantise import Calibration, calibrate, quantise_network
+from ..quantised import InputScale, QuantisedNetwork
+from .grid import AS_IS, Cell, Grid, Source, parse_method
+from .provenance import source_digest, versions
+from .tallies import Tally, splits_alike, synops
+
+__all__ = ["Workshop", "file_digest", "pack", "row", "unpack"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# models and data
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_digest(data: Dataset) -> str:
+    """SHA-256 of images, labels and the code of value 1."""
+    found = hashlib.sha256()
+    for array in (data.images, data.labels):
+        if array is None:
+            found.update(b"none")
+        else:
+            found.update(f"{array.dtype.newbyteorder('<').str} {array.shape}\n".encode())
+            found.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    found.update(f"{data.maximum}".encode())
+    return found.hexdigest()
+
+
+@dataclass(eq=False)
+class _Model:
+    """A model as it was read; folded once, calibrated once for each choice of samples."""
+
+    source: Source
+    network: Network | QuantisedNetwork | FloatNetwork
+    sha256: str
+    calibrations: dict[tuple, Calibration] = field(default_factory=dict)
+    accuracies: dict[tuple, float] = field(default_factory=dict)
+
+    @cached_property
+    def folded(self) -> FloatNetwork:
+        return fold(self.network)
+
+    def widths(self, grid: Grid) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Bits of weights and activations to go through: what the grid asks for, or what the model has."""
+        if isinstance(self.network, FloatNetwork):
+            return grid.weights, grid.activations
+        if isinstance(self.network, QuantisedNetwork):
+            layers = [node for node in self.network.graph.nodes if hasattr(node, "weight_format")]
+        else:
+            layers = [node for node in self.network.nodes.values() if isinstance(node, Affine | Conv2d)]
+        levels = self.network.levels
+        bits = max((layer.weight_format.bits for layer in layers), default=0)
+        return (bits,), (levels.bit_length() if levels else 0,)
+
+    def methods(self, grid: Grid) -> tuple[str, ...]:
+        """A spiking network is run as it is."""
+        return (AS_IS,) if isinstance(self.network, Network) else grid.methods
+
+
+class Workshop:
+    """Models, data and what was made of them for one grid.
+
+    Parameters
+    ----------
+    grid : Grid
+    trust : bool
+        Read model files in this process instead of a limited child process.
+
+    Raises
+    ------
+    FormatError
+        A grid without cells, data or methods that are none.
+    ConversionError, DataNotFoundError, ImportRefused, ShapeError
+        A model or data set that cannot be had, or that do not fit.
+    """
+
+    def __init__(self, grid: Grid, *, trust: bool = False) -> None:
+        self.grid = grid.check()
+        self.models = {source.label: _read(source, trust) for source in grid.models}
+        self.data = {spec: _samples(spec, grid.samples) for spec in grid.data}
+        self.digests = {spec: data_digest(data) for spec, data in self.data.items()}
+        self._training: dict[str, Dataset] = {}
+        self._training_digests: dict[str, str] = {}
+        self.specs = {data.name: spec for spec, data in self.data.items()}
+
+    def cells(self) -> list[Cell]:
+        """All cells of the grid, those that share work beside each other."""
+        return list(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        grid = self.grid
+        for label, model in self.models.items():
+            weights, activations = model.widths(grid)
+            for spec, data in self.data.items():
+                check_fit(getattr(model.network, "graph", model.network), data)
+                settings = self._settings(model, spec)
+                # a seed has its own calibration, and activations their own means: those change least often
+                axes = (grid.seeds, activations, weights, grid.state_bits, grid.t_drive, model.methods(grid))
+                for seed, activation_bits, weight_bits, state_bits, t_drive, method in itertools.product(*axes):
+                    yield Cell(
+                        label, data.name, method, weight_bits, activation_bits, t_drive, state_bits, seed, len(data),
+                        model.sha256, self.digests[spec], settings,
+                    )  # fmt: skip
+
+    def _settings(self, model: _Model, spec: str) -> dict[str, Any]:
+        """Everything else that can change a result."""
+        grid = self.grid
+        found: dict[str, Any] = {"detail": grid.detail, "verify": grid.verify, "reference": grid.reference}
+        if isinstance(model.network, FloatNetwork):
+            found |= {
+                "first_last": grid.first_last,
+                "rounding": grid.rounding,
+                "bias_correction": grid.bias_correction,
+                "input_scale": model.source.input_scale,
+                "calibration": self._training_of(model, spec)[1],
+                "calibration_samples": grid.calibration_samples,
+            }
+        return found
+
+    def _training_of(self, model: _Model, spec: str) -> tuple[Dataset, str]:
+        name = model.source.calibrate or training_part(spec)
+        if name not in self._training:
+            self._training[name] = datasets.load(name)
+            self._training_digests[name] = data_digest(self._training[name])
+        return self._training[name], self._training_digests[name]
+
+    # -- networks --------------------------------------------------------------------------------
+
+    def _calibration(self, model: _Model, spec: str, seed: int) -> tuple[Calibration, Any]:
+        data, _ = self._training_of(model, spec)
+        check_fit(model.network, data)
+        text = model.source.input_scale
+        scale = InputScale.parse(text) if text else InputScale(data.scale)
+        count = min(self.grid.calibration_samples or len(data), len(data))
+        key = (data.name, count, seed, str(scale))
+        if key not in model.calibrations:
+            chosen = np.sort(datasets.shuffled(len(data), seed)[:count]) if seed else slice(count)
+            model.calibrations = {key: calibrate(model.folded, data.images[chosen], scale)}  # the latest only
+        return model.calibrations[key], input_format(data)
+
+    def networks(self, work: Cell, methods: list[str]) -> dict[str, Network | Exception]:
+        """The network of each method, or why there is none; quantised once for all of them."""
+        model, spec = self.models[work.model], self.specs[work.data]
+        if isinstance(model.network, Network):
+            if work.state_bits is not None or work.t_drive is not None:
+                reason = f"{work.model} is a spiking network and is run as it is; leave out state_bits and t_drive"
+                return dict.fromkeys(methods, FormatError(reason))
+            if not splits_alike(model.network):
+                reason = f"{work.model} rounds at random by the number of the sample; a sweep splits samples"
+                return dict.fromkeys(methods, UnsupportedError(reason))
+            return dict.fromkeys(methods, model.network)
+        found: dict[str, Network | Exception] = {}
+        try:
+            quantised = model.network
+            if isinstance(quantised, FloatNetwork):
+                calibration, fmt = self._calibration(model, spec, work.seed)
+                quantised = quantise_network(
+                    model.folded, calibration, weight_bits=work.weight_bits, activation_bits=work.activation_bits,
+                    input_format=fmt, first_last_bits=self.grid.first_last, bias_correction=self.grid.bias_correction,
+                    rounding=self.grid.rounding,
+                ).network  # fmt: skip
+        except (ConversionError, UnsupportedError) as error:
+            return dict.fromkeys(methods, error)
+        for method in methods:
+            rule = Rule(**parse_method(method)[1], t_drive=work.t_drive, state_bits=work.state_bits)
+            try:
+                found[method] = convert(quantised, rule).network
+            except (ConversionError, UnsupportedError) as error:
+                found[method] = error
+        return found
+
+    def float_accuracy(self, work: Cell) -> float | None:
+        """Per cent of the float network on the samples of the cell, or None."""
+        model, spec = self.models[work.model], self.specs[work.data]
+        data = self.data[spec]
+        if not isinstance(model.network, FloatNetwork) or data.labels is None:
+            return None
+        key = (data.name,)
+        if key not in model.accuracies:
+            text = model.source.input_scale
+            scale = InputScale.parse(text) if text else InputScale(self._training_of(model, spec)[0].scale)
+            guesses = forward(model.network, scale.apply(data.images)).argmax(axis=1)
+            model.accuracies[key] = accuracy(guesses, data.labels)
+        return model.accuracies[key]
+
+    def samples(self, work: Cell) -> Dataset:
+        """The data of a cell."""
+        return self.data[self.specs[work.data]]
+
+
+def _read(source: Source, trust: bool) -> _Model:
+    from ..models.readers import load
+
+    network = load(source.file, architecture=source.architecture, backend=source.backend, trust=trust)
+    parts = [file_digest(source.file), source.backend or ""]
+    beside = os.path.splitext(source.file)[0] + ".json"  # where the reader looks for the layers of bare weights
+    architecture = source.architecture or (beside if os.path.isfile(beside) else None)
+    if isinstance(network, FloatNetwork) and architecture:
+        parts.append(file_digest(architecture))
+    joined = parts[0] if not any(parts[1:]) else hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return _Model(source, network, joined)
+
+
+def _samples(spec: str, count: int | None) -> Dataset:
+    """The data of `spec`, cut to `count` samples."""
+    data = datasets.load(spec)
+    if count is None or count == len(data):
+        return data
+    if count > len(data):
+        raise FormatError(f"samples: {count} are asked for, and {data.name} has {len(data)}")
+    labels = None if data.labels is None else data.labels[:count]
+    return dataclasses.replace(data, name=f"{data.name}:{count}", images=data.images[:count], labels=labels)
+
+
+def training_part(spec: str) -> str:
+    """``mnist:test:100`` to ``mnist:train``; a file has to name its part, or the model its calibration data."""
+    name = spec.split(":")[0]
+    if name not in datasets.NAMES:
+        raise FormatError(f"{spec} names no set that comes in two parts; say with what to calibrate (calibrate)")
+    return f"{name}:train"
+
+
+def pack(network: Network) -> tuple:
+    """What another process needs to build `network` again."""
+    return dict(network.nodes), network.edges, network.t_drive, network.levels, dict(network.metadata)
+
+
+def unpack(parts: tuple) -> Network:
+    """The network that `pack` took apart."""
+    return Network(*parts)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# rows
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def row(
+    cell: Cell,
+    network: Network | Exception,
+    tally: Tally | None = None,
+    check: dict[str, Any] | None = None,
+    *,
+    labelled: bool = True,
+    float_accuracy: float | None = None,
+    seconds: float = 0.0,
+    peak: int | None = None,
+    same_as: str | None = None,
+) -> dict[str, Any]:
+    """The row of a finished cell (``docs/benchmark.md`` explains the columns), or of one that has no network."""
+    found: dict[str, Any] = {
+        "key": cell.key(source_digest()), "model": cell.model, "data": cell.data, "method": cell.method,
+        "weight_bits": cell.weight_bits, "activation_bits": cell.activation_bits, "t_drive": cell.t_drive,
+        "state_bits": cell.state_bits, "seed": cell.seed, "samples": cell.samples, "same_as": same_as,
+        "settings": dict(cell.settings), "model_sha256": cell.model_sha256, "data_sha256": cell.data_sha256,
+        "versions": versions(), "source_sha256": source_digest(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"), "error": None, "layers": [],
+    }  # fmt: skip
+    if found["t_drive"] is None:
+        found["t_drive"] = (1 << cell.activation_bits) - 1 if cell.activation_bits else None
+    found |= dict.fromkeys(MEASURED)
+    if isinstance(network, Exception):
+        return found | {"error": f"{type(network).__name__}: {network}", "float_accuracy": float_accuracy}
+    assert tally is not None and check is not None
+    found["t_drive"] = network.t_drive
+    return found | _measured(network, tally, check, labelled) | {
+        "float_accuracy": float_accuracy, "seconds": seconds, "peak_rss_bytes": peak,
+    }  # fmt: skip
+
+
+MEASURED = (
+    "accuracy", "accuracy_drive", "ann_accuracy", "float_accuracy", "agreement", "accuracy_by_step", "detail_samples",
+    "latency_mean", "latency_max", "extra_steps_max", "decision_mean", "settled", "spikes", "synops", "saturations",
+    "compared", "ann_mismatches", "mismatches", "equality_due", "reasons", "verified_samples", "reference_samples",
+    "paths", "seconds", "peak_rss_bytes", "formula_bits", "measured_bytes", "weight_formula_bits",
+    "weight_measured_bytes",
+)  # fmt: skip
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole
+
+
+def _measured(network: Network, tally: Tally, check: dict[str, Any], labelled: bool) -> dict[str, Any]:
+    n, detailed = tally.samples, tally.detailed
+    overflows = tally.overflows + check["overflows"]
+    reasons = equality_conditions(network)
+    if overflows:
+        reasons.append(f"{overflows} overflows were seen")
+    if network.levels is None or tally.unsettled:
+        reasons.append("not every sample came to rest")
+    unequal = max(tally.differ, check["ann_mismatches"])
+    neurons = [tally.layers[name] for name in network.neurons] if tally.layers else []
+    operations = synops(network, tally.maps) if tally.maps else {}
+    extra = tally.extra_max
+    drive = network.t_drive or 0
+    found: dict[str, Any] = {
+        "accuracy": _percent(tally.correct, n) if labelled else None,
+        "ann_accuracy": _percent(tally.ann_correct, tally.ann_samples) if labelled and tally.ann_samples else None,
+        "agreement": _percent(tally.agree, tally.ann_samples) if tally.ann_samples else None,
+        "detail_samples": detailed,
+        "extra_steps_max": extra,
+        "settled": tally.unsettled == 0 if network.levels is not None else None,
+        "compared": tally.compared + check["compared"],
+        "ann_mismatches": unequal if tally.ann_samples else None,
+        "mismatches": check["path_mismatches"] + (0 if reasons else unequal),
+        "equality_due": not reasons,
+        "reasons": reasons,
+        "verified_samples": check["samples"],
+        "reference_samples": check["reference_samples"],
+        "paths": check["paths"],
+    }
+    if detailed:
+        curve = labelled and len(tally.correct_by_step) > 0
+        found |= {
+            "accuracy_drive": _percent(tally.correct_drive, detailed) if curve else None,
+            "accuracy_by_step": [_percent(int(c), detailed) for c in tally.correct_by_step] if curve else None,
+            "latency_mean": tally.last_sum / detailed,
+            "latency_max": drive + extra if extra else tally.last_max,
+            "decision_mean": tally.decided_sum / detailed if tally.decided_sum else None,
+            "spikes": sum(layer.spikes for layer in neurons) / detailed,
+            "synops": sum(operations.values()) / detailed,
+            "saturations": sum(layer.saturations for layer in neurons),
+        }
+    found |= _memory(network, tally, operations)
+    return found
+
+
+def _memory(network: Network, tally: Tally, operations: dict[str, int]) -> dict[str, Any]:
+    """Bytes and widths, and the layers."""
+    from ..memory import cell as memory_of
+
+    outputs = np.array([[tally.output_low, tally.output_high]], np.int64)
+    seen = SimpleNamespace(layers=tally.layers, outputs=outputs) if tally.layers else None
+    found = memory_of(network, seen)
+    layers = []
+    for name in network.order:
+        layer, sizes = network.nodes[name], dict(found["layers"].get(name, {}))
+        if not sizes.get("memory") and not isinstance(layer, Neuron | Affine | Conv2d):
+            continue
+        entry: dict[str, Any] = {
+            "name": name, "kind": type(layer).__name__, "neurons": None, "spike_rate": None, "spikes": None,
+            "synops": None, "dead": None, "saturations": None, "v_min": None, "v_max": None, "v_bits": None,
+            "bound_bits": None, "peak_bits": None,
+        }  # fmt: skip
+        entry |= {key: value for key, value in sizes.items() if key != "layer"}
+        if name in operations and tally.detailed:
+            entry["synops"] = operations[name] / tally.detailed
+        if isinstance(layer, Neuron):
+            report = tally.layers.get(name)
+            entry["neurons"] = int(np.prod(network.shapes[name]))
+            if report is not None and tally.detailed:
+                per_sample = report.spikes / tally.detailed
+                entry |= {
+                    "spikes": per_sample,
+                    "spike_rate": per_sample / (entry["neurons"] * network.t_drive) if network.t_drive else None,
+                    "dead": int((tally.maps[name] == 0).sum()),
+                    "saturations": report.saturations,
+                }
+        layers.append(entry)
+    totals = {name: value for name, value in found.items() if name != "layers"}
+    return {**totals, "layers": layers}

@@ -1,0 +1,55 @@
+"""Which code and which versions made a result?"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+
+from .. import __version__, formats
+
+__all__ = ["source_digest", "versions"]
+
+# What can change a number of a cell. Reports, the command line and the speed comparison cannot.
+OWN = ("grid.py", "cells.py", "tallies.py")
+SHOWN = ("__main__.py", "cli.py", "console.py", "present.py")
+PACKAGES = ("numpy", "numba", "h5py", "joblib")
+
+
+def sources() -> dict[str, Path]:
+    """Every source file that can change a result, by a name that is the same wherever the package lies."""
+    here = Path(__file__).resolve().parent
+    package = Path(formats.__file__).resolve().parent
+    files = {f"bench/{name}": here / name for name in OWN}
+    files |= {f"intsnn/{path.name}": path for path in package.glob("*.py") if path.name not in SHOWN}
+    for part in ("kernels", "models"):
+        folder = package / part if (package / part).is_dir() else package.parent / part
+        files |= {f"{part}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*.py")}
+    return files
+
+
+def digest_of(files: dict[str, Path]) -> str:
+    """SHA-256 of names and contents."""
+    found = hashlib.sha256()
+    for name in sorted(files):
+        content = files[name].read_bytes()
+        found.update(f"{name} {len(content)}\n".encode())
+        found.update(content)
+    return found.hexdigest()
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 of every source file that can change a result, as they were when this process first asked."""
+    return digest_of(sources())
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of intsnn, Python, the machine and the packages that compute."""
+    found = {"intsnn": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in PACKAGES:
+        found[name] = importlib.metadata.version(name)
+    return found

@@ -1,0 +1,1 @@
+"""The commands of ``intsnn``, a file each: what is in ``NAME.py`` as `command` is ``intsnn NAME``."""

@@ -1,0 +1,136 @@
+"""What the commands share: how they fail, the options that several have, what they read and check.
+
+Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from ..errors import ConversionError, DataNotFoundError, FormatError, IntsnnError
+
+__all__ = [
+    "DATA_HELP", "INTERNAL", "INTERRUPTED", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output", "cores",
+    "file_of", "finish", "integer_network", "json_option", "load_network", "one_line", "options_checked", "read_data",
+    "sha256", "threads_option", "trust_option", "writing",
+]  # fmt: skip
+
+USAGE, REFUSED, MISMATCH, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 130  # exit status
+DATA_HELP = "NAME[:train|:test][:N] (digits, mnist, ...) or a .npz or .h5 file."
+
+
+class Failure(click.ClickException):
+    """An error that ends the command: one line, and its exit status."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(one_line(message))
+        self.exit_code = exit_code
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and control characters (names in files may hold any)."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(str(text).split()))
+
+
+@contextmanager
+def options_checked() -> Iterator[None]:
+    """Here a FormatError is about an option."""
+    try:
+        yield
+    except FormatError as error:
+        raise Failure(str(error), USAGE) from None
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Here an OSError is about the file that is written, which libraries do not always say."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, IntsnnError):
+            raise
+        raise Failure(f"{path} could not be written: {error.strerror or error}", REFUSED) from error
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+json_option = click.option("--json", "json_path", metavar="FILE", help="Write the results as JSON (- for stdout).")
+trust_option = click.option("--trust", is_flag=True, help="Read the file in this process: a file of known origin only.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=None, metavar="N", help="Default: all cores. Never changes a bit."
+)
+
+
+def read_data(spec: str):
+    """The data set `spec` names; a spec that cannot be read is wrong use, a file that cannot is refused."""
+    from .. import datasets
+
+    try:
+        return datasets.load(spec)
+    except FormatError as error:
+        is_file = os.path.isfile(re.sub(r"(:(train|test))?(:[0-9]+)?$", "", spec))
+        raise Failure(str(error), REFUSED if is_file else USAGE) from None
+
+
+def file_of(path: str) -> str:
+    """The file of a network: that of ``zoo:NAME``, or the path itself."""
+    from ..models.zoo import find
+
+    return str(find(path))
+
+
+def load_network(path: str, trust: bool, **options):
+    """Whatever network is in the file: our own, or a trained one."""
+    from ..models.readers import load
+
+    return load(path, trust=trust, **options)
+
+
+def integer_network(path: str, trust: bool):
+    """A converted network, or an error that says how to make one."""
+    from ..network import Network
+
+    network = load_network(path, trust)
+    if isinstance(network, Network):
+        return network
+    what, more = ("a quantised ANN", "") if hasattr(network, "graph") else ("a float network", " --calibrate DATA")
+    raise ConversionError(
+        f"{path} holds {what}, not a spiking network; convert it first: intsnn convert {path} -o NET.h5{more}"
+    )
+
+
+def check_output(path: str | None, *inputs: str | None) -> None:
+    """Find out before the work that its result has no place to go."""
+    if path is None or path == "-":
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise DataNotFoundError(f"there is no folder {folder} to write {os.path.basename(path)} in")
+    if os.path.isdir(path):
+        raise Failure(f"{path} is a folder; give the name of a file to write", USAGE)
+    if not os.access(folder, os.W_OK):
+        raise Failure(f"{folder}: {os.strerror(13)}", REFUSED)
+    for source in inputs:
+        if source and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+            raise Failure(f"{path} is also what is read; write to another file", USAGE)
+
+
+def finish(report, values: dict) -> None:
+    """Leave the JSON that was asked for."""
+    with writing(report.json_path or ""):
+        report.finish(values)
+
+
+def sha256(path: str) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

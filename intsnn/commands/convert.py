@@ -1,0 +1,229 @@
+"""``intsnn convert``: from a trained network to spikes and integers."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ..errors import ConversionError
+from .common import (
+    DATA_HELP,
+    USAGE,
+    Failure,
+    check_output,
+    cores,
+    file_of,
+    finish,
+    json_option,
+    load_network,
+    options_checked,
+    read_data,
+    sha256,
+    threads_option,
+    trust_option,
+    writing,
+)
+
+__all__ = ["command"]
+
+BITS = click.IntRange(1, 8)
+
+
+@click.command("convert")
+@click.argument("src")
+@click.option("-o", "--output", required=True, metavar="NET.h5", help="Where the integer network goes.")
+@click.option("--architecture", metavar="FILE.json", help="For weights only; default: SRC with the ending .json.")
+@click.option(
+    "--input-scale", metavar="SCALE[,OFFSET]", help="Real input = SCALE * code + OFFSET, e.g. 1/255 or 2/255,-1."
+)
+@click.option("--backend", type=click.Choice(["theano", "tensorflow"]), help="Where SRC does not say.")
+@click.option("--method", type=click.Choice(["fast-snn", "qffs", "ca-lif"]), default="fast-snn", show_default=True)
+@click.option("--weights", type=BITS, default=8, show_default=True, metavar="BITS", help="Width of the weights.")
+@click.option("--activations", type=BITS, default=4, show_default=True, metavar="BITS", help="L = 2^BITS - 1 levels.")
+@click.option("--first-last", type=BITS, metavar="BITS", help="Other width for the first and last layer.")
+@click.option("--calibrate", metavar="DATA", help=f"Training data for the scales. {DATA_HELP}")
+@click.option("--evaluate", metavar="DATA", help="Data for the accuracy of each stage; default: those of --calibrate.")
+@click.option("--rounding", type=click.Choice(["auto", "nearest", "compensated"]), default="auto", show_default=True,
+              help="Of the weights; auto compensates up to 3 bits.")  # fmt: skip
+@click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
+@click.option("--no-cap", is_flag=True, help="Let counts exceed L, as published for Fast-SNN.")
+@click.option("--v-negative", type=click.FloatRange(-1, 0), default=0.0, metavar="X", help="-1 below X thresholds.")
+@click.option("--unsigned", is_flag=True, help="Never take a spike back.")
+@click.option("--bias", type=click.Choice(["spread", "once"]), default="spread", show_default=True)
+@click.option("--t-drive", type=click.IntRange(1, 1 << 20), metavar="N", help="Driven steps; default L.")
+@click.option("--odd-thresholds", is_flag=True, help="No exact ties in rounding.")
+@click.option("--state-bits", type=click.IntRange(3, 48), metavar="BITS", help="Membranes this wide, which saturate.")
+@trust_option
+@threads_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, src: str, output: str, json_path: str | None, **options) -> None:
+    """Convert a trained network SRC to spikes and integers.
+
+    SRC is a trained Keras network, or a quantised ANN of intsnn (which needs no calibration). The input scale is by
+    default that of the data set (1/255 for images); it is stored in NET.h5.
+
+    Example: intsnn convert trained.h5 -o net.h5 --weights 4 --calibrate mnist:train:1000 --evaluate mnist
+    """
+    from ..convert import Rule
+    from ..quantised import InputScale, QuantisedNetwork
+
+    with options_checked():
+        rule = Rule(
+            options["method"],
+            cap=not options["no_cap"],
+            v_negative=options["v_negative"],
+            signed=not options["unsigned"],
+            bias=options["bias"],
+            t_drive=options["t_drive"],
+            odd_thresholds=options["odd_thresholds"],
+            state_bits=options["state_bits"],
+        )
+        scale = InputScale.parse(options["input_scale"]) if options["input_scale"] else None
+    check_output(output, src, options["architecture"])
+    check_output(json_path, src, output)
+    network = load_network(src, options["trust"], architecture=options["architecture"], backend=options["backend"])
+    if not isinstance(network, QuantisedNetwork) and hasattr(network, "edges"):
+        raise ConversionError(f"{src} is a spiking network already; intsnn run {src} --data DATA runs it")
+    if isinstance(network, QuantisedNetwork):
+        given = [
+            "--" + name.replace("_", "-")
+            for name in ("weights", "activations", "first_last", "input_scale", "rounding", "no_bias_correction")
+            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        ]
+        if given:
+            raise Failure(f"{src} is quantised already, and says so itself; leave out {', '.join(given)}", USAGE)
+        result = _convert_quantised(network, rule, options)
+    elif options["calibrate"] is None:
+        raise Failure(
+            f"{src} is a float network: --calibrate DATA is needed to choose its scales, for example --calibrate "
+            "mnist:train:1000 or --calibrate my.npz",
+            USAGE,
+        )
+    else:
+        result = _convert_float(network, rule, scale, options)
+    _save_and_report(result, src, output, options, json_path)
+
+
+def _convert_quantised(network, rule, options: dict) -> dict:
+    """Exact conversion; accuracies where there are data."""
+    from ..console import Report
+    from ..convert import convert as convert_network
+    from ..pipeline import check_fit, measure
+
+    conversion = convert_network(network, rule)
+    spec = options["evaluate"] or options["calibrate"]
+    data = read_data(spec) if spec else None
+    stages = ()
+    if data is not None:
+        check_fit(conversion.network, data)
+        if data.labels is not None:
+            before = [("quantised ANN", network.graph)]
+            if any(found.get("branches", 1) > 1 for found in conversion.layers.values()):
+                before.append(("joins in one unit", conversion.joined))
+            with Report(None).progress("stages") as progress:
+                stages = measure(
+                    before, data, network.input_scale, conversion.network, options["threads"] or cores(), progress
+                )
+    return {
+        "conversion": conversion, "stages": stages, "scale": network.input_scale, "zeroed": {}, "clipped": {},
+        "calibrated_on": None, "evaluated_on": data.name if data is not None else None, "float_bytes": None,
+    }  # fmt: skip
+
+
+def _convert_float(network, rule, scale, options: dict) -> dict:
+    """Calibration, quantisation, conversion."""
+    from ..console import Report
+    from ..describe import float_bytes
+    from ..pipeline import convert_float
+
+    calibration = read_data(options["calibrate"])
+    evaluation = read_data(options["evaluate"]) if options["evaluate"] else None
+    with Report(None).progress("stages") as progress:
+        found = convert_float(
+            network,
+            calibration,
+            evaluation=evaluation,
+            rule=rule,
+            weight_bits=options["weights"],
+            activation_bits=options["activations"],
+            input_scale=scale,
+            first_last_bits=options["first_last"],
+            bias_correction=not options["no_bias_correction"],
+            rounding=options["rounding"],
+            threads=options["threads"] or cores(),
+            progress=progress,
+        )
+    return {
+        "conversion": found.conversion, "stages": found.stages, "scale": found.quantised.input_scale,
+        "zeroed": found.zeroed, "clipped": found.clipped, "calibrated_on": calibration.name,
+        "evaluated_on": found.evaluated_on, "float_bytes": float_bytes(network),
+    }  # fmt: skip
+
+
+SETTINGS = (
+    "method", "weights", "activations", "first_last", "rounding", "no_bias_correction", "no_cap", "v_negative",
+    "unsigned", "bias", "t_drive", "odd_thresholds", "state_bits", "backend",
+)  # fmt: skip
+
+
+def _save_and_report(result: dict, src: str, output: str, options: dict, json_path: str | None) -> dict:
+    """Write the network with where it comes from; show stages and layers."""
+    from ..console import Report, size
+    from ..describe import describe
+    from ..files import save
+    from ..present import layer_rows, show_layers, show_stages, stages_values
+
+    network, stages = result["conversion"].network, result["stages"]
+    quantised = result["calibrated_on"] is None
+    settings = {name: options[name] for name in SETTINGS if not (quantised and name in SETTINGS[1:6])}
+    provenance = {
+        "source": os.path.basename(src),
+        "source_sha256": sha256(file_of(src)),
+        "architecture": os.path.basename(options["architecture"]) if options["architecture"] else None,
+        "calibrated_on": result["calibrated_on"],
+        "input_scale": str(result["scale"]),
+        "settings": settings,
+        "evaluated_on": result["evaluated_on"],
+        "stages": stages_values(stages),
+    }
+    with writing(output):
+        save(network, output, provenance=provenance)
+    rows = layer_rows(result["conversion"], result["zeroed"], result["clipped"])
+    totals = describe(network).totals
+    report = Report(json_path)
+    report.line(f"source       {src}")
+    report.line(
+        f"input scale  {result['scale']} (real input of code 1{', then the offset' if result['scale'].offset else ''})"
+    )
+    if result["calibrated_on"]:
+        report.line(f"calibrated   {result['calibrated_on']}")
+    if stages:
+        same = result["evaluated_on"] == result["calibrated_on"]
+        note = " (the calibration data; give others with --evaluate)" if same else ""
+        show_stages(report, f"Accuracy on {result['evaluated_on']}{note}", stages)
+    elif result["evaluated_on"]:
+        report.line(f"{result['evaluated_on']} has no labels: no accuracy")
+    show_layers(report, rows)
+    before = "" if result["float_bytes"] is None else f"float32 {size(result['float_bytes'])}; "
+    report.line()
+    report.line(f"weights      {before}packed {size(totals['weight_bytes'])}")
+    report.line(
+        f"written      {output}, {size(os.path.getsize(output))}, T_drive {network.t_drive}, L {network.levels}"
+    )
+    values = {
+        "source": src,
+        "output": output,
+        "accuracy": stages[-1].accuracy if stages else None,
+        "float_accuracy": stages[0].accuracy if stages and not quantised else None,
+        "t_drive": network.t_drive,
+        "levels": network.levels,
+        "layers": rows,
+        "float_bytes": result["float_bytes"],
+        "totals": totals,
+        "file_bytes": os.path.getsize(output),
+        **{name: value for name, value in provenance.items() if name != "source"},
+    }
+    finish(report, values)
+    return values

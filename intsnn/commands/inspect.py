@@ -1,0 +1,71 @@
+"""``intsnn inspect``: what is in a file?"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from .common import check_output, file_of, finish, json_option, load_network, one_line, trust_option
+
+__all__ = ["command"]
+
+COLUMNS = {
+    "layer": "name", "kind": "kind", "shape": "shape", "what": "detail", "format": "format", "values": "weight",
+    "scale": "scale", "times": "multiplier", "bias": "bias", "threshold": "threshold", "levels": "levels",
+    "sum bits": "sum_bits", "state bits": "state_bits", "bytes": "bytes",
+}  # fmt: skip
+
+
+@click.command("inspect")
+@click.argument("file")
+@click.option("--architecture", metavar="FILE.json", help="For weights only; default: FILE with the ending .json.")
+@click.option("--backend", type=click.Choice(["theano", "tensorflow"]), help="Where FILE does not say.")
+@trust_option
+@json_option
+def command(file: str, architecture: str | None, backend: str | None, trust: bool, json_path: str | None) -> None:
+    """Show the layers, widths and bytes of FILE.
+
+    FILE is a network or quantised ANN of intsnn, or a trained Keras network.
+    """
+    from dataclasses import asdict
+
+    from ..console import Report, number, size
+    from ..describe import describe
+    from ..files import read_info
+
+    check_output(json_path, file)
+    found = describe(load_network(file, trust, architecture=architecture, backend=backend))
+    provenance = {} if found.kind == "float" else read_info(file_of(file), trust=trust).provenance
+    report = Report(json_path)
+    report.line(f"{file}: {found.title}, {size(os.path.getsize(file_of(file)))}")
+    for name, value in found.facts.items():
+        if value not in (None, "", [], False):
+            report.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
+    for name, value in provenance.items():
+        if name not in found.facts and name != "stages" and value not in (None, "", {}):
+            report.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
+    rows = [
+        tuple("x".join(map(str, row[key])) if key == "shape" else row.get(key) for key in COLUMNS.values())
+        for row in found.layers
+    ]
+    totals = found.totals
+    report.table("Layers", tuple(COLUMNS), rows)
+    report.line()
+    report.line(
+        f"{number(totals['parameters'])} weights and biases; weights {size(totals['weight_bytes'])}"
+        f"{'' if found.kind == 'float' else ' packed'}, all arrays {size(totals['bytes'])}"
+    )
+    if "neurons" in totals:
+        report.line(f"{number(totals['neurons'])} neurons; membranes {size(totals['membrane_bytes'])} a sample")
+    file_bytes = os.path.getsize(file_of(file))
+    finish(report, {"file": file, "file_bytes": file_bytes, **asdict(found), "provenance": provenance})
+
+
+def _plain(value) -> str:
+    """A fact on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item not in (None, False))
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return one_line(value)

@@ -1,0 +1,129 @@
+"""``intsnn run``: a spiking network on data."""
+
+from __future__ import annotations
+
+import click
+
+from .common import (
+    DATA_HELP,
+    USAGE,
+    Failure,
+    check_output,
+    cores,
+    finish,
+    integer_network,
+    json_option,
+    options_checked,
+    read_data,
+    threads_option,
+    trust_option,
+)
+
+__all__ = ["command"]
+
+QUANTITIES = ("spikes", "counts", "v", "u", "current")
+
+
+@click.command("run")
+@click.argument("net")
+@click.option("--data", required=True, metavar="DATA", help=DATA_HELP)
+@click.option("--steps", type=click.IntRange(min=1), metavar="T", help="Steps to observe; default T_drive.")
+@click.option("--settle/--no-settle", default=None, help="Go on until quiet; default for converted networks.")
+@click.option("--strict", is_flag=True, help="Any overflow is an error.")
+@click.option("--record", metavar="FILE", help="Write what every layer did in every step to this HDF5 file.")
+@click.option("--what", default="spikes,v", show_default=True, metavar="LIST", help=f"Of {', '.join(QUANTITIES)}.")
+@click.option(
+    "--path", "path_", type=click.Choice(["auto", "layer", "step", "reference"]), default="auto", show_default=True
+)
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Samples at a time. Never changes a bit.")
+@trust_option
+@threads_option
+@json_option
+def command(
+    net: str, data: str, steps: int | None, settle: bool | None, strict: bool, record: str | None, what: str,
+    path_: str, batch_size: int | None, trust: bool, threads: int | None, json_path: str | None,
+) -> None:  # fmt: skip
+    """Run a spiking network NET on DATA.
+
+    A settling run finishes the drive of T_drive steps and goes on until no neuron fires, whatever T is; --no-settle
+    observes T steps and no more.
+    """
+    import time
+    from dataclasses import asdict
+
+    from ..console import Report, number, percent
+    from ..pipeline import check_fit
+    from ..simulate import simulate
+
+    quantities = tuple(word.strip() for word in what.split(","))
+    if not all(word.rpartition(".")[2] in QUANTITIES for word in quantities):
+        raise Failure(f"--what: found {what!r}; a list of {', '.join(QUANTITIES)}, or of layer.quantity", USAGE)
+    check_output(record, net)
+    check_output(json_path, net, record)
+    network = integer_network(net, trust)
+    dataset = read_data(data)
+    check_fit(network, dataset)
+    settle = network.levels is not None if settle is None else settle
+    report = Report(json_path)
+    start = time.perf_counter()
+    with options_checked(), report.progress("simulate") as progress:
+        result = simulate(
+            network,
+            dataset.images,
+            steps=steps,
+            settle=settle,
+            record=quantities if record else (),
+            record_to=record,
+            strict=strict,
+            threads=threads or cores(),
+            batch_size=batch_size,
+            path=path_,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - start
+    correct = accuracy = None
+    if dataset.labels is not None:
+        correct = int((result.predictions == dataset.labels).sum())
+        accuracy = 100.0 * correct / max(1, result.samples)
+    extra = int(result.extra_steps.max(initial=0))
+    if accuracy is None:
+        report.line(f"{dataset.name}: {number(result.samples)} samples without labels")
+    else:
+        report.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {number(result.samples)} right)")
+    rest = "" if result.settled is None else "; settled" if result.settled else "; NOT settled at the bound"
+    report.line(f"{result.steps} steps, {extra} of them after the drive{rest}")
+    if settle and steps is not None and result.steps > steps:
+        report.line(f"(a settling run goes on after step {steps}; --no-settle stops there)")
+    report.line(f"{result.spikes_per_neuron:.3f} spikes per neuron and sample, {number(result.overflows)} overflows")
+    rows = [
+        (
+            layer.name, layer.neurons, round(layer.spikes / max(1, layer.neurons * result.samples), 3), layer.peak_sum,
+            layer.peak_v, network.nodes[layer.name].v_format.bits, layer.dead, layer.always_on, layer.overflows,
+        )
+        for layer in result.layers.values()
+    ]  # fmt: skip
+    columns = ("layer", "neurons", "spikes", "peak |sum|", "peak |v|", "v bits", "dead", "always on", "overflows")
+    report.table("Layers (spikes: per neuron and sample)", columns, rows)
+    if record:
+        report.line(f"\nrecorded {what} to {record}")
+    report.line(f"{seconds:.2f} s")
+    finish(
+        report,
+        {
+            "network": net,
+            "data": dataset.name,
+            "accuracy": accuracy,
+            "samples": result.samples,
+            "correct": correct,
+            "steps": result.steps,
+            "extra_steps": extra,
+            "settled": result.settled,
+            "spikes_per_neuron": result.spikes_per_neuron,
+            "overflows": result.overflows,
+            "seconds": seconds,
+            "threads": threads or cores(),
+            "path": path_,
+            "record": record,
+            "layers": [asdict(layer) | {"overflows": layer.overflows} for layer in result.layers.values()],
+        },
+    )

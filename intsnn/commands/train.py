@@ -1,0 +1,116 @@
+"""``intsnn train``: make a trained network again, from its recipe.
+
+Recipes come in families: a module with `RECIPES` (name to something with `note` and `data`) that needs no extra, and
+a module whose ``run(name, settings, progress, say)`` does the work and returns plain values. A new family is one line
+in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from ..errors import DataNotFoundError
+from .common import DATA_HELP, USAGE, Failure, check_output, finish, json_option, options_checked
+
+__all__ = ["FAMILIES", "command"]
+
+# modules below intsnn: where the recipes are, and what trains them
+FAMILIES = ((".models.qat.recipes", ".models.qat.work"),)
+PACKAGE = __package__.rpartition(".")[0]
+
+
+def recipes() -> dict[str, tuple[Any, str]]:
+    """Every recipe by name, with the module that trains it."""
+    found: dict[str, tuple[Any, str]] = {}
+    for where, worker in FAMILIES:
+        table: Mapping[str, Any] = importlib.import_module(where, PACKAGE).RECIPES
+        found |= {name: (each, worker) for name, each in table.items()}
+    return found
+
+
+@click.command("train")
+@click.option("--recipe", metavar="NAME", help="What to train; --list shows all.")
+@click.option("--list", "list_", is_flag=True, help="Show the recipes.")
+@click.option("-o", "--output", metavar="NET.h5", help="Where the quantised network goes; for `intsnn convert`.")
+@click.option("--data", metavar="DATA", help=f"Other training data. {DATA_HELP}")
+@click.option("--test", metavar="DATA", help="Other test data.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Other seed than that of the recipe.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="At most N epochs a stage: to try it out.")
+@click.option("--checkpoint", metavar="FILE", help="Default: NET.h5.checkpoint. Written after every epoch.")
+@click.option("--anew", is_flag=True, help="Start again where a checkpoint is there.")
+@click.option("--device", metavar="NAME", help="cpu or cuda; default: a GPU that is there.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", default=1, show_default=True)
+@json_option
+def command(recipe: str | None, list_: bool, output: str | None, json_path: str | None, **settings) -> None:
+    """Train a network by a recipe.
+
+    A run that was interrupted goes on where it is called again, and ends in the same bits on the CPU (with as many
+    threads). At the end the network is converted and its settled spikes are compared with what was trained.
+
+    Example: intsnn train --recipe lenet-mnist-qffs -o lenet.h5 && intsnn convert lenet.h5 -o net.h5
+    """
+    from ..console import Report
+
+    table = recipes()
+    report = Report(json_path)
+    if list_:
+        rows = [(name, each.data, each.note) for name, (each, _) in table.items()]
+        report.table("Recipes", ("recipe", "data", "note"), rows)
+        finish(report, {"recipes": [{"name": n, "data": d, "note": note} for n, d, note in rows]})
+        return
+    if recipe is None or output is None:
+        raise Failure("--recipe NAME and -o NET.h5 are needed; --list shows the recipes", USAGE)
+    if recipe not in table:
+        raise Failure(f"there is no recipe {recipe!r}; choose one of {', '.join(table)}", USAGE)
+    settings["output"] = output
+    settings["checkpoint"] = settings["checkpoint"] or f"{output}.checkpoint"
+    check_output(output)
+    check_output(settings["checkpoint"], output)
+    check_output(json_path, output)
+    try:
+        worker = importlib.import_module(table[recipe][1], PACKAGE)
+    except ImportError as error:
+        raise DataNotFoundError(
+            f"training needs {error.name}, which is not installed: pip install intsnn[qat]"
+        ) from error
+    with options_checked(), _bar() as progress:
+        values = worker.run(recipe, settings, progress, report.line)
+    finish(report, values)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Any]:
+    """A bar with the time left on a terminal; None elsewhere, where there is a line for each epoch."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training", total=1.0, note="")
+
+        def show(state) -> None:
+            note = f"loss {state.loss:.4f}"
+            if state.left is not None:
+                note += f", {_time(state.left)} left"
+            part = (state.epoch + state.batch / state.batches) / state.epochs
+            bar.update(
+                task, completed=part, description=f"{state.stage}, epoch {state.epoch + 1}/{state.epochs}", note=note
+            )
+
+        yield show
+
+
+def _time(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {int(seconds) % 60:02d} s"
