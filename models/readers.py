@@ -1,4 +1,4 @@
-"""Any file that intsnn can read, by what is in it: own networks, quantised ANNs, trained Keras networks."""
+"""Any file that intsnn can read, by what is in it: own networks, quantised ANNs, trained Keras networks; the zoo."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..floatnet import FloatNetwork
 from ..hdf5 import read_tree
 from ..network import Network
 from ..quantised import QuantisedNetwork
-from . import keras
+from . import keras, zoo
 
 __all__ = ["load"]
 
@@ -28,7 +28,8 @@ def load(
     Parameters
     ----------
     path : path
-        An intsnn file (network or quantised ANN) or a trained network of Keras (``.h5``, ``.keras``).
+        An intsnn file (network or quantised ANN), a trained network of Keras (``.h5``, ``.keras``), or ``zoo:NAME``
+        (`intsnn.models.zoo`).
     architecture, backend
         For Keras files that do not say them; see `intsnn.models.keras.load`.
     trust : bool
@@ -39,6 +40,7 @@ def load(
     ImportRefused, DataNotFoundError, UnsupportedError
         In one sentence: what was found, where, and what would be right.
     """
+    path = zoo.find(path)  # type: ignore[assignment]
     try:
         return load_own(path, trust=trust)
     except ImportRefused as error:
