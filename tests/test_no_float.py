@@ -122,6 +122,42 @@ def exercise():
     quantise([0.3, -1.7], Fixed(8, 4), "STOCHASTIC", "SAT")
     rescale([1, -2, 300], Fixed(16, 3), Fixed(8), "STOCHASTIC", "WRAP")
     unpack(pack([1, -2, 3], Fixed(3)), Fixed(3), 3)
+    exercise_learning(rng)
+
+
+def exercise_learning(rng):
+    """From events to new weights: both modes, both ways of every sum, narrow and wide integers."""
+    import numpy as np
+
+    from intsnn.learn import Conv, Dense, Learner, LearningNetwork, Rule, Widths
+
+    layers = (Conv(3, 3, 1, pool=2), Conv(3, 2), Dense(32))
+    wide = Widths(weight=12, membrane=18, synapse=16, gradient=18, state=12, readout=10, error=10)
+    for rule in (
+        Rule.published(burn_in=1, weight_scale="0.01", tau_membrane=(2, 5)),
+        Rule.corrected(burn_in=1, weight_scale="0.01", tau_membrane=(2, 5), trace_rounding="STOCHASTIC",
+                       widths=Widths(random=4)),
+        Rule.corrected(burn_in=1, weight_scale="0.01", tau_membrane=(2, 5), trace_rounding="floor", widths=wide),
+    ):  # fmt: skip
+        learner = Learner(LearningNetwork((2, 6, 6), layers, 3, rule))
+        state = learner.begin(4)
+        for density in (0.0, 0.1, 0.9, 0.9, 0.9):
+            learner.learn(state, (rng.random((4, 2, 6, 6)) < density).astype(np.uint8), [0, 1, 2, 0])
+        learner.votes((rng.random((3, 2, 2, 6, 6)) < 0.5).astype(np.uint8))
+    exercise_spike_timing(rng)
+
+
+def exercise_spike_timing(rng):
+    """Pair-based and three-factor rules with random bits everywhere, narrow and wide weights."""
+    from intsnn.learn_stdp import PairRule, Plasticity, Trace, by_shift
+    from intsnn.neurons import Decay
+
+    trace = Trace(7, 64, Decay.by_shift(3, 7))
+    for bits in (7, 12):
+        rule = PairRule(by_shift(7, 2), by_shift(7, 3), trace, trace, bits, soft=True, eligibility=Decay.by_shift(2, 7))
+        learner = Plasticity(rule, rng.integers(0, 100, (6, 5)), samples=2)
+        for reward in (None, None, [1, -1], [2, 0]):
+            learner.step(rng.integers(0, 2, (2, 6)), rng.integers(0, 2, (2, 5)), reward)
 
 
 def dispatchers():

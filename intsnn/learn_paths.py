@@ -1,0 +1,85 @@
+"""The two paths of learning behind one set of names, and the bounds by which the compiled one chooses its ways."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .learn_constants import LayerConstants
+
+__all__ = ["Compiled", "Plain"]
+
+BOTH = ("traces", "fire", "read", "judge", "exponent", "spread", "local_peak", "errors", "update", "largest")
+
+
+class Plain:
+    """The specification, with the extra arguments of the compiled path left out."""
+
+    def __init__(self) -> None:
+        from .kernels import learn_reference as plain
+
+        self._plain = plain
+        for name in (*BOTH, "accumulate_bias"):
+            setattr(self, name, getattr(plain, name))
+
+    def packed(self, constants: LayerConstants) -> np.ndarray:
+        return np.zeros(0, np.int16)
+
+    def pack(self, weight, window, packed) -> None:
+        pass
+
+    def charge(self, p, weight, packed, constants, out) -> None:
+        self._plain.charge(p, weight, constants.window, out)
+
+    def accumulate(self, p, e, constants, part, parts, gradient) -> None:
+        if part == 0:
+            self._plain.accumulate(p, e, constants.window, gradient)
+
+    def dense_fits(self, constants, p, master) -> bool:
+        return False
+
+
+class Compiled:
+    """The compiled kernels, and the bounds that choose among their ways."""
+
+    def __init__(self) -> None:
+        from .kernels import learn, learn_connect, learn_dense
+
+        self._connect, self._dense = learn_connect, learn_dense
+        for name in BOTH:
+            setattr(self, name, getattr(learn, name))
+        self.accumulate_bias = learn_connect.accumulate_bias
+        for name in ("lay_out", "dense_peak", "dense_step", "scratch"):
+            setattr(self, name, getattr(learn_dense, name))
+
+    def packed(self, constants: LayerConstants) -> np.ndarray:
+        return np.zeros(self._connect.packed_shape(constants.window), np.int16)
+
+    def pack(self, weight, window, packed) -> None:
+        self._connect.pack(weight, window, packed)
+
+    def charge(self, p, weight, packed, constants, out) -> None:
+        narrow = p.dtype == np.int16
+        if narrow and constants.sums >= 1 << 31:
+            narrow = constants.sums // constants.parameters.p_max * int(self.largest(p)) < 1 << 31
+        self._connect.charge(p, weight, packed, constants.window, narrow, out)
+
+    def accumulate(self, p, e, constants, part, parts, gradient) -> None:
+        pairs = 0
+        if p.dtype == np.int16:
+            pairs = ((1 << 31) - 1) // (2 * constants.gradients)
+            if pairs < p.shape[0] // 2 + 1:
+                most = constants.gradients // constants.parameters.p_max * max(1, int(self.largest(p)))
+                pairs = ((1 << 31) - 1) // (2 * most)
+        self._connect.accumulate(p, e, constants.window, pairs, part, parts, gradient)
+
+    def dense_fits(self, constants, p, master) -> bool:
+        """Whether a gradient need not be stored: one pixel, 16 bits, sums of the batch below 2**30."""
+        window = constants.window
+        if window.height * window.width > 1 or p.dtype != np.int16 or master.dtype != np.int16:
+            return False
+        if len(p) * constants.gradients < 1 << 30:
+            return True
+        return len(p) * constants.gradients // constants.parameters.p_max * int(self.largest(p)) < 1 << 30
+
+    def dense_takes(self, shift: int, constants) -> bool:
+        return shift >= 0 and bool(self._dense.fits(shift, constants.parameters, constants.window.out_channels))

@@ -1,0 +1,175 @@
+"""Spike-timing rules: the plain and the compiled form agree, and both do what a pair of spikes should."""
+
+import numba
+import numpy as np
+import pytest
+
+from intsnn.errors import FormatError, RangeError, ShapeError
+from intsnn.formats import Rounding
+from intsnn.kernels import learn_parameters as P
+from intsnn.learn_stdp import PairRule, Plasticity, Trace, by_shift
+from intsnn.neurons import Decay
+
+
+def random_rule(rng):
+    def decay():
+        rounding = Rounding(int(rng.integers(8)))
+        return (
+            Decay(),
+            Decay.by_shift(int(rng.integers(1, 5)), rounding, bool(rng.integers(2))),
+            Decay.by_multiply(int(rng.integers(0, 17)), 4, rounding),
+            Decay.by_subtract(int(rng.integers(1, 5))),
+        )[int(rng.integers(4))]
+
+    pre, post = (
+        Trace(bits, int(rng.integers(1, 1 << bits)), decay())
+        for bits in (int(rng.integers(1, 7)), int(rng.integers(1, 7)))
+    )
+    return PairRule(
+        tuple(rng.integers(-2, 40, pre.top + 1)),
+        tuple(rng.integers(-2, 40, post.top + 1)),
+        pre,
+        post,
+        weight_bits=int(rng.integers(1, 10)),
+        signed=bool(rng.integers(2)),
+        places=int(rng.integers(0, 12)),
+        rounding=Rounding(int(rng.integers(8))),
+        soft=bool(rng.integers(2)),
+        nearest=bool(rng.integers(2)),
+        eligibility=decay(),
+        eligibility_bits=int(rng.integers(2, 14)),
+    )
+
+
+def random_weights(rng, rule, shape):
+    low, high = rule.weight_range
+    return rng.integers(low, high + 1, shape)
+
+
+@pytest.mark.parametrize("rewarded", [False, True])
+def test_compiled_equals_reference(rewarded):
+    changed = 0
+    for case in range(4 if numba.config.DISABLE_JIT else 40):
+        rng = np.random.default_rng(case)
+        rule, samples = random_rule(rng), int(rng.integers(1, 4))
+        weight = random_weights(rng, rule, (int(rng.integers(1, 9)), int(rng.integers(1, 7))))
+        runs = [Plasticity(rule, weight, samples, seed=case, path=path) for path in ("reference", "compiled")]
+        for t in range(30):
+            pre = (rng.random((samples, weight.shape[0])) < 0.3).astype(np.uint8) * rng.integers(1, 3)
+            post = rng.random((samples, weight.shape[1])) < 0.3
+            reward = rng.integers(-3, 4, samples) * (t % 3 == 0) if rewarded else None
+            for run in runs:
+                run.step(pre, post, reward)
+            one, two = runs
+            for name in ("weight", "x", "y", "counters"):
+                assert np.array_equal(getattr(one, name), getattr(two, name)), (case, t, name)
+            assert not rewarded or np.array_equal(one.eligibility, two.eligibility)
+        assert one.weights_sha256() == two.weights_sha256()
+        changed += int(one.counters[P.PAIR_CHANGED])
+        low, high = rule.weight_range
+        assert one.weight.min() >= low and one.weight.max() <= high
+    assert changed > 100
+
+
+def plain_rule(**changes):
+    trace = Trace(7, 64, Decay.by_shift(1, Rounding.TRN))
+    settings = {"pre": trace, "post": trace, "weight_bits": 8, "rounding": "floor", "places": 0} | changes
+    return PairRule(by_shift(7, 2), by_shift(7, 3), **settings)
+
+
+@pytest.mark.parametrize("path", ["compiled", "reference"])
+def test_the_window_of_a_pair(path):
+    """Pre n steps before post: + (64 >> n) >> 2; post before pre: - (64 >> n) >> 3; together: nothing."""
+    for distance in range(-5, 6):
+        learner = Plasticity(plain_rule(), [[100]], path=path)
+        first, second = (([[1]], [[0]]), ([[0]], [[1]]))
+        if distance < 0:
+            first, second = second, first
+        if distance == 0:
+            learner.step([[1]], [[1]])
+        else:
+            learner.step(*first)
+            for _ in range(abs(distance) - 1):
+                learner.step([[0]], [[0]])
+            learner.step(*second)
+        change = (64 >> distance) >> 2 if distance > 0 else -((64 >> -distance) >> 3) if distance < 0 else 0
+        assert learner.weight[0, 0] == 100 + change
+
+
+def test_bounds_soft_and_hard():
+    hard = Plasticity(plain_rule(), [[253, 3]])
+    hard.step([[1]], [[0, 0]])
+    hard.step([[0]], [[1, 1]])
+    assert hard.weight.tolist() == [[255, 11]] and hard.counters[P.PAIR_CLIPPED] == 1
+    soft = Plasticity(plain_rule(soft=True, places=8), [[255, 0, 128]])
+    soft.step([[1]], [[0, 0, 0]])
+    soft.step([[0]], [[1, 1, 1]])
+    assert soft.weight.tolist() == [[255, 8 * 255 >> 8, 128 + (8 * 127 >> 8)]]
+
+
+def test_reward_decides_what_becomes_of_a_pair():
+    """The same pair, rewarded, punished and neither; the eligibility fades until the reward comes."""
+    for reward, expected in ((2, 100 + (2 * 4 >> 1)), (-2, 100 - (2 * 4 >> 1)), (0, 100)):
+        rule = plain_rule(places=1, eligibility=Decay.by_shift(1))
+        learner = Plasticity(rule, [[100]])
+        learner.step([[1]], [[0]], [0])
+        learner.step([[0]], [[1]], [0])
+        assert learner.eligibility[0, 0, 0] == 8 and learner.weight[0, 0] == 100
+        learner.step([[0]], [[0]], [reward])
+        assert learner.eligibility[0, 0, 0] == 4 and learner.weight[0, 0] == expected
+        learner.begin()
+        assert not learner.eligibility.any() and not learner.x.any()
+
+
+def test_random_rounding_keeps_the_mean():
+    """Changes of 5/64 of a step: thousands of synapses move by 5/64 on average, and exact ones exactly."""
+    table = tuple(5 if x else 0 for x in range(128))
+    rule = PairRule(table, table, places=6, weight_bits=8)
+    learner = Plasticity(rule, np.full((64, 128), 100))
+    learner.step(np.ones((1, 64), np.uint8), np.zeros((1, 128), np.uint8))
+    learner.step(np.zeros((1, 64), np.uint8), np.ones((1, 128), np.uint8))
+    moved = learner.weight - 100
+    assert set(np.unique(moved)) == {0, 1} and abs(moved.mean() - 5 / 64) < 0.01
+    exact = Plasticity(PairRule(tuple(64 * x for x in table), table, places=6), np.full((8, 8), 100))
+    exact.step(np.ones((1, 8), np.uint8), np.zeros((1, 8), np.uint8))
+    exact.step(np.zeros((1, 8), np.uint8), np.ones((1, 8), np.uint8))
+    assert (exact.weight == 105).all()
+
+
+def test_inputs_that_fire_together_win():
+    """Half of the inputs fire before the output, half at random times: the first half ends stronger."""
+    rng = np.random.default_rng(3)
+    rule = plain_rule(places=2, rounding="stochastic", soft=False)
+    learner = Plasticity(rule, np.full((20, 1), 100), seed=1)
+    for _ in range(120):
+        pre = np.zeros((3, 1, 20), np.uint8)
+        pre[0, 0, :10] = 1
+        pre[rng.integers(0, 3, 10), 0, np.arange(10, 20)] = 1
+        for t in range(3):
+            learner.step(pre[t], [[int(t == 1)]])
+        for _ in range(4):
+            learner.step(np.zeros((1, 20), np.uint8), [[0]])
+    assert learner.weight[:10].min() > 200 and learner.weight[10:].mean() < learner.weight[:10].mean() - 60
+
+
+@pytest.mark.parametrize(
+    "what, error, part",
+    [
+        (lambda: Trace(0), FormatError, "0 bits"),
+        (lambda: Trace(3, 9), FormatError, "amplitude 9"),
+        (lambda: PairRule((1, 2), by_shift(7, 1)), FormatError, "2 entries"),
+        (lambda: PairRule(by_shift(7, 0, 1 << 20), by_shift(7, 1)), FormatError, "2\\*\\*24"),
+        (lambda: plain_rule(weight_bits=0), FormatError, "0 weight bits"),
+        (lambda: Plasticity(plain_rule(), [[300]]), RangeError, "300"),
+        (lambda: Plasticity(plain_rule(), [1, 2]), ShapeError, "shape"),
+        (lambda: Plasticity(plain_rule(), [[1.5]]), ShapeError, "float64"),
+        (lambda: Plasticity(plain_rule(), [[1]], path="gpu"), FormatError, "'gpu'"),
+        (lambda: Plasticity(plain_rule(), [[1]]).step([[1, 0]], [[0]]), ShapeError, "pre spikes"),
+        (lambda: Plasticity(plain_rule(), [[1]]).step([[1]], [[-1]]), RangeError, "post spikes"),
+        (lambda: Plasticity(plain_rule(), [[1]]).step([[1]], [[1]], [0.5]), ShapeError, "reward"),
+        (lambda: Plasticity(plain_rule(), [[1]]).step([[1]], [[1]], [1 << 24]), RangeError, "2\\*\\*24"),
+    ],
+)
+def test_what_cannot_be_is_an_error(what, error, part):
+    with pytest.raises(error, match=part):
+        what()
