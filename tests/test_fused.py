@@ -66,7 +66,8 @@ def cases(draw):
         kind = draw(st.sampled_from(("if", "signed", "published", "late", "negative")))
         wide = {"threshold_format": Fixed(48), "v_format": Fixed(48)} if unit > 1 else {}
         if kind == "if":
-            return IF(theta, max_count=draw(st.sampled_from((None, levels))), v_initial=int(rng.integers(-5, 5)), **wide)
+            most, start = draw(st.sampled_from((None, levels))), int(rng.integers(-5, 5))
+            return IF(theta, max_count=most, v_initial=start, **wide)
         if kind == "negative":
             return SignedIF(theta, levels, v_negative=-np.asarray(theta), **wide)
         late = int(kind == "late")

@@ -31,7 +31,7 @@ PLACES = {
     "onnx": (("intsnn.bench.peers",), True),
     "onnxruntime": (("intsnn.bench.peers",), True),
 }
-# A package that is an extra's as a whole: its modules import the extra at once, and others import them when they need it.
+# A package that is an extra as a whole: its modules import the extra at once, others import them when they need it.
 WHOLE = {"intsnn.models.qat": ("torch", "brevitas")}
 LAZY_REEXPORTS = {("intsnn", "models")}  # intsnn.load
 
