@@ -21,7 +21,10 @@ __all__ = ["AnnResult", "equality_conditions", "integer_ann"]
 
 @dataclass(frozen=True, eq=False)
 class AnnResult:
-    """Outcome of `integer_ann`: outputs ``(B, K)``, predictions ``(B,)``, levels by layer ``(B, *shape)``; int64."""
+    """Outcome of `integer_ann`, all int64.
+
+    Outputs are ``(B, K)``, predictions ``(B,)`` (of maps ``(B, H, W)``), levels by layer ``(B, *shape)``.
+    """
 
     outputs: np.ndarray
     predictions: np.ndarray

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .formats import Fixed
-from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from .neurons import Neuron
 
 __all__ = ["Bound", "analyse", "fits"]
@@ -213,6 +213,8 @@ def _passive(layer, sources: list[Bound], shape: tuple[int, ...], steps: int) ->
         span = np.minimum(parts[1] - parts[0], high - low)
         step = np.maximum(_zero(parts[1], max), -_zero(parts[0], min))
         return Bound(-np.minimum(step, span + step), step, low, high)
-    if isinstance(layer, Readout):
+    if isinstance(layer, Upsample2d) and layer.mode == "zeros":
+        return Bound(_zero(parts[0], min), _zero(parts[1], max), _zero(parts[2], min), _zero(parts[3], max))
+    if isinstance(layer, Readout | Upsample2d):
         return Bound(*parts)
     raise TypeError(type(layer).__name__)

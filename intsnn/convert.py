@@ -23,9 +23,10 @@ from .floatnet import (
     FloatMaxPool2d,
     FloatNetwork,
     FloatReLU,
+    FloatUpsample2d,
 )
 from .formats import Fixed
-from .layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from .layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from .network import Network
 from .neurons import IF, QFFS, CaLIF, Neuron, SignedIF
 from .quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
@@ -161,6 +162,9 @@ class _Converter:
         elif isinstance(node, FloatAvgPool2d):
             self.add(node.name, SumPool2d(node.kernel, node.stride, node.padding), sources[0])
             self.units[node.name] = np.asarray(self.units[sources[0]]) / (node.kernel[0] * node.kernel[1])
+        elif isinstance(node, FloatUpsample2d):
+            self.add(node.name, Upsample2d(node.factor, node.mode), sources[0])
+            self.units[node.name] = self.units[sources[0]]
         elif isinstance(node, FloatFlatten):
             shape = self.graph.shapes[node.inputs[0]]
             unit = np.asarray(self.units[sources[0]])
@@ -247,7 +251,7 @@ class _Converter:
             return terms
         size = self._size(name)
         chain = name
-        while isinstance(self.nodes[chain], SumPool2d | Flatten):
+        while isinstance(self.nodes[chain], SumPool2d | Upsample2d | Flatten):
             chain = self.sources[chain][0]
         inner = self.nodes[chain]
         if isinstance(inner, Affine | Conv2d) and not self._inner(chain):
@@ -385,7 +389,7 @@ class _Converter:
         source, lattice = self.sources[term.node][0], 1
         root, spread = source, 1
         while not isinstance(self.nodes[root], Input | Neuron):
-            if not isinstance(self.nodes[root], MaxPool2d | Flatten | SumPool2d):
+            if not isinstance(self.nodes[root], MaxPool2d | Flatten | SumPool2d | Upsample2d):
                 return np.full(size, -(2.0**52)), np.full(size, 2.0**52), 1
             if isinstance(self.nodes[root], SumPool2d):
                 spread *= int(np.prod(self.nodes[root].kernel_size))

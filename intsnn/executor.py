@@ -18,13 +18,16 @@ import numpy as np
 
 from .bounds import fits
 from .formats import Overflow
-from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
+from .narrow import Narrow, narrowest
 from .neurons import Decay, Neuron
 
 __all__ = ["PATHS", "Plan", "Worker", "bias_schedule"]
 
 PATHS = ("layer", "step", "reference")
 STEPS_PER_CALL = 16  # longest chunk of the layer path: bounds the buffers, not the run
+ALIGNMENT = 64  # bytes
+MOST_SCHEDULED = 1 << 20  # biases of all steps are made once where they are not more than this
 
 
 def bias_schedule(bias: np.ndarray, mode: str, drive: int, start: int, steps: int) -> np.ndarray:
@@ -121,10 +124,14 @@ def absorbing(network) -> bool:
     )
 
 
-def _holds(fmt, mode: Overflow, low: np.ndarray, high: np.ndarray) -> bool:
-    """Whether every value from `low` to `high` stays as it is in `fmt` under overflow `mode`."""
-    lowest = -fmt.max if mode == Overflow.SAT_SYM and fmt.signed else fmt.min
-    return int(low.min()) >= lowest and int(high.max()) <= fmt.max
+def _aligned(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Zeros that begin where a vector register would like them to."""
+    if np.dtype(dtype).hasobject:
+        return np.zeros(shape, dtype)
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _narrow_ints(array: np.ndarray) -> np.ndarray:
@@ -139,11 +146,12 @@ def _narrow_ints(array: np.ndarray) -> np.ndarray:
 class Plan:
     """What a run of `network` over at most `steps` steps needs, `driven` of them driven.
 
-    `path` is one of `PATHS`; `drive` the steps over which the bias is spread.
+    `path` is one of `PATHS`; `drive` the steps over which the bias is spread; `counts`: whether the net counts of all
+    neurons are asked for.
     """
 
-    def __init__(self, network, steps: int, driven: int, path: str, seed: int = 0) -> None:
-        self.network, self.steps, self.driven, self.path = network, steps, driven, path
+    def __init__(self, network, steps: int, driven: int, path: str, seed: int = 0, counts: bool = True) -> None:
+        self.network, self.steps, self.driven, self.path, self.counts = network, steps, driven, path, counts
         self.reference, self.totals = path == "reference", path == "ann"
         if self.reference:
             from .kernels import reference
@@ -177,11 +185,19 @@ class Plan:
         }
 
     def _sum_dtype(self, name: str):
-        """int32 where the bound of one step proves it, else int64; Python integers for the reference."""
+        """int32 where the bound of one step proves it, else int64; Python integers for the reference.
+
+        int16 for what only neurons read, where the bound proves that: few other kernels have to be compiled for it.
+        """
         if self.reference:
             return object
         bound = self.bounds[name]
         low, high = (bound.total_low, bound.total_high) if self.totals else (bound.low, bound.high)
+        layer, readers = self.network.nodes[name], [b for a, b in self.network.edges if a == name]
+        if isinstance(layer, Affine | Conv2d) and readers and not self.totals and fits(low, high, 16):
+            narrow = np.abs(layer.multiplier).max(initial=0) < 1 << 15
+            if narrow and all(isinstance(self.network.nodes[reader], Neuron) for reader in readers):
+                return np.int16
         return np.int32 if fits(low, high, 32) else np.int64
 
     def _operation(self, name: str, layer, seed: int):
@@ -197,6 +213,8 @@ class Plan:
             )
         elif isinstance(layer, Flatten):
             operation = _Flatten(self, name, sources[0])
+        elif isinstance(layer, Upsample2d):
+            operation = _Upsample(self, name, layer, sources[0])
         elif isinstance(layer, MaxPool2d):
             operation = _Pool(self, name, layer, sources[0], self.dtypes[sources[0]])
         elif isinstance(layer, SumPool2d | AvgPool2d):
@@ -255,7 +273,7 @@ class Worker:
         key = (name, what, shape, dtype)
         found = self._buffers.get(key)
         if found is None:
-            found = self._buffers[key] = np.zeros(shape, dtype)
+            found = self._buffers[key] = _aligned(shape, dtype)
         return found
 
     def begin(self, source, start: int, stop: int) -> None:
@@ -341,6 +359,9 @@ class _Connection(_Operation):
         self.multiplier = np.ascontiguousarray(np.broadcast_to(layer.multiplier, (outputs,)), dtype=self.dtype)
         self.no_bias = np.zeros((1, outputs), self.dtype)
         self.recurrent = plan.layers[source] >= plan.layers[name]
+        self.schedule: np.ndarray | None = None
+        if layer.bias is not None and not plan.totals and outputs * plan.driven <= MOST_SCHEDULED:
+            self.schedule = self._biases(0, plan.driven)
 
     def begin(self, worker: Worker) -> dict[str, np.ndarray]:
         if not self.layer.delay:
@@ -375,8 +396,15 @@ class _Connection(_Operation):
             driven = self.plan.driven
             schedule = bias_schedule(self.layer.bias, self.layer.bias_mode, self.plan.drive, 0, driven)
             return schedule.sum(axis=0, keepdims=True).astype(self.dtype)
-        rows = bias_schedule(self.layer.bias, self.layer.bias_mode, self.plan.drive, worker.start, worker.steps)
-        rows[worker.driven_steps :] = 0
+        start, driven = worker.start, worker.driven_steps
+        if self.schedule is not None and driven == worker.steps:
+            return self.schedule[start : start + driven]
+        rows = self._biases(start, worker.steps)
+        rows[driven:] = 0
+        return rows
+
+    def _biases(self, start: int, steps: int) -> np.ndarray:
+        rows = bias_schedule(self.layer.bias, self.layer.bias_mode, self.plan.drive, start, steps)
         return rows if self.plan.reference else rows.astype(self.dtype)
 
     def run(self, worker: Worker) -> np.ndarray:
@@ -406,46 +434,48 @@ class _Neuron(_Operation):
         self.size = plan.sizes[name]
         self.channels = plan.shapes[name][0]
         self.parameters = neuron_parameters(layer, seed, plan.layers[name])
-        self.narrow = not plan.reference and self._fits_if_run(source)
-        bound = plan.bounds[name]
-        if plan.reference:
-            self.state_type = object
-        elif (
-            self.narrow
-            and plan.dtypes[source] == np.int32
-            and all(fits(*ends, 32) for ends in ((bound.v_low, bound.v_high), (layer.v_negative, layer.v_negative)))
-        ):
-            self.state_type = np.int32
+        self.counts = plan.counts or name == plan.network.output_name
+        self.narrow = self._narrow(source)
+        if self.narrow is None:
+            self.state_type = object if plan.reference else np.int64
+            self.count_type = self.pending_type = object if plan.reference else np.int32
         else:
-            self.state_type = np.int64
+            self.state_type, self.count_type, self.pending_type = (
+                self.narrow.state_type,
+                self.narrow.count_type,
+                np.int8,
+            )
+            self.constants, self.table = self.narrow.constants, self.narrow.table
+            self.counts = self.narrow.counted
+            if not self.narrow.capped:
+                self.parameters = self.parameters._replace(max_count=-1)
 
         def per_channel(values):
-            return np.ascontiguousarray(np.broadcast_to(values, (self.channels,)), dtype=self.state_type)
+            return np.ascontiguousarray(
+                np.broadcast_to(values, (self.channels,)), object if plan.reference else np.int64
+            )
 
         self.threshold, self.bias = per_channel(layer.threshold), per_channel(layer.bias)
-        self.v_initial = np.broadcast_to(layer.v_initial, (self.channels,))
-        if self.narrow and not layer.signed:
-            self.v_negative = per_channel(np.iinfo(self.state_type).min)
-        else:
-            self.v_negative = per_channel(layer.v_negative)
+        self.v_initial, self.v_negative = per_channel(layer.v_initial), per_channel(layer.v_negative)
 
-    def _fits_if_run(self, source: str) -> bool:
-        """Whether `if_run` is legal: a plain IF neuron whose formats are proven not to overflow."""
-        layer, bound = self.layer, self.plan.bounds[self.name]
-        if bound.v_low is None or layer.max_spikes_per_step > 1 or layer.compare != ">=" or np.any(layer.bias):
-            return False
-        if not _holds(layer.v_format, layer.v_overflow, bound.v_low, bound.v_high):
-            return False
-        sums, acc = self.plan.bounds[source], layer.acc_format
-        if acc is not None and not _holds(acc, layer.acc_overflow, sums.low, sums.high):
-            return False
-        return fits(bound.v_low, bound.v_high, 62) and int(layer.threshold.max(initial=0)) < 1 << 31
+    def _narrow(self, source: str) -> Narrow | None:
+        """The vector kernel of this layer, if it has one."""
+        plan = self.plan
+        if plan.reference:
+            return None
+        from .kernels.cpu import tier
+
+        if tier() == "portable":
+            return None
+        return narrowest(
+            self.layer, plan.bounds[source], plan.bounds[self.name], plan.dtypes[source], plan.steps,
+            plan.shapes[self.name], self.counts,
+        )  # fmt: skip
 
     def begin(self, worker: Worker) -> dict[str, np.ndarray]:
         from .kernels.parameters import COUNTERS, FIRSTS
 
         layer, samples = self.layer, worker.samples
-        count_type = object if self.plan.reference else np.int32
 
         def state(what, dtype, needed=True):
             array = worker.buffer(self.name, what, (samples, self.size if needed else 0), dtype)
@@ -455,8 +485,8 @@ class _Neuron(_Operation):
         states = {
             "u": state("u", self.state_type, layer.u_format is not None),
             "v": state("v", self.state_type),
-            "count": state("count", count_type),
-            "pending": state("pending", count_type, bool(layer.reset_delay)),
+            "count": state("count", self.count_type, self.narrow is None or self.counts),
+            "pending": state("pending", self.pending_type, bool(layer.reset_delay)),
             "refractory": state("refractory", self.state_type, layer.refractory.kind != "none"),
             "counters": np.zeros(COUNTERS, object if self.plan.reference else np.int64),
             "first": np.zeros(FIRSTS, object if self.plan.reference else np.int64),
@@ -474,28 +504,22 @@ class _Neuron(_Operation):
             shape = (worker.samples, steps if what in kept else 0, self.size)
             return worker.buffer(self.name, f"{what} record", shape, self.state_type)
 
-        v_record = record("v")
-        if self.narrow:
-            most = np.iinfo(np.int32).max if self.layer.max_count is None else self.layer.max_count
-            self.plan.neuron.if_run(
-                current, self.threshold, self.v_negative, self.layer.reset_delay, most, worker.alive,
-                state["v"], state["count"], out, v_record, state["counters"],
-            )  # fmt: skip
-            return out
-        self.plan.neuron.neuron_run(
+        arguments = (
             current, worker.driven_steps, worker.start, worker.first_sample, self.parameters, self.threshold,
             self.v_negative, self.bias, worker.alive, state["u"], state["v"], state["count"], state["pending"],
-            state["refractory"], out, record("u"), v_record, state["counters"], state["first"],
+            state["refractory"], out, record("u"), record("v"), state["counters"], state["first"],
         )  # fmt: skip
+        if self.narrow is None:
+            self.plan.neuron.neuron_run(*arguments)
+        else:
+            from .kernels.membrane import narrow_run
+
+            narrow_run(self.constants, self.table, self.narrow.period, *arguments)
         return out
 
     def membrane(self, worker: Worker) -> np.ndarray:
         """v at the end of the latest step, as a record has it: a delayed reset is not yet in it."""
-        v = worker.states[self.name]["v"]
-        if not (self.narrow and self.layer.reset_delay):
-            return v
-        late = np.where(worker.alive[:, None] != 0, worker.values[self.name][:, -1], 0)  # who rests has none
-        return v + late * np.tile(self.threshold, self.size // self.channels)
+        return worker.states[self.name]["v"]
 
 
 class _Levels(_Operation):
@@ -529,6 +553,26 @@ class _Flatten(_Operation):
         out = self.out(worker, x.shape[2], x.shape[1])
         maps = x.reshape(*x.shape[:2], height * width, channels).swapaxes(2, 3)
         out.reshape(*x.shape[:2], channels, height * width)[...] = maps
+        return out
+
+
+class _Upsample(_Operation):
+    """Values are copied, none is computed: every path does the same."""
+
+    def __init__(self, plan: Plan, name: str, layer: Upsample2d, source: str) -> None:
+        super().__init__(name, source, plan.dtypes[source])
+        (self.rows, self.columns), self.nearest = layer.factor, layer.mode == "nearest"
+        self.inputs, self.outputs = plan.shapes[source], plan.shapes[name]
+
+    def run(self, worker: Worker) -> np.ndarray:
+        x = worker.values[self.source]
+        channels, height, width = self.inputs
+        out = self.out(worker, int(np.prod(self.outputs)), x.shape[1])
+        maps = x.reshape(*x.shape[:2], height, width, channels)
+        large = out.reshape(*x.shape[:2], *self.outputs[1:], channels)  # made of zeros, and zeros stay zeros
+        for row in range(self.rows if self.nearest else 1):
+            for column in range(self.columns if self.nearest else 1):
+                large[:, :, row :: self.rows, column :: self.columns] = maps
         return out
 
 

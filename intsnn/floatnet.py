@@ -31,6 +31,7 @@ __all__ = [
     "FloatNode",
     "FloatReLU",
     "FloatSoftmax",
+    "FloatUpsample2d",
     "blocks",
     "forward",
 ]
@@ -264,6 +265,38 @@ class FloatAvgPool2d(FloatNode):
         else:
             ones = _pad(np.ones((1, 1, *arrays[0].shape[2:]), x.dtype), self.padding, 0.0)
             y /= sum(view for _, _, view in _taps(ones, self.kernel, self.stride))
+        return y
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatUpsample2d(FloatNode):
+    """Enlarges by whole factors (rows, columns).
+
+    `mode` ``"nearest"`` repeats every value; ``"zeros"`` puts ``factor - 1`` zeros between neighbours, which makes the
+    convolution behind it a transposed one.
+    """
+
+    factor: Pair
+    mode: str = "nearest"
+
+    def _shape(self, shapes):
+        channels, height, width = _image(self, shapes[0])
+        if len(self.factor) != 2 or min(self.factor) < 1:
+            raise _shape_error(self, f"found the factors {self.factor}; (rows, columns) >= 1 are needed")
+        if self.mode not in ("nearest", "zeros"):
+            raise FormatError(f"layer {self.name!r}: mode is {self.mode!r}; it can be nearest or zeros")
+        rows, columns = self.factor
+        if self.mode == "nearest":
+            return (channels, rows * height, columns * width)
+        return (channels, rows * (height - 1) + 1, columns * (width - 1) + 1)
+
+    def _apply(self, arrays):
+        x, (rows, columns) = arrays[0], self.factor
+        if self.mode == "nearest":
+            return x.repeat(rows, axis=2).repeat(columns, axis=3)
+        height, width = x.shape[2:]
+        y = np.zeros((*x.shape[:2], rows * (height - 1) + 1, columns * (width - 1) + 1), x.dtype)
+        y[:, :, ::rows, ::columns] = x
         return y
 
 

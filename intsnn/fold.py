@@ -25,6 +25,7 @@ from .floatnet import (
     FloatNode,
     FloatReLU,
     FloatSoftmax,
+    FloatUpsample2d,
 )
 
 __all__ = ["fold"]
@@ -159,7 +160,7 @@ def _drop_second_relu(graph: _Graph, name: str) -> None:
     """A ReLU of what is already between 0 and its limit changes nothing."""
     relu = graph.nodes[name]
     source = graph.nodes[relu.inputs[0]]
-    while isinstance(source, FloatMaxPool2d | FloatFlatten | FloatAvgPool2d):
+    while isinstance(source, FloatMaxPool2d | FloatFlatten | FloatAvgPool2d | FloatUpsample2d):
         source = graph.nodes[source.inputs[0]]
     if isinstance(source, FloatReLU) and (
         relu.max_value is None or (source.max_value is not None and source.max_value <= relu.max_value)

@@ -24,6 +24,7 @@ __all__ = [
     "Readout",
     "Scale",
     "SumPool2d",
+    "Upsample2d",
     "integers",
     "output_shape",
 ]
@@ -31,6 +32,7 @@ __all__ = [
 WeightFormat = Fixed | Bipolar | Levels
 BIAS_MODES = ("step", "spread", "once")
 READOUTS = ("sum", "count", "first_spike")
+UPSAMPLINGS = ("nearest", "zeros")
 
 
 def integers(values, what: str) -> np.ndarray:
@@ -256,6 +258,30 @@ class MaxPool2d(_Pool):
 
 
 @dataclass(frozen=True)
+class Upsample2d:
+    """Enlarges maps by whole factors (rows, columns).
+
+    `mode` ``"nearest"`` repeats every value, H becomes ``factor * H``; ``"zeros"`` puts ``factor - 1`` zeros between
+    neighbours, H becomes ``factor * (H - 1) + 1``: in front of a `Conv2d` that is a transposed convolution.
+    """
+
+    factor: tuple[int, int] | int = 2
+    mode: str = "nearest"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", pair(self.factor, "Upsample2d.factor"))
+        if self.mode not in UPSAMPLINGS:
+            raise FormatError(f"Upsample2d.mode: found {self.mode!r}; choose one of {', '.join(UPSAMPLINGS)}")
+
+    def sizes(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result."""
+        rows, columns = pair(self.factor, "Upsample2d.factor")
+        if self.mode == "nearest":
+            return rows * height, columns * width
+        return rows * (height - 1) + 1, columns * (width - 1) + 1
+
+
+@dataclass(frozen=True)
 class Flatten:
     """``(C, H, W)`` to ``(C * H * W,)``, in that order."""
 
@@ -307,10 +333,12 @@ def output_shape(name: str, layer, shapes: list[tuple[int, ...]]) -> tuple[int, 
         if scale.ndim and scale.shape[0] != shape[0]:
             raise ShapeError(f"{name} (Scale): found {scale.shape[0]} scales for {shape[0]} channels")
         return shape
-    if isinstance(layer, Conv2d | _Pool):
+    if isinstance(layer, Conv2d | Upsample2d | _Pool):
         if len(shape) != 3:
             raise ShapeError(f"{name} ({kind}): found input {shape}; (C, H, W) is needed")
         channels, height, width = shape
+        if isinstance(layer, Upsample2d):
+            return (channels, *layer.sizes(height, width))
         if isinstance(layer, Conv2d):
             outputs, per_group, rows, columns = layer.weight.shape
             if channels != per_group * layer.groups:

@@ -18,9 +18,18 @@ from typing import Any
 import numpy as np
 
 from .errors import FormatError, IntsnnError, UnsupportedError
-from .floatnet import FloatAdd, FloatAvgPool2d, FloatConv2d, FloatFlatten, FloatInput, FloatMaxPool2d, FloatNode
+from .floatnet import (
+    FloatAdd,
+    FloatAvgPool2d,
+    FloatConv2d,
+    FloatFlatten,
+    FloatInput,
+    FloatMaxPool2d,
+    FloatNode,
+    FloatUpsample2d,
+)
 from .formats import Bipolar, Fixed, Levels, Overflow, Rounding
-from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from .neurons import Decay, Neuron, Refractory
 from .quantised import QuantAffine, QuantConv2d, QuantReLU
 from .records import (
@@ -65,7 +74,20 @@ __all__ = ["LAYERS", "QUANTISED", "read_layer", "stored_fields", "write_layer"]
 LAYERS: Mapping[str, type] = types.MappingProxyType(
     {
         cls.__name__: cls
-        for cls in (Input, Affine, Conv2d, Scale, SumPool2d, AvgPool2d, MaxPool2d, Flatten, Add, Readout, Neuron)
+        for cls in (
+            Input,
+            Affine,
+            Conv2d,
+            Scale,
+            SumPool2d,
+            AvgPool2d,
+            MaxPool2d,
+            Upsample2d,
+            Flatten,
+            Add,
+            Readout,
+            Neuron,
+        )  # fmt: skip
     }
 )
 QUANTISED: Mapping[str, type] = types.MappingProxyType(
@@ -76,6 +98,7 @@ QUANTISED: Mapping[str, type] = types.MappingProxyType(
         "QuantReLU": QuantReLU,
         "MaxPool2d": FloatMaxPool2d,
         "AvgPool2d": FloatAvgPool2d,
+        "Upsample2d": FloatUpsample2d,
         "Flatten": FloatFlatten,
         "Add": FloatAdd,
     }

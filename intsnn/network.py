@@ -24,13 +24,14 @@ from .layers import (
     Readout,
     Scale,
     SumPool2d,
+    Upsample2d,
     output_shape,
 )
 from .neurons import Neuron
 
 __all__ = ["Network"]
 
-KINDS = (Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Neuron, Readout, Scale, SumPool2d)
+KINDS = (Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Neuron, Readout, Scale, SumPool2d, Upsample2d)
 
 
 class _Derived:

@@ -175,7 +175,8 @@ class _Step:
     def flat(self) -> bool:
         """Whether samples can take the place of pixels."""
         f = self.fields
-        return f["HEIGHT"] * f["WIDTH_IN"] * f["OUT_HEIGHT"] * f["OUT_WIDTH"] * f["KERNEL_Y"] * f["KERNEL_X"] == 1
+        single = f["HEIGHT"] * f["WIDTH_IN"] * f["OUT_HEIGHT"] * f["OUT_WIDTH"] * f["KERNEL_Y"] * f["KERNEL_X"] == 1
+        return single and f["TOP"] == f["LEFT"] == 0  # else the only window lies in the padding
 
 
 @dataclass
@@ -222,10 +223,11 @@ class Program:
     """
 
     def __init__(self, network, bounds, constant: bool, driven: int, chunk: int, kept: bool) -> None:
-        from .kernels import fused, tiles
+        from .kernels import fused, rows, tiles
 
         self.run_samples = fused.run_samples
-        self._tiles_module, self._columns, self._kinds = tiles, fused.Operation, fused.Kind
+        self._tiles_module, self._rows_module = tiles, rows
+        self._columns, self._kinds = fused.Operation, fused.Kind
         self.network, self.bounds, self.constant = network, bounds, constant
         self.drive, self.driven, self.chunk, self.kept = network.t_drive or driven, driven, chunk, kept
         self._steps: list[_Step] = []
@@ -354,8 +356,9 @@ class Program:
         if signed:
             packed = np.concatenate([packed, -packed])
         fields["ROWS"] = len(packed)
-        fields["SAFE"] = ((1 << 15) - 1) // largest // 2 * 2
-        parts = [self._tiles_module.pack_rows(packed[:, c : c + w]) for c, w in _tiles(packed.shape[1])]
+        fields["SAFE"] = ((1 << 15) - 1) // largest // 4 * 4
+        few = fields["FEW"] = self._rows_module.few_of(largest)
+        parts = [self._rows_module.pack_rows(packed[:, c : c + w], few) for c, w in _tiles(packed.shape[1])]
         fields["WEIGHTS"] = self._put("rows", np.concatenate(parts))
 
     def _put_dots_of(self, fields: dict[str, int], packed: np.ndarray, signed: bool, cells: int) -> None:
@@ -427,9 +430,7 @@ class Program:
         branches = network.inputs_of(feeding) if joins else (feeding,)
         h, w, c = self._map(name)
         channels = network.shapes[name][0]
-        if joins and any(
-            isinstance(network.nodes[b], Affine | Conv2d) and self._is_constant(b) for b in branches
-        ):
+        if joins and any(isinstance(network.nodes[b], Affine | Conv2d) and self._is_constant(b) for b in branches):
             raise UnsupportedError(f"{name}: a join with a branch from a constant input has no fused form")
         source = None
         wide = _is_wide(layer, self.bounds[name], self.bounds[feeding])

@@ -68,8 +68,8 @@ class Result:
     ----------
     outputs : (B, K) int64
         Accumulated readout (or net counts, or first-spike steps) of each sample.
-    predictions : (B,) int64
-        Index of the first best output.
+    predictions : (B,) int64, or (B, H, W) where the outputs are maps
+        Index of the first best output; of each pixel, the first best channel.
     steps : int
         Steps of the longest sample.
     extra_steps : (B,) int64
@@ -192,7 +192,7 @@ class _Run:
             raise FormatError("path: a recurrent network has no layer path; use step")
         if path == "auto":
             path = "step" if network.recurrent else "layer"
-        self.plan = Plan(network, self.limit, self.driven, path, seed)
+        self.plan = Plan(network, self.limit, self.driven, path, seed, counts=keep_final)
 
     def block(self, worker: Worker, start: int, stop: int) -> _Block:
         """Run the samples ``start..stop`` to their end."""
@@ -377,6 +377,10 @@ def _merge_reports(network, plan, blocks: list[dict[str, dict]]) -> dict[str, La
 
 
 def predict(network, outputs: np.ndarray) -> np.ndarray:
+    """First best output of each sample; where outputs are maps (C, H, W), the first best channel of each pixel."""
+    shape = network.shapes[network.output_name]
+    if len(shape) == 3 and shape[1:] != (1, 1):
+        outputs = outputs.reshape(-1, *shape)
     readout = network.nodes[network.output_name]
     if isinstance(readout, Readout) and readout.kind == "first_spike":
         never = np.iinfo(np.int64).max

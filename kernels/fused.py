@@ -21,6 +21,7 @@ import numpy as np
 from .jit import kernel
 from .linear import convolve
 from .parameters import Window
+from .rows import SPARE, gather
 from .tiles import (
     DOT_DEPTH,
     DOT_GROUP,
@@ -36,10 +37,6 @@ from .tiles import (
     fire_counted,
     fire_scaled,
     fire_wide,
-    gather_1,
-    gather_2,
-    gather_4,
-    gather_8,
     list_bytes,
     weigh,
     window_max,
@@ -89,6 +86,7 @@ class Operation(IntEnum):
     ROWS = auto()  # rows of a tile; the row of zeros behind them not counted
     NEGATED = auto()  # rows to the negated copy, 0: inputs are never negative
     SAFE = auto()  # rows that 16-bit sums hold
+    FEW = auto()  # rows that 8-bit sums hold; 0: rows lie in pairs
     DOTS = auto()  # weights of dot products, tile after tile
     DENSE_ABOVE = auto()  # items of a sample and step beyond which dot products are taken
     INITIAL = auto()  # int32 (C,): where dot products begin
@@ -119,9 +117,9 @@ FIELDS = len(Operation)
 (
     KIND, TAIL, SOURCE, SOURCE_BY, TARGET, TARGET_BY, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS,
     KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP, WEIGHTS, ROWS,
-    NEGATED, SAFE, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE, V_INITIAL,
-    BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS, IN_CHANNELS,
-    REAL_OUT,
+    NEGATED, SAFE, FEW, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE,
+    V_INITIAL, BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS,
+    IN_CHANNELS, REAL_OUT,
 ) = (int(x) for x in Operation)  # fmt: skip
 CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL = (int(x) for x in Kind)
 GROUP_64, GROUP_32 = DOT_GROUP[64], DOT_GROUP[32]
@@ -274,15 +272,9 @@ def _columns(
                             flat, total, items, offsets[line + begin_x], offsets[line + end_x],
                             (ky * kernel_x - from_x) * channels * UNIT,
                         )  # fmt: skip
-                    flat[total] = zero_row
-                    if width == 8 * WIDTH:
-                        gather_8(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
-                    elif width == 4 * WIDTH:
-                        gather_4(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
-                    elif width == 2 * WIDTH:
-                        gather_2(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
-                    else:
-                        gather_1(sums, t * width, rows, weights, flat, 0, total, op[SAFE])
+                    for i in range(SPARE):
+                        flat[total + i] = zero_row
+                    gather(width, sums, t * width, rows, weights, flat, total, op[SAFE], op[FEW])
             feed_step = charge_step if kind == FIRE else width
             for i in range(here):
                 place = who[out_x] if op[TAIL] else out_x
@@ -451,15 +443,9 @@ def _readout(op, b, now, steps, driven, spikes, rows, numbers, flat, sums, total
         for t in range(steps):
             at = op[SOURCE] + b * op[SOURCE_BY] + t * op[CHANNELS]
             count = list_bytes(spikes, at, op[CHANNELS], 0, op[NEGATED], flat, 0)
-            flat[count] = np.uint32(op[ROWS] * UNIT)
-            if width == 8 * WIDTH:
-                gather_8(sums, 0, rows, first, flat, 0, count, op[SAFE])
-            elif width == 4 * WIDTH:
-                gather_4(sums, 0, rows, first, flat, 0, count, op[SAFE])
-            elif width == 2 * WIDTH:
-                gather_2(sums, 0, rows, first, flat, 0, count, op[SAFE])
-            else:
-                gather_1(sums, 0, rows, first, flat, 0, count, op[SAFE])
+            for i in range(SPARE):
+                flat[count + i] = np.uint32(op[ROWS] * UNIT)
+            gather(width, sums, 0, rows, first, flat, count, op[SAFE], op[FEW])
             bias = op[BIAS] + min(now + t, driven) * channels
             for o in range(real):
                 c = column + o

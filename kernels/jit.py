@@ -1,10 +1,11 @@
 """The only file that configures Numba: one decorator, one cache folder for the tier that is in use."""
 
 import numba
-from numba.extending import intrinsic
+from numba.extending import intrinsic, typeof_impl
 
 from . import cache
 from .cpu import tier
+from .parameters import NeuronParameters, Window
 
 __all__ = ["cache_folder", "intrinsic", "kernel", "like"]
 
@@ -25,6 +26,15 @@ def kernel(function=None, *, inline: str = "never"):
     finally:
         numba.config.CACHE_DIR = before
 
+
+def plain_integers(kind: type) -> None:
+    """Tell Numba that every field of the named tuple `kind` is an int64: it would look at each in every call."""
+    found = numba.types.NamedUniTuple(numba.types.int64, len(kind._fields), kind)
+    typeof_impl.register(kind)(lambda value, context: found)
+
+
+plain_integers(NeuronParameters)
+plain_integers(Window)
 
 if numba.config.DISABLE_JIT:
 

@@ -1,8 +1,6 @@
 """Compiled neurons: twins of `reference.py`, same names, signatures and integers.
 
-`if_run` is the narrow kernel for integrate-and-fire layers inside proven bounds: its arithmetic stays
-in the type of `v` (int32 where the bound allows) and vectorises over channels. `neuron_run` holds every
-part of a neuron on 64-bit integers.
+`neuron_run` holds every part of a neuron on 64-bit integers; what fits fewer runs in `membrane.py`.
 """
 
 import numpy as np
@@ -34,62 +32,9 @@ from .parameters import (
     V,
 )
 from .scalar import overflow, random_word, round_shift
-from .vector import LANES, if_tile
 
 SAT, SAT_SYM, WRAP, TRAP = range(4)
 STOCHASTIC = 7
-
-
-@kernel
-def if_run(current, threshold, v_negative, v_reset_late, max_count, alive, v, count, out, v_record, counters):
-    """Twin of `reference.if_run`."""
-    channels = threshold.shape[0]
-    steps = out.shape[1]
-    size = out.shape[2]
-    stride = size if current.shape[1] > 1 else 0
-    flat_current, flat_v, flat_count, flat_out = current.reshape(-1), v.reshape(-1), count.reshape(-1), out.reshape(-1)
-    peaks = np.zeros(4 * LANES, v.dtype)
-    most = like(count[0, 0], max_count)
-    keeps_v = v_record.shape[1] > 0
-    for b in range(out.shape[0]):
-        if not alive[b]:
-            continue
-        for base in range(0, size, channels):
-            c = 0
-            while not keeps_v and channels - c >= LANES:  # states stay in registers over all steps
-                i = b * size + base + c
-                at = b * current.shape[1] * size + base + c
-                if_tile(
-                    flat_current, at, stride, threshold, v_negative, c, most, flat_v, flat_count, i,
-                    flat_out, b * steps * size + base + c, size, steps, peaks,
-                )  # fmt: skip
-                c += LANES
-            for k in range(c, channels):
-                x = v[b, base + k]
-                net = count[b, base + k]
-                for t in range(steps):
-                    a = like(x, current[b, t if current.shape[1] > 1 else 0, base + k])
-                    x = like(x, x + a)
-                    peaks[0], peaks[LANES] = min(peaks[0], x), max(peaks[LANES], x)
-                    peaks[2 * LANES], peaks[3 * LANES] = min(peaks[2 * LANES], a), max(peaks[3 * LANES], a)
-                    before = x
-                    s = like(net, 0)
-                    if x >= threshold[k] and net < most:
-                        s = like(net, 1)
-                    elif x < v_negative[k] and net > 0:
-                        s = like(net, -1)
-                    x = like(x, x - s * threshold[k])
-                    net = like(net, net + s)
-                    out[b, t, base + k] = s
-                    if keeps_v:
-                        v_record[b, t, base + k] = before if v_reset_late else x
-                v[b, base + k] = x
-                count[b, base + k] = net
-    for k in range(LANES):
-        counters[V_LOW] = min(counters[V_LOW], peaks[k])
-        counters[V_HIGH] = max(counters[V_HIGH], peaks[LANES + k])
-        counters[SUM_LOW] = min(counters[SUM_LOW], peaks[2 * LANES + k])
-        counters[SUM_HIGH] = max(counters[SUM_HIGH], peaks[3 * LANES + k])
 
 
 @kernel
@@ -146,14 +91,19 @@ def decay(x, kind, a, b, rounding, least, word):
 
 
 @kernel
-def _leak(x, kind, a, b, rounding, least, p, step, sample, neuron, draw, counters):
+def _leak(x, kind, a, b, rounding, least, seed, layer, step, sample, neuron, draw):
+    if kind == NONE:
+        return x
     word = like(x, 0)
-    if rounding == STOCHASTIC and kind != NONE:
-        word = like(x, random_word(p.seed, step, p.layer, sample, neuron, draw))
-    y = decay(x, kind, a, b, rounding, least, word)
-    if x != 0 and y == 0 and (kind == SHIFT or (kind == MULTIPLY and a > 0)):
-        counters[UNDERFLOWS] += 1
-    return y
+    if rounding == STOCHASTIC:
+        word = like(x, random_word(seed, step, layer, sample, neuron, draw))
+    return decay(x, kind, a, b, rounding, least, word)
+
+
+@kernel
+def _lost(x, y, kind, a):
+    """Whether state `x` underflowed to `y`."""
+    return x != 0 and y == 0 and (kind == SHIFT or (kind == MULTIPLY and a > 0))
 
 
 @kernel
@@ -167,11 +117,13 @@ def _note(at, which, sample, step, neuron, value, first):
 
 
 @kernel
+def _lowest(low, high, mode):
+    return -high if mode == SAT_SYM and low < 0 else low
+
+
+@kernel
 def _clamp(which, value, low, high, mode, sample, step, neuron, counters, first):
-    if mode == SAT_SYM and low < 0:
-        low = -high
-    if low <= value <= high:
-        return value
+    """What becomes of a `value` out of range. (Callers look first: a call with arrays counts references.)"""
     if mode == WRAP:
         counters[WRAPPED] += 1
     elif mode == TRAP:
@@ -184,96 +136,127 @@ def _clamp(which, value, low, high, mode, sample, step, neuron, counters, first)
 
 
 @kernel
+def advance(
+    b, begin, end, current, driven, step, sample, p, threshold, v_negative, bias, u, v, count, pending, refractory,
+    out, u_record, v_record, counters, first,
+):  # fmt: skip
+    """`neuron_run` for the neurons from `begin` to `end` of sample b."""
+    channels = threshold.shape[0]
+    key = sample + b
+    acc_low = _lowest(p.acc_low, p.acc_high, p.acc_overflow)
+    u_low = _lowest(p.u_low, p.u_high, p.u_overflow)
+    v_low = _lowest(p.v_low, p.v_high, p.v_overflow)
+    stays = current.shape[1] == 1
+    least_v, most_v, least_a, most_a = counters[V_LOW], counters[V_HIGH], counters[SUM_LOW], counters[SUM_HIGH]
+    underflows = like(step, 0)
+    for t in range(out.shape[1]):
+        now = step + t
+        c = begin % channels - 1
+        for i in range(begin, end):
+            c = c + 1 if c + 1 < channels else 0
+            theta = like(step, threshold[c])
+            a = like(step, current[b, 0 if stays else t, i])
+            # 1. acc
+            least_a, most_a = min(least_a, a), max(most_a, a)
+            if p.has_acc and (a < acc_low or a > p.acc_high):
+                a = _clamp(ACC, a, acc_low, p.acc_high, p.acc_overflow, key, now, i, counters, first)
+            # 2. u = overflow(decay(u) + (acc << u_shift))
+            if p.has_u:
+                before = like(step, u[b, i])
+                x = _leak(
+                    before, p.u_decay, p.u_decay_a, p.u_decay_b, p.u_rounding, p.u_least,
+                    p.seed, p.layer, now, key, i, DRAW_U,
+                )  # fmt: skip
+                underflows += _lost(before, x, p.u_decay, p.u_decay_a)
+                a = x + (a << p.u_shift)
+                if a < u_low or a > p.u_high:
+                    a = _clamp(U, a, u_low, p.u_high, p.u_overflow, key, now, i, counters, first)
+                u[b, i] = a
+            # refractory state
+            held = False
+            trace = like(step, 0)
+            if p.refractory == REFRACTORY_COUNTER:
+                held = refractory[b, i] > 0
+                refractory[b, i] -= held
+            elif p.refractory == REFRACTORY_TRACE:
+                before = like(step, refractory[b, i])
+                trace = _leak(
+                    before, p.trace_decay, p.trace_decay_a, p.trace_decay_b, p.trace_rounding, p.trace_least,
+                    p.seed, p.layer, now, key, i, DRAW_TRACE,
+                )  # fmt: skip
+                underflows += _lost(before, trace, p.trace_decay, p.trace_decay_a)
+            # 3. v = overflow(decay(v) - pending reset + u + bias)
+            x = like(step, v[b, i])
+            s = like(step, 0)
+            if not held:
+                before = x
+                x = _leak(
+                    before, p.v_decay, p.v_decay_a, p.v_decay_b, p.v_rounding, p.v_least,
+                    p.seed, p.layer, now, key, i, DRAW_V,
+                )  # fmt: skip
+                underflows += _lost(before, x, p.v_decay, p.v_decay_a)
+                if p.reset_delay and pending[b, i] != 0:
+                    if p.reset == RESET_SUBTRACT:
+                        x -= pending[b, i] * theta
+                    elif p.reset == RESET_ZERO:
+                        x = like(step, 0)
+                x += a
+                if t < driven:
+                    x += bias[c]
+                if x < v_low or x > p.v_high:
+                    x = _clamp(V, x, v_low, p.v_high, p.v_overflow, key, now, i, counters, first)
+                least_v, most_v = min(least_v, x), max(most_v, x)
+                # 4. compare: n spikes while v - n * theta is still at (above) the threshold
+                seen = x - trace
+                if seen >= theta + p.strict:
+                    s = like(step, 1)
+                    if p.max_spikes > 1:
+                        s = min((seen - p.strict) // theta, p.max_spikes)
+                    if p.max_count >= 0:
+                        s = max(0, min(s, p.max_count - count[b, i]))
+                elif p.signed and seen < v_negative[c] and count[b, i] > 0:
+                    s = like(step, -1)
+                    if p.max_spikes > 1:
+                        below = v_negative[c] - seen
+                        s = -min(min((below + theta - 1) // theta, p.max_spikes), count[b, i])
+                # 5. reset
+                if s != 0 and not p.reset_delay:
+                    if p.reset == RESET_SUBTRACT:
+                        x -= s * theta
+                        if x < v_low or x > p.v_high:
+                            x = _clamp(V, x, v_low, p.v_high, p.v_overflow, key, now, i, counters, first)
+                    elif p.reset == RESET_ZERO:
+                        x = like(step, 0)
+                if p.reset_delay:
+                    pending[b, i] = s
+            v[b, i] = x
+            if count.shape[1]:
+                count[b, i] += s
+            if p.refractory == REFRACTORY_COUNTER and s != 0:
+                refractory[b, i] = p.refractory_steps
+            elif p.refractory == REFRACTORY_TRACE:
+                trace += s * p.trace_amplitude
+                if trace < p.trace_low or trace > p.trace_high:
+                    trace = _clamp(TRACE, trace, p.trace_low, p.trace_high, SAT, key, now, i, counters, first)
+                refractory[b, i] = trace
+            out[b, t, i] = s
+            if u_record.shape[1]:
+                u_record[b, t, i] = u[b, i]
+            if v_record.shape[1]:
+                v_record[b, t, i] = x
+    counters[V_LOW], counters[V_HIGH], counters[SUM_LOW], counters[SUM_HIGH] = least_v, most_v, least_a, most_a
+    counters[UNDERFLOWS] += underflows
+
+
+@kernel
 def neuron_run(
     current, driven, step, sample, p, threshold, v_negative, bias, alive, u, v, count, pending, refractory,
     out, u_record, v_record, counters, first,
 ):  # fmt: skip
     """Twin of `reference.neuron_run`."""
-    channels = threshold.shape[0]
     for b in range(out.shape[0]):
-        if not alive[b]:
-            continue
-        key = sample + b
-        for t in range(out.shape[1]):
-            now = step + t
-            for i in range(out.shape[2]):
-                c = i % channels
-                theta = threshold[c]
-                a = like(step, current[b, t if current.shape[1] > 1 else 0, i])
-                # 1. acc
-                counters[SUM_LOW], counters[SUM_HIGH] = min(counters[SUM_LOW], a), max(counters[SUM_HIGH], a)
-                if p.has_acc:
-                    a = _clamp(ACC, a, p.acc_low, p.acc_high, p.acc_overflow, key, now, i, counters, first)
-                # 2. u = overflow(decay(u) + (acc << u_shift))
-                if p.has_u:
-                    x = _leak(
-                        like(step, u[b, i]), p.u_decay, p.u_decay_a, p.u_decay_b, p.u_rounding, p.u_least,
-                        p, now, key, i, DRAW_U, counters,
-                    )  # fmt: skip
-                    a = _clamp(U, x + (a << p.u_shift), p.u_low, p.u_high, p.u_overflow, key, now, i, counters, first)
-                    u[b, i] = a
-                # refractory state
-                held = False
-                trace = like(step, 0)
-                if p.refractory == REFRACTORY_COUNTER:
-                    held = refractory[b, i] > 0
-                    refractory[b, i] -= held
-                elif p.refractory == REFRACTORY_TRACE:
-                    trace = _leak(
-                        like(step, refractory[b, i]), p.trace_decay, p.trace_decay_a, p.trace_decay_b,
-                        p.trace_rounding, p.trace_least, p, now, key, i, DRAW_TRACE, counters,
-                    )  # fmt: skip
-                # 3. v = overflow(decay(v) - pending reset + u + bias)
-                x = like(step, v[b, i])
-                s = like(step, 0)
-                if not held:
-                    x = _leak(
-                        x, p.v_decay, p.v_decay_a, p.v_decay_b, p.v_rounding, p.v_least,
-                        p, now, key, i, DRAW_V, counters,
-                    )  # fmt: skip
-                    if p.reset_delay and pending[b, i] != 0:
-                        if p.reset == RESET_SUBTRACT:
-                            x -= pending[b, i] * theta
-                        elif p.reset == RESET_ZERO:
-                            x = like(step, 0)
-                    x += a
-                    if t < driven:
-                        x += bias[c]
-                    x = _clamp(V, x, p.v_low, p.v_high, p.v_overflow, key, now, i, counters, first)
-                    counters[V_LOW], counters[V_HIGH] = min(counters[V_LOW], x), max(counters[V_HIGH], x)
-                    # 4. compare: n spikes while v - n * theta is still at (above) the threshold
-                    seen = x - trace
-                    if seen >= theta + p.strict:
-                        s = like(step, 1)
-                        if p.max_spikes > 1:
-                            s = min((seen - p.strict) // theta, p.max_spikes)
-                        if p.max_count >= 0:
-                            s = max(0, min(s, p.max_count - count[b, i]))
-                    elif p.signed and seen < v_negative[c] and count[b, i] > 0:
-                        s = like(step, -1)
-                        if p.max_spikes > 1:
-                            below = v_negative[c] - seen
-                            s = -min(min((below + theta - 1) // theta, p.max_spikes), count[b, i])
-                    # 5. reset
-                    if s != 0 and not p.reset_delay:
-                        if p.reset == RESET_SUBTRACT:
-                            x -= s * theta
-                            x = _clamp(V, x, p.v_low, p.v_high, p.v_overflow, key, now, i, counters, first)
-                        elif p.reset == RESET_ZERO:
-                            x = like(step, 0)
-                    if p.reset_delay:
-                        pending[b, i] = s
-                v[b, i] = x
-                count[b, i] += s
-                if p.refractory == REFRACTORY_COUNTER and s != 0:
-                    refractory[b, i] = p.refractory_steps
-                elif p.refractory == REFRACTORY_TRACE:
-                    trace += s * p.trace_amplitude
-                    refractory[b, i] = _clamp(
-                        TRACE, trace, p.trace_low, p.trace_high, SAT, key, now, i, counters, first
-                    )  # fmt: skip
-                out[b, t, i] = s
-                if u_record.shape[1]:
-                    u_record[b, t, i] = u[b, i]
-                if v_record.shape[1]:
-                    v_record[b, t, i] = x
+        if alive[b]:
+            advance(
+                b, 0, out.shape[2], current, driven, step, sample, p, threshold, v_negative, bias, u, v, count, pending,
+                refractory, out, u_record, v_record, counters, first,
+            )  # fmt: skip

@@ -236,31 +236,6 @@ class _Ledger:
         return overflow(value, low, high, mode)
 
 
-def if_run(current, threshold, v_negative, v_reset_late, max_count, alive, v, count, out, v_record, counters):
-    """Integrate and fire inside proven bounds: `neuron_run` without leak, overflow or refractory period.
-
-    Per step: ``x = v + current``; spike ``s = [x >= threshold and C < max_count] - [x < v_negative and C > 0]``;
-    ``v = x - s * threshold``; ``C = C + s``. `v_reset_late` only records v before the reset.
-    `v_negative` is below every reachable v for unsigned neurons.
-    """
-    channels = len(threshold)
-    for b in range(out.shape[0]):
-        if not alive[b]:
-            continue
-        for t in range(out.shape[1]):
-            for i, a in enumerate(current[b, t if current.shape[1] > 1 else 0].tolist()):
-                c = i % channels
-                x = v[b, i] + a
-                s = int(x >= threshold[c] and count[b, i] < max_count) - int(x < v_negative[c] and count[b, i] > 0)
-                v[b, i] = x - s * int(threshold[c])
-                count[b, i] += s
-                out[b, t, i] = s
-                if v_record.shape[1]:
-                    v_record[b, t, i] = x if v_reset_late else v[b, i]
-                counters[V_LOW], counters[V_HIGH] = min(counters[V_LOW], x), max(counters[V_HIGH], x)
-                counters[SUM_LOW], counters[SUM_HIGH] = min(counters[SUM_LOW], a), max(counters[SUM_HIGH], a)
-
-
 def neuron_run(
     current, driven, step, sample, p, threshold, v_negative, bias, alive, u, v, count, pending, refractory,
     out, u_record, v_record, counters, first,

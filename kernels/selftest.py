@@ -33,15 +33,8 @@ def cases(seed: int = 1) -> Iterator[Case]:
     def numbers(shape, dtype, low=-100, high=100):
         return rng.integers(low, high, shape).astype(dtype)
 
-    for bits in (np.int16, np.int32, np.int64):
-        yield Case(
-            f"if_tile {bits.__name__}",
-            vector.if_tile,
-            vector._plain_if_tile,
-            (numbers(99, np.int32), 3, 20, numbers(40, bits, 1, 60), numbers(40, bits, -9, 0), 5, np.int32(2),
-             numbers(40, bits), numbers(40, np.int32, 0, 3), 7, np.zeros(99, np.int8), 1, 17, 4,
-             np.zeros(4 * vector.LANES, bits)),
-        )  # fmt: skip
+    if tier() != "portable":
+        yield from _neuron_cases(numbers)
     adders = (1, 2, 4) if tier() != "portable" else ()
     for count in adders:
         tile = getattr(vector, f"add_tile_{count}")
@@ -62,22 +55,25 @@ def cases(seed: int = 1) -> Iterator[Case]:
 
 
 def _fused_cases(numbers) -> Iterator[Case]:
-    from . import tiles
+    from . import rows, tiles
 
     def narrowed(function, *sizes):
         return lambda *arguments: function(*sizes, *arguments)
 
-    for count, gather in ((1, tiles.gather_1), (2, tiles.gather_2), (4, tiles.gather_4), (8, tiles.gather_8)):
+    for count in (1, 2, 4, 8):
         width = count * tiles.WIDTH
-        rows = tiles.pack_rows(numbers((5, width), np.int8))
-        for safe in (4, 256):
-            items = np.array([9, 0, 1, 4, 2, 2, 3, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.uint32)
-            yield Case(
-                f"gather_{count} {safe}",
-                gather,
-                narrowed(tiles._plain_gather, width),
-                (numbers(width + 2, np.int32), 2, rows, 0, items * tiles.UNIT, 1, 7, safe),
+        for safe, few, listed in ((4, 0, 7), (256, 0, 7), (4, 0, 0), (8, 4, 7), (256, 8, 7), (8, 4, 0)):
+            if not few and not rows.PAIRED:
+                continue
+            function, plain = (
+                (rows.__dict__[f"bytes_{count}"], rows._plain_bytes)
+                if few
+                else (rows.__dict__[f"pairs_{count}"], rows._plain_pairs)
             )
+            items = np.array([9, *[0, 1, 4, 2, 2, 3, 1][:listed], *[5] * 16], np.uint32) * tiles.UNIT
+            packed = rows.pack_rows(numbers((5, width), np.int8, *((-15, 16) if few else ())), few)
+            arguments = (numbers(width + 2, np.int32), 2, packed, 0, items, 1, listed, safe, *((few,) if few else ()))
+            yield Case(f"gather {width} {safe} {few} {listed}", function, narrowed(plain, width), arguments)
     for width, dots in ((64, tiles.dots_64), (32, tiles.dots_32)):
         group = tiles.DOT_GROUP[width]
         weights = tiles.pack_dots(numbers((16, width), np.int8))
@@ -87,8 +83,21 @@ def _fused_cases(numbers) -> Iterator[Case]:
             f"dots_{width}",
             dots,
             narrowed(tiles._plain_dots, group, width),
-            (numbers(group * 70, np.int32), 3, 70, data, where, 1, weights, 0, 2, 20, 8, numbers(width + 1, np.int32),
-            1),
+            (
+                numbers(group * 70, np.int32),
+                3,
+                70,
+                data,
+                where,
+                1,
+                weights,
+                0,
+                2,
+                20,
+                8,
+                numbers(width + 1, np.int32),
+                1,
+            ),
         )
     bounds = (numbers(50, np.int32, 1, 90), numbers(50, np.int32, -60, 0))
     for counted, scaled, function in (
@@ -133,6 +142,44 @@ def _fused_cases(numbers) -> Iterator[Case]:
         tiles._plain_window_max,
         (numbers(900, np.int16, -30, 30), *window, 860, np.zeros(50, np.int8), 7),
     )
+
+
+def _neuron_cases(numbers) -> Iterator[Case]:
+    """Vector neurons of two widths with most of their parts: two steps of 128 neurons of 5 channels."""
+    from . import parameters as P
+    from . import span as k
+
+    size, period = 128, 70
+    for width, product in ((16, 16), (32, 64)):
+        kind = np.dtype(f"int{width}").type
+        state = {
+            k.ROUNDED: 1, k.UP: 3, k.UP_NEGATIVE: 4, k.REST: 7, k.COUNTS: 1, k.CLAMP: k.SATURATE, k.LOW: -64,
+            k.HIGH: 63, k.SPAN: 127,
+        }  # fmt: skip
+        parts = {at + place: value for at in (k.U, k.V) for place, value in state.items()}
+        parts |= {k.U + k.KIND: P.SHIFT, k.U + k.PLACES: 3, k.U + k.LEAST: 1, k.U + k.CLAMP: k.WRAP}
+        parts |= {k.V + k.KIND: P.MULTIPLY, k.V + k.PRODUCT: product, k.V + k.PLACES: 3, k.V + k.FACTOR: 5}
+        if width == 16:  # 5 / 8 with 16 binary places, minus 1
+            half = 1 << 15
+            parts |= {k.V + k.PLACES: -1, k.V + k.FACTOR: (5 << 13) - 2 * half, k.V + k.REST: 2 * half - 1}
+            parts |= {k.V + k.UP: half - 1, k.V + k.UP_NEGATIVE: half}
+        parts |= {k.HAS_U: 1, k.U_SHIFT: 1, k.BIASED: 1, k.RESET: P.RESET_SUBTRACT, k.LATE: int(width == 16)}
+        parts |= {k.SIGNED: 1, k.CAPPED: 1, k.MOST: 2, k.COUNTED: 1, k.HOLDS: int(width == 32), k.HOLD: 1}
+        table = np.stack([numbers(5, kind, *ends) for ends in ((9, 60), (9, 60), (-20, 0), (-9, 9))])
+        table = np.ascontiguousarray(table[:, np.arange(period + k.lanes_of(width)) % 5])
+        constants = np.zeros(k.CONSTANTS, np.int64)
+        for place, value in parts.items():
+            constants[place] = value
+        yield Case(
+            f"neurons of {width} bits",
+            k.span_2,  # the other levels are parts of it
+            k._plain_span,
+            (constants, table, period, numbers(2 * size, np.int16, -40, 60), size, numbers(size, kind, -64, 64),
+             numbers(size, kind, -64, 64), numbers(size, np.int16 if width == 16 else np.int32, 0, 3),
+             numbers(size, np.int8, -1, 2), numbers(size, kind, 0, 2),
+             *(np.zeros(2 * size, t) for t in (np.int8, kind, kind)), 1, 1, np.zeros(1, np.int64),
+             numbers(8, np.int64), 2, 1, size, 0, 0, 0, 0, size, 0),
+        )  # fmt: skip
 
 
 def _written(arguments: tuple[Any, ...]) -> list[list[int]]:

@@ -1,12 +1,9 @@
-"""The vector code of the fused path: sums of weight rows, dot products, neurons, lists, pools.
+"""The vector code of the fused path: dot products, neurons, lists, pools; sums of weight rows are in `rows.py`.
 
 Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``. The others are written
 as vectors (`cpu.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a function begins.
 
-Weight rows of `gather` hold channels in pairs (`pack_rows` makes them; not in tier ``portable``): the low byte of a
-16-bit lane is a weight + 128, the high byte another weight. One addition sums both, one more the high bytes alone; all
-modulo 2^16, which is exact as long as the true sums fit. Weights of `dots` lie as ``(K / depth, channels, depth)``:
-`depth` products go to one lane.
+Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to one lane.
 """
 
 import numpy as np
@@ -27,99 +24,6 @@ TIER = tier()
 PAIRED = TIER != "portable"
 DOT_DEPTH = 4 if TIER == "vnni" else 2
 DOT_TYPE = np.int8 if TIER == "vnni" else np.int16
-
-
-# -- sums of weight rows ---------------------------------------------------------------------------
-
-
-def pack_rows(weights: np.ndarray) -> np.ndarray:
-    """Weight rows ``(rows, width)`` int8 of one tile as `gather` reads them, a row of zeros behind the last."""
-    rows = np.concatenate([weights, np.zeros((1, weights.shape[1]), np.int8)]).astype(np.int8)
-    if not PAIRED:
-        return rows.reshape(-1)
-    half = rows.shape[1] // 2
-    low = (rows[:, :half].astype(np.int16) + 128).astype(np.uint8).view(np.int8)
-    return np.ascontiguousarray(np.stack([low, rows[:, half:]], axis=2)).reshape(-1)
-
-
-def _plain_gather(width, sums, at, rows, first, items, items_at, count, safe):
-    """``sums[at + o]`` = sum over `count` list items of the weight of channel o < width.
-
-    An item is a row number times `UNIT`; ``items[items_at + count]`` names the row of zeros. The 16-bit sums are
-    widened every `safe` (even) items.
-    """
-    half = width // 2
-    for o in range(width):
-        sums[at + o] = 0
-    for i in range(count):
-        row = first + np.int64(items[items_at + i]) * (width // UNIT)
-        for o in range(half):
-            sums[at + o] += (np.int64(rows[row + 2 * o]) & 255) - 128 if PAIRED else rows[row + o]
-            sums[at + half + o] += rows[row + 2 * o + 1] if PAIRED else rows[row + half + o]
-
-
-def _portable_gather(width, sums, at, rows, first, items, items_at, count, safe):
-    """`_plain_gather` of rows that are not paired."""
-    line = sums[at : at + width]
-    line[:] = 0
-    for i in range(count):
-        begin = first + np.int64(items[items_at + i]) * (width // UNIT)
-        row = rows[begin : begin + width]
-        for o in range(width):
-            line[o] += row[o]
-
-
-_GATHER = "sums at rows first items items_at count safe"
-
-
-def _gather_body(width, ahead):
-    lanes = min(32, width // 2)
-    vectors = width // 2 // lanes
-
-    def gather(e: Emit):
-        b, kind, wide = e.builder, vector(lanes, INT16), vector(lanes, INT32)
-        start = e.pointer("rows", e.whole("first"))
-        items, at = e.whole("items_at"), e.whole("at")
-        pairs = b.ashr(e.sum(e.whole("count"), 1), e.number(1))
-        some = b.select(b.icmp_signed(">", pairs, e.number(0)), pairs, e.number(1))
-        safe = b.ashr(e.whole("safe"), e.number(1))
-        both, high = ([e.cell(e.zeros(kind)) for _ in range(vectors)] for _ in range(2))
-        with e.loop(0, some, safe) as begin:
-            end = e.sum(begin, safe)
-            end = b.select(b.icmp_signed("<", end, pairs), end, pairs)
-            for cell in both + high:
-                e.put(e.zeros(kind), cell)
-            with e.loop(begin, end) as i:
-                place = e.pointer("items", e.sum(items, e.times(i, 2)))
-                for k in range(2):
-                    item = b.zext(e.read(e.shift(place, k), INT32), INT64)
-                    row = e.shift(start, e.times(item, width // UNIT))
-                    if ahead:  # weights that lie in the outer caches; a wrong address does no harm
-                        later = b.zext(e.read(e.shift(place, k + ahead), INT32), INT64)
-                        far = e.shift(start, e.times(later, width // UNIT))
-                        for line in range(0, width, 64):
-                            flags = (ir.Constant(INT32, n) for n in (0, 3, 1))  # read, keep, data
-                            e.call("llvm.prefetch.p0", ir.VoidType(), e.shift(far, line), *flags)
-                    for v in range(vectors):
-                        x = e.read(e.shift(row, v * lanes * 2), kind)
-                        e.put(b.add(e.get(both[v]), x), both[v])
-                        e.put(b.add(e.get(high[v]), b.ashr(x, e.constant(kind, 8))), high[v])
-            offset = e.splat(b.trunc(b.shl(b.sub(end, begin), e.number(8)), INT16), lanes)  # 2 rows a pair, 128 a row
-            found = []
-            for v in range(vectors):
-                top = e.get(high[v])
-                low = b.sub(b.sub(e.get(both[v]), b.shl(top, e.constant(kind, 8))), offset)
-                found += [(v * lanes, low), (width // 2 + v * lanes, top)]
-            with b.if_else(b.icmp_signed("==", begin, e.number(0))) as (fresh, more):
-                with fresh:
-                    for o, value in found:
-                        e.write(b.sext(value, wide), e.pointer("sums", e.sum(at, o)))
-                with more:
-                    for o, value in found:
-                        place = e.pointer("sums", e.sum(at, o))
-                        e.write(b.add(b.sext(value, wide), e.read(place, wide)), place)
-
-    return gather
 
 
 # -- dot products ----------------------------------------------------------------------------------
@@ -552,23 +456,7 @@ def _window_max(e: Emit):
 DOT_GROUP = {64: 6, 32: 6 if TIER == "avx2" else 12}  # rows of one call, by the width of the tile
 
 if TIER == "portable":
-    _gather, _dots = kernel(_portable_gather), kernel(_portable_dots)
-
-    @kernel
-    def gather_1(sums, at, rows, first, items, items_at, count, safe):
-        _gather(WIDTH, sums, at, rows, first, items, items_at, count, safe)
-
-    @kernel
-    def gather_2(sums, at, rows, first, items, items_at, count, safe):
-        _gather(2 * WIDTH, sums, at, rows, first, items, items_at, count, safe)
-
-    @kernel
-    def gather_4(sums, at, rows, first, items, items_at, count, safe):
-        _gather(4 * WIDTH, sums, at, rows, first, items, items_at, count, safe)
-
-    @kernel
-    def gather_8(sums, at, rows, first, items, items_at, count, safe):
-        _gather(8 * WIDTH, sums, at, rows, first, items, items_at, count, safe)
+    _dots = kernel(_portable_dots)
 
     @kernel
     def dots_64(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
@@ -589,8 +477,6 @@ if TIER == "portable":
     weigh = kernel(_plain_weigh)
     window_sum, window_max = kernel(_plain_window_sum), kernel(_plain_window_max)
 else:
-    gather_1, gather_2 = emitted(_GATHER, _gather_body(WIDTH, 0)), emitted(_GATHER, _gather_body(2 * WIDTH, 0))
-    gather_4, gather_8 = emitted(_GATHER, _gather_body(4 * WIDTH, 0)), emitted(_GATHER, _gather_body(8 * WIDTH, 0))
     dots_64, dots_32 = emitted(_DOTS, _dots_body(DOT_GROUP[64], 64)), emitted(_DOTS, _dots_body(DOT_GROUP[32], 32))
     fire, fire_scaled = emitted(_FIRE, _fire_body(False, False)), emitted(_FIRE, _fire_body(False, True))
     fire_counted, fire_wide = emitted(_FIRE, _fire_body(True, True)), emitted(_FIRE, _fire_body(True, True, INT64))

@@ -146,6 +146,11 @@ class Sample:
                     - max(self.window(layer, source, counts[1], c, oy, ox))
                 ),
             )
+        if kind == "Upsample2d":
+            rows, columns = layer.factor
+            if layer.mode == "nearest":
+                return self.build(name, lambda c, y, px: x[c][y // rows][px // columns])
+            return self.build(name, lambda c, y, px: 0 if y % rows or px % columns else x[c][y // rows][px // columns])
         if kind == "Flatten":
             return flat(x)
         if kind == "Readout":
@@ -431,7 +436,16 @@ def outputs(network, run, steps):
 
 
 def predict(network, values):
-    """The first best output wins."""
+    """The first best output wins; in a map, that of each pixel."""
+    shape = network.shapes[output_of(network)]
+    if len(shape) == 3 and shape[1:] != (1, 1):
+        channels, height, width = shape
+        pixels = [best(network, values[at :: height * width]) for at in range(height * width)]
+        return [pixels[row * width : (row + 1) * width] for row in range(height)]
+    return best(network, values)
+
+
+def best(network, values):
     if getattr(network.nodes[output_of(network)], "kind", "") == "first_spike":
         values = [-v if v >= 0 else -math.inf for v in values]
     return max(range(len(values)), key=lambda i: (values[i], -i))

@@ -21,6 +21,7 @@ from intsnn.layers import (
     Readout,
     Scale,
     SumPool2d,
+    Upsample2d,
 )
 from intsnn.network import Network
 from intsnn.neurons import Decay, Neuron, Refractory
@@ -220,6 +221,17 @@ class _Builder:
         if min(sizes) >= 1:
             self.put(layer, (channels, *sizes))
 
+    def upsample(self):
+        factor = (self.draw(st.integers(1, 3)), self.draw(st.integers(1, 2)))
+        layer = Upsample2d(factor, self.draw(st.sampled_from(("nearest", "zeros"))))
+        channels, height, width = self.shape
+        if layer.mode == "nearest":
+            sizes = (height * factor[0], width * factor[1])
+        else:
+            sizes = (height + (height - 1) * (factor[0] - 1), width + (width - 1) * (factor[1] - 1))
+        if sizes[0] * sizes[1] <= 100:
+            self.put(layer, (channels, *sizes))
+
     def scale(self):
         factors = self.draw(st.one_of(st.integers(-3, 4), st.lists(st.integers(-3, 4), min_size=3, max_size=3)))
         if isinstance(factors, list):
@@ -280,7 +292,7 @@ def cases(draw, recurrent=None, settle=None, samples=4, plain=None):
     kinds = ["connection", "neuron", "neuron", "scale", "residual"]
     for _ in range(draw(st.integers(1, 5))):
         space = len(builder.shape) == 3
-        what = draw(st.sampled_from(kinds + (["pool", "pool", "pool", "flatten"] if space else [])))
+        what = draw(st.sampled_from(kinds + (["pool", "pool", "pool", "upsample", "flatten"] if space else [])))
         if what == "connection":
             builder.convolution() if space else builder.affine()
         elif what == "neuron":

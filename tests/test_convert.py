@@ -146,15 +146,19 @@ def test_published_variants_differ_and_say_why():
 
 def test_verify_finds_a_planted_difference(monkeypatch):
     """A network whose compiled neuron is wrong by one threshold is caught, and the place is named."""
-    from intsnn.kernels import neuron
+    from intsnn.kernels import membrane, neuron
 
     network = convert(quantised(3, 7, 4)).network
-    right = neuron.if_run
+    vector, general = membrane.narrow_run, neuron.neuron_run
 
-    def wrong(current, threshold, *rest):
-        return right(current, threshold + 1, *rest)
+    def wrong(constants, table, *rest):
+        return vector(constants, table + np.array([[1], [1], [0], [0]], table.dtype), *rest)
 
-    monkeypatch.setattr(neuron, "if_run", wrong)
+    def also_wrong(*arguments):
+        return general(*arguments[:5], arguments[5] + 1, *arguments[6:])
+
+    monkeypatch.setattr(membrane, "narrow_run", wrong)
+    monkeypatch.setattr(neuron, "neuron_run", also_wrong)  # what the tier `portable` takes
     outcome = verify(network, images(3, 3), reference=1)
     assert not outcome.ok and outcome.path_mismatches > 0
     assert outcome.first.layer.startswith("r1") and "against reference" in outcome.first.between

@@ -189,6 +189,17 @@ def test_many_events_in_one_sum():
     assert np.array_equal(prepare(network)(ones).outputs, want.outputs)
 
 
+@pytest.mark.parametrize("padding", [((0, 1), (1, 0)), ((1, 0), (0, 1))])
+def test_window_in_the_padding(padding):
+    """A window beside the only pixel sees nothing: such a layer is no dense one."""
+    network = Network.sequential(
+        Input((1, 1, 1)), Conv2d([[[[3]]]]), IF(5), Conv2d([[[[4]]]], stride=2, padding=padding), IF(3),
+        Flatten(), Affine([[1]]), Readout(), t_drive=4,
+    )  # fmt: skip
+    x = np.arange(20, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    assert np.array_equal(prepare(network)(x).outputs, simulate(network, x).outputs)
+
+
 def test_same_runner_many_times_and_shapes():
     """Buffers are used again: earlier runs leave nothing behind."""
     rng = np.random.default_rng(0)

@@ -9,10 +9,13 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intsnn.bounds import Bound, _neuron
 from intsnn.executor import neuron_parameters
 from intsnn.formats import Fixed, Overflow, Rounding
 from intsnn.kernels import linear, neuron, reference, vector
+from intsnn.kernels.cpu import tier
 from intsnn.kernels.parameters import COUNTERS, FIRSTS, Window
+from intsnn.narrow import narrowest
 from intsnn.neurons import Decay, Neuron, Refractory
 
 SEED = st.integers(0, 2**32 - 1)
@@ -70,6 +73,7 @@ def both(name, module, make, *outputs):
 
 # (input, weight, sum)
 TYPES = [
+    (np.int8, np.int8, np.int16),
     (np.int8, np.int8, np.int32),
     (np.int32, np.int8, np.int32),
     (np.int8, np.int32, np.int64),
@@ -250,68 +254,7 @@ def test_decay(x, decay, word):
     assert neuron.decay(np.int64(x), kind, first, second, rounding, least, np.int64(signed)) == expected
 
 
-# -- integrate and fire -----------------------------------------------------------------------------
-
-
-def if_arrays(seed, channels, pixels, steps, constant, kind, state_kind, keeps_v):
-    """Arguments of `if_run` inside its bounds."""
-    rng = np.random.default_rng(seed)
-    samples, size = 3, channels * pixels
-    threshold = rng.integers(1, 60, channels).astype(state_kind)
-    low = rng.choice([0, -5, int(np.iinfo(state_kind).min)])
-    current = rng.integers(-100, 101, (samples, 1 if constant else steps, size)).astype(kind)
-    return {
-        "current": current,
-        "threshold": threshold,
-        "v_negative": np.full(channels, low, state_kind),
-        "late": int(rng.integers(2)),
-        "max_count": int(rng.choice([1, 3, 15, 2**31 - 1])),
-        "alive": marked(rng, samples),
-        "v": rng.integers(-50, 50, (samples, size)).astype(state_kind),
-        "count": rng.integers(0, 2, (samples, size)).astype(np.int32),
-        "out": np.full((samples, steps, size), 99, np.int8),
-        "v_record": np.full((samples, steps if keeps_v else 0, size), 99, state_kind),
-        "counters": np.array([0, 0, 0, 0, -1, 1, -1, 1]),
-    }
-
-
-@pytest.mark.parametrize("kind, state_kind", [(np.int32, np.int32), (np.int32, np.int64), (np.int64, np.int64)])
-@settings(max_examples=40)
-@given(SEED, CHANNELS, st.integers(1, 3), st.integers(1, 9), st.booleans(), st.booleans())
-def test_if_run(kind, state_kind, seed, channels, pixels, steps, constant, keeps_v):
-    """Vector tiles (no record, 16 channels and more) and the plain loop are the reference."""
-
-    def make():
-        return if_arrays(seed, channels, pixels, steps, constant, kind, state_kind, keeps_v)
-
-    both("if_run", neuron, make, "v", "count", "out", "v_record", "counters")
-
-
-@pytest.mark.parametrize("module", [reference, neuron], ids=["reference", "compiled"])
-@settings(max_examples=40)
-@given(SEED, CHANNELS, st.integers(1, 2), st.integers(1, 9), st.booleans(), st.booleans())
-def test_if_run_is_neuron_run(module, seed, channels, pixels, steps, constant, keeps_v):
-    """Inside the bounds, the narrow kernel is the general one: spikes, states, counts, records and peaks."""
-    fast = if_arrays(seed, channels, pixels, steps, constant, np.int32, np.int64, keeps_v)
-    fast["late"] = 0
-    if module is reference:
-        fast = {k: a.astype(object) if isinstance(a, np.ndarray) and k != "alive" else a for k, a in fast.items()}
-    general = {k: a.copy() if isinstance(a, np.ndarray) else a for k, a in fast.items()}
-    module.if_run(*fast.values())
-    signed = int(fast["v_negative"][0]) > -(2**60)
-    layer = Neuron(fast["threshold"], signed=signed, max_count=fast["max_count"], v_format=Fixed(40))
-    empty, dtype = np.zeros((3, 0), general["v"].dtype), general["v"].dtype
-    module.neuron_run(
-        general["current"], 0, 0, 0, neuron_parameters(layer, 0, 1), general["threshold"], general["v_negative"],
-        np.zeros(channels, dtype), general["alive"], empty, general["v"], general["count"], empty, empty,
-        general["out"], np.zeros((3, 0, channels * pixels), dtype), general["v_record"], general["counters"],
-        np.zeros(FIRSTS, dtype),
-    )  # fmt: skip
-    for key in ("v", "count", "out", "v_record", "counters"):
-        assert fast[key].tolist() == general[key].tolist(), key
-
-
-@pytest.mark.parametrize("sum_kind", [np.int32, np.int64])
+@pytest.mark.parametrize("sum_kind", [np.int16, np.int32, np.int64])
 @pytest.mark.parametrize("row_kind", [np.int8, np.int32, np.int64])
 @settings(max_examples=25)
 @given(SEED, st.integers(1, 9 * LANES), st.integers(0, 12))
@@ -383,6 +326,33 @@ def run_neuron(module, layer, current, v, u=None, count=None, pending=None, refr
     return [a.tolist() for a in (out, *states, *records, counters, firsts)]
 
 
+def run_vector(layer, current, v, u=0, count=0, pending=0, refractory=0, driven=0):
+    """`run_neuron` of the vector kernel, or None where the layer has none: a charge of -40 to 40, for a long time."""
+    from intsnn.kernels.membrane import narrow_run
+
+    charge = [np.array([end], object) for end in (-40, 40, -40_000, 40_000)]
+    bound = Bound(*charge)
+    narrow = narrowest(layer, bound, _neuron(layer, bound, 1000, 1000), np.int32, 1000, (1,))
+    if narrow is None:
+        return None
+    rows, kind = len(current), narrow.state_type
+    given = ((u, layer.u_format, kind), (v, True, kind), (count, True, narrow.count_type),
+             (pending, layer.reset_delay, np.int8), (refractory, layer.refractory.kind != "none", kind))  # fmt: skip
+    states = [np.zeros((rows, 1 if there else 0), dtype) for _, there, dtype in given]
+    for state, (value, there, _) in zip(states, given, strict=True):
+        state[...] = value if there else 0
+    out = np.full((rows, 1, 1), 99, np.int8)
+    records = [np.zeros((rows, 1 if there else 0, 1), kind) for there in (layer.u_format, True)]
+    counters, firsts = np.zeros(COUNTERS, np.int64), np.zeros(FIRSTS, np.int64)
+    narrow_run(
+        narrow.constants, narrow.table, narrow.period, current.astype(np.int32), driven, 5, 3,
+        neuron_parameters(layer, 0, 2),
+        *(np.array([n], np.int64) for n in (layer.threshold, layer.v_negative, layer.bias)),
+        np.ones(rows, np.uint8), *states, out, *records, counters, firsts,
+    )  # fmt: skip
+    return [a.tolist() for a in (out, *states, *records, counters, firsts)]
+
+
 @settings(max_examples=150)
 @given(st.data(), SEED)
 def test_neuron_run(data, seed):
@@ -448,9 +418,9 @@ class _Still:
 
 @pytest.mark.parametrize("parts", FAMILY, ids=lambda parts: " ".join(f"{k}={v}" for k, v in parts.items())[:70])
 def test_one_step_exhaustively(parts):
-    """Every membrane of 6 bits with every small input and several states before, in one step, by both kernels."""
+    """Every membrane of 6 bits with every small input and several states before, in one step, by all kernels."""
     layer = Neuron(5, **{"v_format": Fixed(6), **parts})
-    fmt = layer.v_format
+    fmt, wraps = layer.v_format, layer.v_overflow == Overflow.WRAP
     grid = np.array(list(itertools.product(range(fmt.min, fmt.max + 1), (-40, *range(-11, 12), 17, 40))))
     for state in ({"C": 0}, {"C": 1, "u": 9, "late": 1, "hold": 1, "r": 3}, {"C": 2, "late": -1, "r": 7}):
         expected = []
@@ -466,13 +436,23 @@ def test_one_step_exhaustively(parts):
             s = sample.neuron("n", layer, (0,), charge, 5)
             expected.append((s, full, sample.overflows["n"]))
         before = state.get("r", 0) if layer.refractory.kind == "trace" else state.get("hold", 0)
-        for module in (reference, neuron):
-            out, u, v, count, pending, refractory, *_, counters, firsts = run_neuron(
-                module, layer, grid[:, 1][:, None, None], grid[:, 0][:, None], state.get("u", 0), state["C"],
-                state.get("late", 0), before, driven=1, seed=11,
+        arguments = (
+            layer, grid[:, 1][:, None, None], grid[:, 0][:, None], state.get("u", 0), state["C"], state.get("late", 0),
+            before, 1,
+        )  # fmt: skip
+        found = {module.__name__: run_neuron(module, *arguments, seed=11) for module in (reference, neuron)}
+        if tier() != "portable":
+            found["vector"] = run_vector(*arguments)
+            assert (found["vector"] is None) == (
+                layer.max_spikes_per_step > 1 or layer.refractory.kind == "trace" or (layer.v_format.narrow and wraps)
+                or layer.v_decay.rounding == Rounding.STOCHASTIC
             )  # fmt: skip
+        for kernel, results in found.items():
+            if results is None:
+                continue
+            out, u, v, count, pending, refractory, *_, counters, firsts = results
             for row, (s, full, _) in enumerate(expected):
-                where = (module.__name__, grid[row].tolist(), state)
+                where = (kernel, grid[row].tolist(), state)
                 assert (out[row], v[row], count[row]) == ([[s]], [full["v"]], [full["C"]]), where
                 assert u[row] == [full["u"]] * len(u[row]), where
                 assert pending[row] == [full["late"]] * len(pending[row]), where

@@ -118,11 +118,18 @@ def exercise():
     run = prepare(Network(layers, edges, t_drive=7, levels=7), settle=True)
     run(codes)
     run(np.repeat(codes[None], 9, axis=0))
+    for bits in (2, 20, 34):  # plain neurons that need 16, 32 and 64 bits
+        top = (1 << bits) - 1
+        network = Network.sequential(
+            Input((3,), Fixed(bits + 1)), Affine(np.eye(3, dtype=int)), IF(1, v_format=Fixed(40)), Readout()
+        )
+        simulate(network, [[0, 1, top], [1, 0, top]], steps=3)
     encode_rate(rng.integers(0, 256, (2, 5)), 3, 255)
     quantise([0.3, -1.7], Fixed(8, 4), "STOCHASTIC", "SAT")
     rescale([1, -2, 300], Fixed(16, 3), Fixed(8), "STOCHASTIC", "WRAP")
     unpack(pack([1, -2, 3], Fixed(3)), Fixed(3), 3)
     exercise_learning(rng)
+    exercise_camera(rng)
 
 
 def exercise_learning(rng):
@@ -145,6 +152,20 @@ def exercise_learning(rng):
             learner.learn(state, (rng.random((4, 2, 6, 6)) < density).astype(np.uint8), [0, 1, 2, 0])
         learner.votes((rng.random((3, 2, 2, 6, 6)) < 0.5).astype(np.uint8))
     exercise_spike_timing(rng)
+
+
+def exercise_camera(rng):
+    """Events of images, with all kinds of noise, and their frames."""
+    import numpy as np
+
+    from intsnn.models import saccades
+
+    camera = saccades.Camera(mismatch=2, jitter=2, noise=100)
+    placed = saccades.place(rng.integers(0, 17, (2, 1, 8, 8)), 16, camera)
+    events = saccades.stream(placed[0], 0, camera=camera)
+    out = np.zeros((2, 5, 2, camera.rows // 2, camera.columns // 2), np.uint8)
+    bin_us = int(events["t"].max()) // 4
+    saccades.stream_frames(placed, np.arange(2), out, bin_us=bin_us, divide=(2, 2), clip=1, camera=camera)
 
 
 def exercise_spike_timing(rng):
@@ -206,18 +227,17 @@ def main():
         function(np.arange(5))
         report[function.__name__] = floats_in(function)
 
-    from intsnn.kernels import linear, neuron
+    from intsnn.kernels import cpu, linear, membrane
 
-    report["machine"] = platform.machine()
-    for name, dispatcher in (("if_run", neuron.if_run), ("convolve", linear.convolve)):
+    report["machine"], report["tier"] = platform.machine(), cpu.tier()
+    for name, dispatcher in (("neurons", membrane._run_0), ("convolve", linear.convolve)):
         report[name] = {}
         for signature in dispatcher.overloads:
-            state = signature[6] if name == "if_run" else signature[10]
-            arithmetic = re.findall(
-                r"^\s+v?p(?:add|sub|mull|cmpgt)([dq])\s", dispatcher.inspect_asm(signature), re.MULTILINE
-            )
+            state = signature[9] if name == "neurons" else signature[10]
+            code = dispatcher.inspect_asm(signature)
+            arithmetic = re.findall(r"^\s+v?p(?:add|sub|mull|cmpgt)([wdq])\s", code, re.MULTILINE)
             vectors = re.findall(r"= (?:add|sub|mul)[a-z ]* <\d+ x i\d+>", dispatcher.inspect_llvm(signature))
-            found = {"d": arithmetic.count("d"), "q": arithmetic.count("q"), "ir": sorted(set(vectors))}
+            found = {"asm": {w: arithmetic.count(w) for w in "wdq"}, "ir": sorted(set(vectors))}
             report[name].setdefault(str(state.dtype), []).append(found)
     print(json.dumps(report))
 
@@ -249,19 +269,21 @@ def test_the_check_sees_floats(report):
     assert report["whole"] == []
 
 
-def test_narrow_kernels_are_vectors_of_32_bits(report):
-    """Membranes and sums of 32 bits are added 16 at a time in 32 bits; nothing is widened on the way."""
-    (narrow,) = report["if_run"]["int32"]
-    assert any("add" in line and "<16 x i32>" in line for line in narrow["ir"])
-    assert not any("i64>" in line for line in narrow["ir"])
+def test_narrow_kernels_are_narrow_vectors(report):
+    """Membranes and sums are added at their own width; nothing is widened on the way."""
+    if report["tier"] == "portable":
+        pytest.skip("the tier portable has no vectors of its own")
+    for bits, lanes in ((16, 64), (32, 32), (64, 16)):
+        for variant in report["neurons"][f"int{bits}"]:
+            assert f"= add <{lanes} x i{bits}>" in variant["ir"]
+            assert not any(f"add <{lanes} x i{2 * bits}>" in line for line in variant["ir"])
     for variant in report["convolve"]["int32"]:  # the loop over events: weight times value, added to the sums
         for operation in ("add", "mul"):
             assert f"= {operation} <16 x i32>" in variant["ir"]
         assert not any("mul" in line and "i64>" in line for line in variant["ir"])
-    wide = report["if_run"]["int64"][0]
-    assert any("<16 x i64>" in line for line in wide["ir"])  # the check can tell them apart
     if report["machine"] in ("x86_64", "AMD64"):
-        assert narrow["d"] and not narrow["q"] and wide["q"] and not wide["d"]
+        narrow, wide = (report["neurons"][kind][0]["asm"] for kind in ("int16", "int64"))
+        assert narrow["w"] > narrow["d"] + narrow["q"] and wide["q"] and not wide["w"]  # the check can tell them apart
 
 
 if __name__ == "__main__":

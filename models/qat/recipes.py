@@ -79,6 +79,8 @@ class Recipe:
     augmentation : {"none", "affine", "shift-flip"}
     smoothing : float
         Label smoothing.
+    channels_last : bool
+        Memory layout in torch: faster for large images. Part of a recipe because it decides the order of sums.
     seed : int
     note : str
         Where the settings are from, and which of them are ours.
@@ -98,6 +100,7 @@ class Recipe:
     momentum: float = 0.9
     augmentation: str = "none"
     smoothing: float = 0.0
+    channels_last: bool = False
     seed: int = 1
     note: str = ""
 
@@ -153,6 +156,21 @@ def _calif(name: str, scales: str, weights: int, activations: int, epochs: tuple
     )  # fmt: skip
 
 
+def _vgg_cifar(name: str, activations: int) -> Recipe:
+    """Widths of activations 4, 3, 2 one after the other, down to `activations`."""
+    stages = (
+        _float(8, 0.1),
+        _both(4, 4, 3, 0.04, 8, decay=1e-4),
+        _both(4, 3, 3, 0.04, 8, decay=1e-4),
+        _both(4, 2, 5, 0.04, 8, decay=1e-4),
+    )
+    return Recipe(
+        name=name, data="cifar10-jpeg", architecture="vgg11", width=0.375, method="fast-snn", activation="clip",
+        weight="apot", ends="max", augmentation="shift-flip", channels_last=True, note=_FAST,
+        stages=stages[: 6 - activations],
+    )  # fmt: skip
+
+
 _ALL = (
     Recipe(
         name="lenet-mnist-qffs",
@@ -169,8 +187,8 @@ _ALL = (
         architecture="lenet",
         method="qffs",
         augmentation="shift-flip",
-        width=1.5,
-        stages=(_float(5), _both(4, 2, 20, 0.02, decay=1e-4)),
+        channels_last=True,
+        stages=(_float(4), _both(4, 2, 16, 0.02, decay=1e-4)),
         note=_QFFS,
     ),
     Recipe(
@@ -192,6 +210,21 @@ _ALL = (
     ),
     _calif("lenet-mnist-ca-lif", "power-of-two", 4, 3, (5, 10), data="mnist", architecture="lenet", width=0.5,
            augmentation="affine"),
+    Recipe(
+        name="segments-fast",
+        data="digits-segments",
+        architecture="hourglass",
+        method="fast-snn",
+        activation="clip",
+        weight="apot",
+        ends="max",
+        batch=32,
+        channels_last=True,
+        stages=(_float(10, 0.1), _both(4, 4, 4, 0.04, 8, decay=1e-4), _both(4, 3, 5, 0.04, 8, decay=1e-4)),
+        note=_FAST + "; data and network are our own",
+    ),
+    _vgg_cifar("vgg11-cifar-fast-t7", 3),
+    _vgg_cifar("vgg11-cifar-fast", 2),
     Recipe(
         name="digits-qffs",
         data="digits",

@@ -120,12 +120,14 @@ def evaluate(network: QuantNetwork, data: Dataset, device="cpu") -> float:
     images = _images(data, network.blueprint.input_shape, device)
     network.eval()
     right = 0
+    if data.labels is None:
+        raise ConversionError(f"data {data.name}: it has no labels to compare with")
     with torch.no_grad():
         for start in range(0, len(images), EVALUATION_BATCH):
             part = images[start : start + EVALUATION_BATCH].float() / data.maximum
             found = network(part).argmax(1).cpu().numpy()
             right += int((found == data.labels[start : start + EVALUATION_BATCH]).sum())
-    return 100.0 * right / max(1, len(images))
+    return 100.0 * right / max(1, data.labels.size)
 
 
 def _generator(seed: int, stage: int, epoch: int) -> torch.Generator:
@@ -159,6 +161,8 @@ class _Run:
         self.data = data
         classes = len(data.classes) or int(data.labels.max()) + 1
         self.network = build(recipe, data.images.shape[1:], classes).to(self.device)
+        self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.network.to(memory_format=self.layout)
         self.images = _images(data, data.images.shape[1:], self.device)
         self.labels = torch.from_numpy(data.labels).to(self.device)
         self.history: list[dict] = []
@@ -247,6 +251,7 @@ class _Run:
                 group["lr"] = _rate(stage, self.epoch + batch / batches)
             chosen = order[batch * self.recipe.batch : (batch + 1) * self.recipe.batch]
             x = augment(self.images[chosen].float() / self.data.maximum, self.recipe.augmentation, generator)
+            x = x.contiguous(memory_format=self.layout)
             loss = F.cross_entropy(self.network(x), self.labels[chosen], label_smoothing=self.recipe.smoothing)
             assert_optimiser.zero_grad(set_to_none=True)
             loss.backward()
