@@ -6,14 +6,9 @@ for the workers is integers, so the machine they run on changes no bit.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import itertools
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,76 +18,22 @@ from .. import datasets
 from ..ann import equality_conditions
 from ..convert import Rule, convert
 from ..datasets import Dataset
-from ..errors import ConversionError, FormatError, UnsupportedError
+from ..errors import ConversionError, FormatError, ShapeError, UnsupportedError
 from ..floatnet import FloatNetwork, forward
-from ..fold import fold
 from ..layers import Affine, Conv2d
 from ..network import Network
 from ..neurons import Neuron
 from ..pipeline import _input_format as input_format
 from ..pipeline import accuracy, check_fit
 from ..quantise import Calibration, calibrate, quantise_network
-from ..quantised import InputScale, QuantisedNetwork
-from .grid import AS_IS, Cell, Grid, Source, parse_method
+from ..quantised import InputScale
+from .grid import Cell, Grid, parse_method
 from .provenance import source_digest, versions
+from .sources import Model, data_digest, read_data, read_model, training_part
 from .tallies import Tally, splits_alike, synops
+from .trained import Training, planned
 
-__all__ = ["Workshop", "file_digest", "pack", "row", "unpack"]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# models and data
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def data_digest(data: Dataset) -> str:
-    """SHA-256 of images, labels and the code of value 1."""
-    found = hashlib.sha256()
-    for array in (data.images, data.labels):
-        if array is None:
-            found.update(b"none")
-        else:
-            found.update(f"{array.dtype.newbyteorder('<').str} {array.shape}\n".encode())
-            found.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
-    found.update(f"{data.maximum}".encode())
-    return found.hexdigest()
-
-
-@dataclass(eq=False)
-class _Model:
-    """A model as it was read; folded once, calibrated once for each choice of samples."""
-
-    source: Source
-    network: Network | QuantisedNetwork | FloatNetwork
-    sha256: str
-    calibrations: dict[tuple, Calibration] = field(default_factory=dict)
-    accuracies: dict[tuple, float] = field(default_factory=dict)
-
-    @cached_property
-    def folded(self) -> FloatNetwork:
-        return fold(self.network)
-
-    def widths(self, grid: Grid) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Bits of weights and activations to go through: what the grid asks for, or what the model has."""
-        if isinstance(self.network, FloatNetwork):
-            return grid.weights, grid.activations
-        if isinstance(self.network, QuantisedNetwork):
-            layers = [node for node in self.network.graph.nodes if hasattr(node, "weight_format")]
-        else:
-            layers = [node for node in self.network.nodes.values() if isinstance(node, Affine | Conv2d)]
-        levels = self.network.levels
-        bits = max((layer.weight_format.bits for layer in layers), default=0)
-        return (bits,), (levels.bit_length() if levels else 0,)
-
-    def methods(self, grid: Grid) -> tuple[str, ...]:
-        """A spiking network is run as it is."""
-        return (AS_IS,) if isinstance(self.network, Network) else grid.methods
+__all__ = ["Workshop", "pack", "row", "unpack"]
 
 
 class Workshop:
@@ -109,13 +50,13 @@ class Workshop:
     FormatError
         A grid without cells, data or methods that are none.
     ConversionError, DataNotFoundError, ImportRefused, ShapeError
-        A model or data set that cannot be had, or that do not fit.
+        A model, recipe or data set that cannot be had, or that do not fit.
     """
 
     def __init__(self, grid: Grid, *, trust: bool = False) -> None:
-        self.grid = grid.check()
-        self.models = {source.label: _read(source, trust) for source in grid.models}
-        self.data = {spec: _samples(spec, grid.samples) for spec in grid.data}
+        self.grid, self.trust = grid.check(), trust
+        self.models = {source.label: read_model(source, trust) for source in grid.models}
+        self.data = {spec: read_data(spec, grid.samples) for spec in grid.data}
         self.digests = {spec: data_digest(data) for spec, data in self.data.items()}
         self._training: dict[str, Dataset] = {}
         self._training_digests: dict[str, str] = {}
@@ -130,17 +71,30 @@ class Workshop:
         for label, model in self.models.items():
             weights, activations = model.widths(grid)
             for spec, data in self.data.items():
-                check_fit(getattr(model.network, "graph", model.network), data)
+                self._check_fit(model, spec)
                 settings = self._settings(model, spec)
                 # a seed has its own calibration, and activations their own means: those change least often
-                axes = (grid.seeds, activations, weights, grid.state_bits, grid.t_drive, model.methods(grid))
+                axes = (model.seeds(grid), activations, weights, grid.state_bits, grid.t_drive, model.methods(grid))
                 for seed, activation_bits, weight_bits, state_bits, t_drive, method in itertools.product(*axes):
                     yield Cell(
                         label, data.name, method, weight_bits, activation_bits, t_drive, state_bits, seed, len(data),
                         model.sha256, self.digests[spec], settings,
                     )  # fmt: skip
 
-    def _settings(self, model: _Model, spec: str) -> dict[str, Any]:
+    def _check_fit(self, model: Model, spec: str) -> None:
+        """Refuse data whose samples do not have the size of the input; a network to be trained takes its own."""
+        data = self.data[spec]
+        if model.recipe is None:
+            check_fit(getattr(model.network, "graph", model.network), data)
+            return
+        own, _ = self._training_of(model, spec)
+        if own.images.shape[1:] != data.images.shape[1:] or own.maximum != data.maximum:
+            raise ShapeError(
+                f"data {data.name}: its samples are {data.images.shape[1:]} up to {data.maximum}, those of {own.name}, "
+                f"which {model.source.label} learns, {own.images.shape[1:]} up to {own.maximum}; use data like that"
+            )
+
+    def _settings(self, model: Model, spec: str) -> dict[str, Any]:
         """Everything else that can change a result."""
         grid = self.grid
         found: dict[str, Any] = {"detail": grid.detail, "verify": grid.verify, "reference": grid.reference}
@@ -153,10 +107,18 @@ class Workshop:
                 "calibration": self._training_of(model, spec)[1],
                 "calibration_samples": grid.calibration_samples,
             }
+        elif model.recipe is not None:
+            found |= {
+                "first_last": grid.first_last,
+                "epochs": grid.epochs,
+                "training": self._training_of(model, spec)[1],
+            }
         return found
 
-    def _training_of(self, model: _Model, spec: str) -> tuple[Dataset, str]:
-        name = model.source.calibrate or training_part(spec)
+    def _training_of(self, model: Model, spec: str) -> tuple[Dataset, str]:
+        """What a model is calibrated with, or learns, and its digest."""
+        recipe = model.recipe
+        name = model.source.calibrate or (f"{recipe.data}:train" if recipe is not None else training_part(spec))
         if name not in self._training:
             self._training[name] = datasets.load(name)
             self._training_digests[name] = data_digest(self._training[name])
@@ -164,7 +126,7 @@ class Workshop:
 
     # -- networks --------------------------------------------------------------------------------
 
-    def _calibration(self, model: _Model, spec: str, seed: int) -> tuple[Calibration, Any]:
+    def _calibration(self, model: Model, spec: str, seed: int) -> tuple[Calibration, Any]:
         data, _ = self._training_of(model, spec)
         check_fit(model.network, data)
         text = model.source.input_scale
@@ -176,8 +138,25 @@ class Workshop:
             model.calibrations = {key: calibrate(model.folded, data.images[chosen], scale)}  # the latest only
         return model.calibrations[key], input_format(data)
 
-    def networks(self, work: Cell, methods: list[str]) -> dict[str, Network | Exception]:
-        """The network of each method, or why there is none; quantised once for all of them."""
+    def training(self, work: Cell, folder: str) -> Training | None:
+        """What has to be trained for a cell, and is kept in `folder`; the same for cells that can share it."""
+        model, spec = self.models[work.model], self.specs[work.data]
+        if model.recipe is None:
+            return None
+        data, sha256 = self._training_of(model, spec)
+        recipe = planned(
+            model.recipe, weight_bits=work.weight_bits, activation_bits=work.activation_bits, seed=work.seed,
+            epochs=self.grid.epochs, first_last=self.grid.first_last,
+        )  # fmt: skip
+        return Training(recipe, data, sha256, folder)
+
+    def networks(
+        self, work: Cell, methods: list[str], training: Training | None = None
+    ) -> dict[str, Network | Exception]:
+        """The network of each method, or why there is none; quantised once for all of them.
+
+        `training` is what was trained for this cell, if it is one that trains.
+        """
         model, spec = self.models[work.model], self.specs[work.data]
         if isinstance(model.network, Network):
             if work.state_bits is not None or work.t_drive is not None:
@@ -189,7 +168,7 @@ class Workshop:
             return dict.fromkeys(methods, model.network)
         found: dict[str, Network | Exception] = {}
         try:
-            quantised = model.network
+            quantised: Any = training.network(trust=self.trust) if training is not None else model.network
             if isinstance(quantised, FloatNetwork):
                 calibration, fmt = self._calibration(model, spec, work.seed)
                 quantised = quantise_network(
@@ -226,38 +205,6 @@ class Workshop:
         return self.data[self.specs[work.data]]
 
 
-def _read(source: Source, trust: bool) -> _Model:
-    from ..models.readers import load
-
-    network = load(source.file, architecture=source.architecture, backend=source.backend, trust=trust)
-    parts = [file_digest(source.file), source.backend or ""]
-    beside = os.path.splitext(source.file)[0] + ".json"  # where the reader looks for the layers of bare weights
-    architecture = source.architecture or (beside if os.path.isfile(beside) else None)
-    if isinstance(network, FloatNetwork) and architecture:
-        parts.append(file_digest(architecture))
-    joined = parts[0] if not any(parts[1:]) else hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    return _Model(source, network, joined)
-
-
-def _samples(spec: str, count: int | None) -> Dataset:
-    """The data of `spec`, cut to `count` samples."""
-    data = datasets.load(spec)
-    if count is None or count == len(data):
-        return data
-    if count > len(data):
-        raise FormatError(f"samples: {count} are asked for, and {data.name} has {len(data)}")
-    labels = None if data.labels is None else data.labels[:count]
-    return dataclasses.replace(data, name=f"{data.name}:{count}", images=data.images[:count], labels=labels)
-
-
-def training_part(spec: str) -> str:
-    """``mnist:test:100`` to ``mnist:train``; a file has to name its part, or the model its calibration data."""
-    name = spec.split(":")[0]
-    if name not in datasets.NAMES:
-        raise FormatError(f"{spec} names no set that comes in two parts; say with what to calibrate (calibrate)")
-    return f"{name}:train"
-
-
 def pack(network: Network) -> tuple:
     """What another process needs to build `network` again."""
     return dict(network.nodes), network.edges, network.t_drive, network.levels, dict(network.metadata)
@@ -284,13 +231,15 @@ def row(
     seconds: float = 0.0,
     peak: int | None = None,
     same_as: str | None = None,
+    training: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The row of a finished cell (``docs/benchmark.md`` explains the columns), or of one that has no network."""
     found: dict[str, Any] = {
         "key": cell.key(source_digest()), "model": cell.model, "data": cell.data, "method": cell.method,
         "weight_bits": cell.weight_bits, "activation_bits": cell.activation_bits, "t_drive": cell.t_drive,
         "state_bits": cell.state_bits, "seed": cell.seed, "samples": cell.samples, "same_as": same_as,
-        "settings": dict(cell.settings), "model_sha256": cell.model_sha256, "data_sha256": cell.data_sha256,
+        "settings": dict(cell.settings), "training": training,
+        "model_sha256": cell.model_sha256, "data_sha256": cell.data_sha256,
         "versions": versions(), "source_sha256": source_digest(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"), "error": None, "layers": [],
     }  # fmt: skip

@@ -18,6 +18,7 @@ from ..quantise import ROUNDINGS
 __all__ = ["Cell", "Grid", "Source", "parse_method", "read_toml"]
 
 AS_IS = "as-is"  # method of a spiking network that is run as it is
+RECIPE, ZOO = "recipe:", "zoo:"  # in place of a file: a network to be trained, one that comes with the project
 SWITCHES: dict[str, dict[str, Any]] = {
     "no-cap": {"cap": False},
     "unsigned": {"signed": False},
@@ -55,10 +56,12 @@ def parse_method(text: str) -> tuple[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Source:
-    """A model file, and what it does not say itself.
+    """A model, and what it does not say itself.
 
-    `name` is what reports call it (default: the name of the file without its ending); `calibrate` the data that its
-    scales come from (default: the training part of the data that it is measured on).
+    `file` is a path, ``zoo:NAME`` for a network that comes with the project, or ``recipe:NAME`` for one that each cell
+    trains (`intsnn.models.qat.recipes`). `name` is what reports call it (default: the name of the file without its
+    ending); `calibrate` the data that its scales come from, or that a recipe learns (default: the training part of the
+    data that it is measured on, and of the data of the recipe).
     """
 
     file: str
@@ -71,7 +74,7 @@ class Source:
     @property
     def label(self) -> str:
         """What reports call it."""
-        return self.name or Path(self.file).stem
+        return self.name or (self.file if self.file.startswith((RECIPE, ZOO)) else Path(self.file).stem)
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,15 @@ class Grid:
         As `intsnn.datasets.load` takes them.
     methods : tuple of str
         See `parse_method`.
-    weights, activations : tuple of int
-        Bits, 1 to 8. A model that is quantised already has its own.
+    weights, activations : tuple of int, or None
+        Bits, 1 to 8. A model that is quantised already has its own. None: 8 and 4, or those that a recipe ends in.
     t_drive : tuple of int or None
         Driven steps; None: L = 2**activations - 1.
     state_bits : tuple of int or None
         Width of the membranes; None: of each what it provably needs.
     seeds : tuple of int
-        Of stochastic rounding, and of the choice of calibration samples: 0 takes the first ones.
+        Of the choice of calibration samples (0 takes the first ones) and of trainings. A model that is quantised
+        already has none.
     samples : int or None
         The first N of the data; None: all.
     detail : int or None
@@ -103,6 +107,8 @@ class Grid:
         None: all.
     first_last : int or None
         Other width of the first and last layer.
+    epochs : int or None
+        At most so many for each stage of a training.
     rounding : str
         Of the weights, see `intsnn.quantise.quantise_network`.
     bias_correction : bool
@@ -111,8 +117,8 @@ class Grid:
     models: tuple[Source, ...] = ()
     data: tuple[str, ...] = ()
     methods: tuple[str, ...] = METHODS
-    weights: tuple[int, ...] = (8,)
-    activations: tuple[int, ...] = (4,)
+    weights: tuple[int, ...] | None = None
+    activations: tuple[int, ...] | None = None
     t_drive: tuple[int | None, ...] = (None,)
     state_bits: tuple[int | None, ...] = (None,)
     seeds: tuple[int, ...] = (0,)
@@ -122,19 +128,22 @@ class Grid:
     reference: int = 1
     calibration_samples: int | None = 2000
     first_last: int | None = None
+    epochs: int | None = None
     rounding: str = "auto"
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "methods", tuple(dict.fromkeys(parse_method(m)[0] for m in self.methods)))
         for name in ("models", "data", "weights", "activations", "t_drive", "state_bits", "seeds"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
         for name in ("weights", "activations"):
-            _within(name, getattr(self, name), 1, 8)
+            _within(name, getattr(self, name) or (), 1, 8)
         _within("t_drive", self.t_drive, 1, 1 << 20, "steps")
         _within("state_bits", self.state_bits, 3, 48)
         _within("seeds", self.seeds, 0, (1 << 63) - 1, "")
         _within("first_last", (self.first_last,), 1, 8)
+        _within("epochs", (self.epochs,), 1, 1 << 20, "epochs")
         for name in ("samples", "detail", "calibration_samples"):
             _within(name, (getattr(self, name),), 1, 1 << 40, "samples")
         for name in ("verify", "reference"):
@@ -149,7 +158,7 @@ class Grid:
     def check(self) -> Grid:
         """Itself, if it has cells at all."""
         for name in ("models", "data", "methods", "weights", "activations", "t_drive", "state_bits", "seeds"):
-            if not getattr(self, name):
+            if getattr(self, name) == ():
                 raise FormatError(f"{name}: none given; a sweep needs at least one")
         return self
 
@@ -165,7 +174,7 @@ def _within(name: str, values: Iterable[int | None], low: int, high: int, unit: 
 # ---------------------------------------------------------------------------------------------------------------------
 
 LISTS = ("data", "methods", "weights", "activations", "t_drive", "state_bits", "seeds")
-NUMBERS = ("samples", "detail", "verify", "reference", "calibration_samples", "first_last")
+NUMBERS = ("samples", "detail", "verify", "reference", "calibration_samples", "first_last", "epochs")
 NOTHING = {"t_drive": "levels", "state_bits": "proven"}  # TOML has no null
 ALL = ("samples", "detail", "calibration_samples")  # may be "all"
 
@@ -236,7 +245,8 @@ def _source(item: Any, folder: Path) -> Source:
     for name, value in table.items():
         if name not in names or not isinstance(value, str):
             raise FormatError(f"models: found {name} = {value!r}; texts are possible for {', '.join(names)}")
-    paths = {name: os.path.join(folder, table[name]) for name in ("file", "architecture") if name in table}
+    named = [name for name in ("file", "architecture") if name in table and not table[name].startswith((RECIPE, ZOO))]
+    paths = {name: os.path.join(folder, table[name]) for name in named}
     if "calibrate" in table:
         paths["calibrate"] = _data_path(table["calibrate"], folder)
     return Source(**(table | paths))

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from .. import __version__, formats
 
-__all__ = ["source_digest", "versions"]
+__all__ = ["source_digest", "training_digest", "versions"]
 
 # What can change a number of a cell. Reports, the command line and the speed comparison cannot.
-OWN = ("grid.py", "cells.py", "tallies.py")
+OWN = ("grid.py", "sources.py", "trained.py", "cells.py", "tallies.py")
 SHOWN = ("__main__.py", "cli.py", "console.py", "present.py")
+TRAINING = ("models/qat/", "models/blueprint.py", "models/architectures_trained.py")
+NO_TRAINING = ("models/qat/recipes.py", "models/qat/work.py", "models/qat/tuning.py", "models/qat/__init__.py")
 PACKAGES = ("numpy", "numba", "h5py", "joblib")
 
 
@@ -44,6 +46,16 @@ def digest_of(files: dict[str, Path]) -> str:
 def source_digest() -> str:
     """SHA-256 of every source file that can change a result, as they were when this process first asked."""
     return digest_of(sources())
+
+
+@functools.cache
+def training_digest() -> str:
+    """SHA-256 of the source that decides what a training comes to, whatever the recipe.
+
+    A changed kernel is no reason to train again, nor is another recipe.
+    """
+    found = {name: path for name, path in sources().items() if name.startswith(TRAINING)}
+    return digest_of({name: path for name, path in found.items() if name not in NO_TRAINING})
 
 
 @functools.cache

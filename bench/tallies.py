@@ -12,7 +12,7 @@ import numpy as np
 from ..ann import AnnResult, integer_ann
 from ..errors import MismatchError, UnsupportedError
 from ..formats import Rounding
-from ..layers import Add, Affine, AvgPool2d, Conv2d, Flatten, MaxPool2d, Readout, Scale, SumPool2d
+from ..layers import Add, Affine, AvgPool2d, Conv2d, Flatten, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from ..network import Network
 from ..neurons import Neuron
 from ..runner import prepare
@@ -282,6 +282,10 @@ def synops(network: Network, maps: dict[str, np.ndarray]) -> dict[str, int]:
             arriving[name] = None
         elif isinstance(layer, SumPool2d | AvgPool2d):
             arriving[name] = _pooled(first, layer, shape)
+        elif isinstance(layer, Upsample2d):
+            (rows, columns), maps_ = layer.factor, np.zeros(shape, first.dtype)
+            maps_[:, ::rows, ::columns] = first
+            arriving[name] = maps_ if layer.mode == "zeros" else first.repeat(rows, axis=1).repeat(columns, axis=2)
         elif isinstance(layer, Flatten):
             arriving[name] = first.reshape(shape)
         elif isinstance(layer, Add):

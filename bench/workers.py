@@ -12,12 +12,15 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError, IntsnnError, UnsupportedError
 from .provenance import source_digest
+
+if TYPE_CHECKING:
+    from .trained import Training
 
 __all__ = ["Answer", "Task", "Workers"]
 
@@ -32,8 +35,9 @@ CONNECT_SECONDS = 30
 class Task:
     """A part of a job.
 
-    `kind` is ``"measure"`` (the networks on the samples, `detail` or outputs only) or ``"verify"`` (the first network
-    by every path, `reference` samples by the plain one too).
+    `kind` is ``"measure"`` (the networks on the samples, `detail` or outputs only), ``"verify"`` (the first network
+    by every path, `reference` samples by the plain one too) or ``"train"`` (`training`, the only kind that reads and
+    writes files: it stays on the machine of the sweep).
     """
 
     job: int
@@ -47,6 +51,7 @@ class Task:
     reference: int = 0
     source: str = ""
     cost: int = 0
+    training: Training | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ def run_task(task: Task) -> Answer:
         if task.source != source_digest():
             raise UnsupportedError("the worker has another source of intsnn; install the same one everywhere")
         _forget_peak()
-        value = _measure(task) if task.kind == "measure" else _verify(task)
+        value = KINDS[task.kind](task)
     except UnsupportedError as error:
         if task.source != source_digest():
             return Answer(task.job, task.part, task.cost, fault=str(error))
@@ -78,6 +83,9 @@ def run_task(task: Task) -> Answer:
     except IntsnnError as error:
         return Answer(task.job, task.part, task.cost, error=error)
     except Exception as error:  # a fault of ours, or no memory: the cell stays undone, and the sweep goes on
+        if isinstance(error, ImportError) and task.kind == "train":
+            text = f"training needs {error.name}, which is not installed; install intsnn[qat]"
+            return Answer(task.job, task.part, task.cost, fault=text)
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"
         return Answer(task.job, task.part, task.cost, fault=text)
@@ -105,6 +113,20 @@ def _verify(task: Task) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _train(task: Task) -> None:
+    from .trained import train
+
+    if task.training is None:
+        raise FormatError("a task that trains needs a training")
+    train(task.training)
+
+
+# looked up when called: what stands here may be replaced
+KINDS: dict[str, Callable[[Task], Any]] = {
+    "measure": lambda task: _measure(task), "verify": lambda task: _verify(task), "train": lambda task: _train(task),
+}  # fmt: skip
+
+
 def _forget_peak() -> None:
     from ..peak import _reset
 
@@ -124,7 +146,7 @@ def _peak() -> int | None:
 
 
 class Workers:
-    """Does tasks, in any order.
+    """Does tasks, in any order; when they are done it may be given others.
 
     Parameters
     ----------
@@ -179,10 +201,13 @@ class Workers:
         parallel = joblib.Parallel(self.jobs, backend="threading", return_as="generator_unordered", batch_size=1)
         try:
             yield from _quietly(parallel(joblib.delayed(call)(task) for task in tasks))
+        except BaseException:
+            if self._own is not None:
+                self._own.stop()
+            raise
         finally:
             if self._own is not None:
                 self.retries = self._own.retries
-                self._own.stop()
 
     def _on_cluster(self, tasks: Iterable[Task]) -> Iterator[Answer]:
         """Dask itself gives the task of a dead worker to another one."""
@@ -252,13 +277,13 @@ def _connect(address: str | None):
 
 
 class _Processes:
-    """A process for each calling thread, so that one that dies takes no other task with it.
+    """A process for each task under way, so that one that dies takes no other task with it; free ones are used again.
 
     The first task runs alone: where nothing is compiled yet, the others then find it compiled.
     """
 
     def __init__(self) -> None:
-        self._local = threading.local()
+        self._free: list[Any] = []
         self._lock = threading.Lock()
         self._first = threading.Lock()
         self._warm = False
@@ -282,11 +307,12 @@ class _Processes:
 
         reason = ""
         for _ in range(TRIES):
-            executor = self._mine()
+            executor = self._some()
             try:
-                return executor.submit(run_task, task).result()
+                answer = executor.submit(run_task, task).result()
+                self._back(executor, task)
+                return answer
             except (BrokenProcessPool, ShutdownExecutorError) as error:
-                self._local.executor = None
                 if self._stopping:
                     break
                 with self._lock:
@@ -294,16 +320,27 @@ class _Processes:
                 reason = " ".join(str(error).split("\n")[0].split())
         return Answer(task.job, task.part, task.cost, fault=f"its worker died {TRIES} times: {reason}")
 
-    def _mine(self):
-        executor = getattr(self._local, "executor", None)
-        if executor is None:
-            from joblib.externals.loky import ProcessPoolExecutor
+    def _some(self):
+        """A process that has nothing to do."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+        from joblib.externals.loky import ProcessPoolExecutor
 
-            executor = ProcessPoolExecutor(1, initializer=_begin_worker, initargs=(os.getpid(),), env=ONE_THREAD)
-            self._local.executor = executor
-            with self._lock:
-                self._all.append(executor)
+        executor = ProcessPoolExecutor(1, initializer=_begin_worker, initargs=(os.getpid(),), env=ONE_THREAD)
+        with self._lock:
+            self._all.append(executor)
         return executor
+
+    def _back(self, executor, task: Task) -> None:
+        """It is free; one that trained holds torch, which is no part of what a later cell takes."""
+        with self._lock:
+            if task.kind != "train":
+                self._free.append(executor)
+                return
+            with contextlib.suppress(ValueError):
+                self._all.remove(executor)
+        executor.shutdown(wait=True, kill_workers=True)
 
     def stop(self) -> None:
         """End all processes, whatever they do."""

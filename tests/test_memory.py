@@ -410,7 +410,7 @@ def test_states_of_other_neurons_are_counted():
     assert all(i.measured_bytes > 0 for i in report.items)
 
 
-@settings(max_examples=25)  # each new mixture of types is compiled
+@settings(max_examples=12)  # each new mixture of types is compiled
 @given(cases())
 def test_any_network(case):
     network = case.network
@@ -423,7 +423,7 @@ def test_any_network(case):
     assert all(i.measured_bytes for i in report.items if i.width)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(cases(), st.data())
 def test_a_wider_membrane_changes_its_items_only(case, data):
     network = case.network
@@ -467,7 +467,7 @@ def test_accumulators_by_hand():
     assert not found.proven and found.bound_bits == 12
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(cases())
 def test_observed_widths_are_those_of_every_path_and_within_bounds(case):
     network = case.network

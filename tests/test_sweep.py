@@ -758,7 +758,7 @@ def test_the_page_about_sweeps(measured, repository, tmp_path):
     text = (repository / "docs" / "benchmark.md").read_text("utf-8")
     (tmp_path / "sweep.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
     found = read_toml(tmp_path / "sweep.toml")
-    assert len(found.models) == 2 and found.state_bits == (None, 16) and found.calibration_samples is None
+    assert len(found.models) == 3 and found.state_bits == (None, 16) and found.calibration_samples is None
     row = row_of(measured)
     layers = {name for layer in row["layers"] for name in layer} - {"kind", "proven"}
     for name in {*row, *layers, *(item.name for item in dataclasses.fields(Grid))}:

@@ -58,16 +58,22 @@ class Numbers(click.ParamType):
 
 @click.group("bench", invoke_without_command=True)
 @click.option("--config", metavar="FILE.toml", help="The sweep in TOML; options here take precedence.")
-@click.option("--model", "models", multiple=True, metavar="FILE", help="What convert takes; more than one is possible.")
+@click.option("--model", "models", multiple=True, metavar="FILE", help="What convert takes, zoo:NAME, or recipe:NAME, "
+              "which is trained for each cell; more than one is possible.")  # fmt: skip
 @click.option("--data", multiple=True, metavar="DATA", help=f"More than one is possible. {DATA_HELP}")
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="fast-snn, qffs, ca-lif, or with +no-cap, "
               "+unsigned, +v-negative=X, +bias-once; more than one is possible; default: the three.")  # fmt: skip
-@click.option("--weights", type=Numbers(), metavar="BITS,...", help="Widths of the weights; default 8.")
-@click.option("--activations", type=Numbers(), metavar="BITS,...", help="L = 2^BITS - 1 levels; default 4.")
+@click.option(
+    "--weights", type=Numbers(), metavar="BITS,...", help="Widths of the weights; default 8, or of the recipe."
+)
+@click.option("--activations", type=Numbers(), metavar="BITS,...",
+              help="L = 2^BITS - 1 levels; default 4, or of the recipe.")  # fmt: skip
 @click.option("--t-drive", type=Numbers("levels"), metavar="N,...", help="Driven steps; default: levels, that is L.")
 @click.option("--state-bits", type=Numbers("proven"), metavar="BITS,...",
               help="Widths of the membranes, which saturate; default: proven, that is as wide as needed.")  # fmt: skip
-@click.option("--seed", "seeds", type=Numbers(), metavar="N,...", help="Which calibration samples; 0: the first ones.")
+@click.option("--seed", "seeds", type=Numbers(), metavar="N,...",
+              help="Which calibration samples, 0: the first ones; of a recipe: of the training.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Of a recipe: at most N a stage, to try it.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="The first N of the data; default all.")
 @click.option("--detail", type=click.IntRange(min=1), metavar="N",
               help="On how many to measure spikes, layers and the accuracy after each step; default all.")  # fmt: skip
@@ -75,7 +81,7 @@ class Numbers(click.ParamType):
     "--verify", type=click.IntRange(min=0), metavar="N", help="On how many all paths are compared; default 32."
 )
 @click.option("--reference", type=click.IntRange(min=0), metavar="N", help="... and the plain reference; default 1.")
-@click.option("--calibrate", metavar="DATA", help="Data for the scales; default: the training part of --data.")
+@click.option("--calibrate", metavar="DATA", help="Data for the scales, or for a recipe; default: the training part.")
 @click.option("--calibration-samples", type=click.IntRange(min=1), metavar="N", help="Default 2000.")
 @click.option("--first-last", type=click.IntRange(1, 8), metavar="BITS", help="Other width for first and last layer.")
 @click.option("--rounding", type=click.Choice(["auto", "nearest", "compensated"]),
@@ -98,8 +104,8 @@ def command(ctx: click.Context, **options: Any) -> None:
     """Sweep bit widths: accuracy, memory, spikes; measure speed.
 
     Without a subcommand every cell of models x data x methods x weights x activations x state bits x seeds is
-    converted, run to rest, verified on a sample and measured; finished cells are in the results file at once, and the
-    same command goes on where it stopped.
+    converted (a recipe: trained), run to rest, verified on a sample and measured; finished cells are in the results
+    file at once, and the same command goes on where it stopped.
 
     Example: intsnn bench --model lenet.h5 --data mnist --weights 1,2,4,8 --activations 2,4 --report report
     """
@@ -140,7 +146,7 @@ def _grid(ctx: click.Context, options: dict[str, Any]):
             changes[name] = options[name]
     if options["methods"]:
         changes["methods"] = tuple(word.strip() for text in options["methods"] for word in text.split(","))
-    for name in ("samples", "detail", "verify", "reference", "calibration_samples", "first_last", "rounding"):
+    for name in ("samples", "detail", "verify", "reference", "calibration_samples", "first_last", "epochs", "rounding"):
         if options[name] is not None:
             changes[name] = options[name]
     if options["no_bias_correction"]:
@@ -176,7 +182,7 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     report = Report(options["json_path"])
     cells = shop.cells()
     if options["dry_run"]:
-        _show_plan(report, cells, results)
+        _show_plan(report, shop, cells, results)
         return
     view = View(report)
     with Results(results) as store:
@@ -200,7 +206,7 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     _judge(summary, rows, results)
 
 
-def _show_plan(report, cells, results: str) -> None:
+def _show_plan(report, shop, cells, results: str) -> None:
     from ..bench.provenance import source_digest
     from ..bench.results import read_rows
 
@@ -212,12 +218,18 @@ def _show_plan(report, cells, results: str) -> None:
     ]  # fmt: skip
     columns = ("model", "data", "method", "w", "a", "T", "state bits", "seed", "samples", "")
     report.table(f"{len(cells)} cells", columns, rows)
+    wanted = [shop.training(c, f"{results}.trained") for c, row in zip(cells, rows, strict=True) if row[-1] == "to do"]
+    trainings = {training.key: training for training in wanted if training is not None and not training.done}
+    for training in trainings.values():
+        report.line(f"to be trained: {training}, {training.recipe.epochs} epochs")
 
 
 def _summary(summary, results: str, seconds: float) -> str:
     parts = [f"{summary.computed} cells computed", f"{summary.found} were there"] if summary.found else [
         f"{summary.computed} cells computed"
     ]  # fmt: skip
+    if summary.trained:
+        parts.append(f"{summary.trained} networks trained")
     if summary.stale:
         parts.append(f"{summary.stale} of them anew, for they came from another source of intsnn")
     if summary.retries:

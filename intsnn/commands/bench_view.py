@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from ..console import Report, _console, number
 __all__ = ["View", "show_rows"]
 
 SHOWN_ROWS = 12
+QUIET_SECONDS = 30.0  # between two lines about trainings, where there is no bar
 REMEMBERED_SECONDS = 900.0  # of progress, for the time left: batches differ
 
 # heading, column of the row, how it is shown
@@ -52,7 +54,8 @@ class View:
         self.last: deque[dict[str, Any]] = deque(maxlen=SHOWN_ROWS)
         self.live: Live | None = None
         self.progress: Progress | None = None
-        self.events = Events(self.begins, self.finished, self.moved)
+        self.said = time.monotonic()
+        self.events = Events(self.begins, self.finished, self.moved, self.trains)
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[View]:
@@ -62,10 +65,10 @@ class View:
             return
         columns = (
             TextColumn("{task.fields[cells]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[training]}", markup=False),
         )  # fmt: skip
         self.progress = Progress(*columns, console=console, speed_estimate_period=REMEMBERED_SECONDS)
-        self.task = self.progress.add_task("sweep", total=None, cells="")
+        self.task = self.progress.add_task("sweep", total=None, cells="", training="")
         with Live(console=console, transient=True, auto_refresh=True, refresh_per_second=4) as self.live:
             self.live.update(self._picture())
             yield self
@@ -91,6 +94,14 @@ class View:
         if self.progress is not None:
             self.progress.update(self.task, completed=done, total=max(1, cost))
         self._refresh()
+
+    def trains(self, text: str) -> None:
+        """A training has come so far; nothing: none is under way."""
+        if self.progress is not None:
+            self.progress.update(self.task, training=text)
+        elif text and time.monotonic() - self.said >= QUIET_SECONDS:
+            self.said = time.monotonic()
+            self.report.line(f"training {text}")
 
     def _refresh(self) -> None:
         if self.progress is not None:
