@@ -26,7 +26,7 @@ MOST_SAMPLES = 16  # of a block
 MOST_PRODUCTS = 1 << 16  # of a dot product in 32 bits: 2^16 * 255 * 127 fits
 BUFFERS = (  # of a thread, as `run_samples` takes them
     "spikes", "membranes", "wide membranes", "counts", "charge", "lists", "list offsets", "window", "addresses", "sums",
-    "padded spikes", "input indices", "input values", "no bias", "input charge", "samples",
+    "padded spikes", "input indices", "input values", "no bias", "input charge", "samples", "turn",
 )  # fmt: skip
 # spikes an input beyond which dot products are faster than rows, for 32, 64 and more outputs; measured; 1: never
 DENSE_SHARE = {
@@ -621,6 +621,7 @@ class Program:
             (sizes.wide, np.int32),
             (sizes.loose, np.int32),
             (block, np.int64),
+            (1, np.int64),
         )
         return tuple(aligned(size, kind) for size, kind in shapes)
 

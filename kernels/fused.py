@@ -140,6 +140,14 @@ def _tile_width(left):
 
 
 @kernel
+def _width(dense, left):
+    """Width of the next tile of `left` channels."""
+    if dense:
+        return DOT_WIDTH if left >= DOT_WIDTH else WIDTH
+    return _tile_width(left)
+
+
+@kernel
 def _together(steps):
     """Pixels of a group of dot products: their rows over all steps fill whole calls."""
     pixels = 1
@@ -150,13 +158,14 @@ def _together(steps):
 
 @kernel
 def _columns(
-    op, dense, samples, b, now, steps, driven, kept, who, spikes, data, rows, dots, numbers, big, v, big_v, counts,
-    charge, items, offsets, flat, where, sums,
+    op, dense, samples, b, now, steps, driven, kept, turn, who, spikes, data, rows, dots, numbers, big, v, big_v,
+    counts, charge, items, offsets, flat, where, sums,
 ):  # fmt: skip
     """Charge of every output pixel over all steps, and what becomes of it: the hot loop of the fused path.
 
     Pixels are those of sample `b`, or the `samples` of a block in the tail. Only intrinsics are called with arrays in
-    it: handing an array to another function costs two atomic operations.
+    it: handing an array to another function costs two atomic operations. Every other `turn` the tiles of columns come
+    backwards: weights that are too many for the cache are then met in it where the turn before left off.
     """
     kind, channels, out_channels = op[KIND], op[CHANNELS], op[OUT_CHANNELS]
     kernel_y, kernel_x, stride_y, stride_x = op[KERNEL_Y], op[KERNEL_X], op[STRIDE_Y], op[STRIDE_X]
@@ -199,10 +208,15 @@ def _columns(
     before, big_before = numbers if fresh else v, big if fresh else big_v
     ring, ring_size, line_size = op[RING], op[RING_SIZE], steps * (width_in + 1)
     zero_row = np.uint32(op[ROWS] * UNIT)
-    column = 0
+    tiles, column = 0, 0
     while column < out_channels:
-        rest = out_channels - column
-        width = (DOT_WIDTH if rest >= DOT_WIDTH else WIDTH) if dense else _tile_width(rest)
+        column += _width(dense, out_channels - column)
+        tiles += 1
+    for tile in range(tiles):
+        column = 0
+        for _ in range(tiles - 1 - tile if turn else tile):
+            column += _width(dense, out_channels - column)
+        width = _width(dense, out_channels - column)
         weights = op[DOTS] + column * kernel_y * kernel_x * channels if dense else op[WEIGHTS] + column * (op[ROWS] + 1)
         listed = 0  # input rows that are in the ring
         pixels = out_height * out_width
@@ -327,7 +341,6 @@ def _columns(
                 if out_x == out_width:
                     out_x, out_y = 0, out_y + 1
             p += here
-        column += width
 
 
 @kernel
@@ -388,7 +401,7 @@ else:
 
 @kernel
 def _connect(
-    op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, big, v, big_v, counts, charge,
+    op, samples, now, steps, driven, kept, turn, who, spikes, rows, dots, numbers, big, v, big_v, counts, charge,
     items, offsets, flat, where, sums, pad,
 ):  # fmt: skip
     """FIRE, CONNECT_FIRE and CONNECT_ADD of a block of samples; `who` lists those that still run."""
@@ -406,12 +419,12 @@ def _connect(
             _copy(op, samples, b, steps, who, spikes, pad)
         if op[PADDED_HEIGHT]:
             _columns(
-                op, dense, samples, b, now, steps, driven, kept, who, spikes, pad, rows, dots, numbers, big, v, big_v,
-                counts, charge, items, offsets, flat, where, sums,
+                op, dense, samples, b, now, steps, driven, kept, turn, who, spikes, pad, rows, dots, numbers, big, v,
+                big_v, counts, charge, items, offsets, flat, where, sums,
             )  # fmt: skip
         else:
             _columns(
-                op, dense, samples, b, now, steps, driven, kept, who, spikes, _unpadded(spikes, pad), rows, dots,
+                op, dense, samples, b, now, steps, driven, kept, turn, who, spikes, _unpadded(spikes, pad), rows, dots,
                 numbers, big, v, big_v, counts, charge, items, offsets, flat, where, sums,
             )  # fmt: skip
 
@@ -558,14 +571,14 @@ def _load_frame(frames, step, sample, is_driven, area, offset, t, spikes):
 
 @kernel
 def _run(
-    op, samples, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, big, v, big_v, counts,
+    op, samples, now, steps, driven, is_driven, kept, turn, who, spikes, rows, dots, numbers, big, v, big_v, counts,
     charge, items, offsets, flat, where, sums, pad, first, totals, latest,
 ):  # fmt: skip
     """One operation for the `samples` samples of `who`; `first` is the number of the first one of the block."""
     kind = op[KIND]
     if kind == FIRE or kind == CONNECT_FIRE or kind == CONNECT_ADD:
         _connect(
-            op, samples, now, steps, driven, kept, alive, who, spikes, rows, dots, numbers, big, v, big_v, counts,
+            op, samples, now, steps, driven, kept, turn, who, spikes, rows, dots, numbers, big, v, big_v, counts,
             charge, items, offsets, flat, where, sums, pad,
         )  # fmt: skip
     for i in range(samples):
@@ -604,8 +617,8 @@ def _begin(
         if not op[TAIL]:
             _copy_codes(op, codes, first + who[i], nothing, pad)
         _columns(
-            op, one_step, samples, who[i], nothing, one_step, nothing, nothing, who, spikes, pad, rows, dots, numbers,
-            big, v, big_v, counts, charge, items, offsets, flat, where, sums,
+            op, one_step, samples, who[i], nothing, one_step, nothing, nothing, nothing, who, spikes, pad, rows, dots,
+            numbers, big, v, big_v, counts, charge, items, offsets, flat, where, sums,
         )  # fmt: skip
 
 
@@ -613,7 +626,7 @@ def _begin(
 def run_samples(
     start, stop, table, split, block, codes, frames, input_area, input_offset, input_by, constant, driven, minimum,
     limit, settle, chunk, kept, rows, dots, numbers, big, spikes, v, big_v, counts, charge, items, offsets, flat,
-    where, sums, pad, indices, values, bias, loose, who, totals, extra_steps, settled,
+    where, sums, pad, indices, values, bias, loose, who, turn, totals, extra_steps, settled,
 ):  # fmt: skip
     """Run the samples ``start..stop`` to their end; see the module. Results: `totals`, `extra_steps`, `settled`.
 
@@ -628,6 +641,7 @@ def run_samples(
     alone = np.int64(1)
     for first in range(start, stop, block):
         samples = min(block, stop - first)
+        turn[0] = 1 - turn[0]
         for b in range(samples):
             alive[b] = 1
             latest[b] = 0
@@ -659,7 +673,7 @@ def run_samples(
                             )  # fmt: skip
                         continue
                     _run(
-                        op, alone, now, steps, driven, is_driven, kept, alive, solo, spikes, rows, dots, numbers, big,
+                        op, alone, now, steps, driven, is_driven, kept, turn[0], solo, spikes, rows, dots, numbers, big,
                         v, big_v,     counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
                     )  # fmt: skip
             for n in range(split, operations):
@@ -672,7 +686,7 @@ def run_samples(
                         )  # fmt: skip
                     continue
                 _run(
-                    op, running, now, steps, driven, is_driven, kept, alive, who, spikes, rows, dots, numbers, big, v,
+                    op, running, now, steps, driven, is_driven, kept, turn[0], who, spikes, rows, dots, numbers, big, v,
                     big_v, counts, charge, items, offsets, flat, where, sums, pad, first, totals, latest,
                 )  # fmt: skip
             now += steps
