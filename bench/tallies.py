@@ -140,7 +140,11 @@ def measure(networks: list[Network], same_ann: list[int], images, labels, detail
     ------
     MismatchError
         If two ways to count the same do not agree.
+    UnsupportedError
+        If every pixel has a label: a sweep counts samples.
     """
+    if labels is not None and labels.ndim != 1:
+        raise UnsupportedError(f"a sweep takes one label a sample, found {labels.shape}; intsnn run takes pixels")
     found = [Tally() for _ in networks]
     runners: dict[int, object] = {}
     for start in range(0, len(images), ANN_SAMPLES):

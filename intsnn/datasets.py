@@ -42,7 +42,7 @@ class Dataset:
     name : str
         What was loaded, in full: ``"digits:test:100"``.
     images : ndarray of uint8 (other integers are possible in files of the user), shape (N, C, H, W) or (N, features)
-    labels : ndarray of int64, shape (N,), or None
+    labels : ndarray of int64, shape (N,), or (N, H, W) where every pixel has one, or None
     classes : tuple of str
         Name of each label, ``()`` without labels.
     maximum : int
@@ -246,6 +246,25 @@ def _digits(part: str, count: int | None) -> _Part:
     return _Part(arrays["x"][chosen], arrays["y"][chosen], str(path), maximum=16, notes=note)
 
 
+def _segments(name: str, train: int, test: int) -> Callable[[str, int | None], _Part]:
+    """Reader of pictures that are made from the digits of another set, with a class for every pixel."""
+
+    def read(part: str, count: int | None) -> _Part:
+        from .segments import compose
+
+        most, seed = (train, 1) if part == "train" else (test, 2)
+        if count is not None and count > most:
+            raise FormatError(f"{name}-segments:{part} has {most} images, {count} are asked for")
+        reader, _ = _SETS[name]
+        single = reader(part, None)
+        labels = np.asarray(single.labels, np.int64)
+        images, classes = compose(single.images, labels, single.maximum, count or most, seed)
+        note = f"made by intsnn from {name}:{part}: several digits and fragments in a picture, a class for each pixel"
+        return _Part(images, classes, single.source, single.maximum, single.lossless, note)
+
+    return read
+
+
 def _idx(name: str, folders: tuple[str, ...], advice: str) -> Callable[[str, int | None], _Part]:
     """Reader of a set in the four files of MNIST."""
 
@@ -442,5 +461,7 @@ _SETS: dict[str, tuple[Callable[[str, int | None], _Part], tuple[str, ...]]] = {
     "cifar10": (_cifar10, OBJECTS),
     "cifar10-test1900": (_cifar10_part, OBJECTS),
     "cifar10-jpeg": (_cifar10_jpeg, OBJECTS),
+    "digits-segments": (_segments("digits", 4000, 500), (*DIGITS, "background")),
+    "mnist-segments": (_segments("mnist", 20000, 2000), (*DIGITS, "background")),
 }
 NAMES = tuple(_SETS)

@@ -15,12 +15,13 @@ import numpy as np
 from .ann import integer_ann
 from .convert import Conversion, Rule, convert
 from .datasets import Dataset
-from .errors import ConversionError, ShapeError, UnsupportedError
+from .errors import ConversionError, ShapeError
 from .floatnet import FloatNetwork, forward
 from .fold import fold
 from .network import Network
 from .quantise import quantise_network
 from .quantised import InputScale, QuantisedNetwork
+from .scores import accuracy
 from .simulate import simulate
 
 __all__ = ["Pipeline", "Stage", "accuracy", "convert_float", "measure"]
@@ -49,11 +50,6 @@ class Pipeline:
     evaluated_on: str
     zeroed: dict[str, int] = field(default_factory=dict)
     clipped: dict[str, int] = field(default_factory=dict)
-
-
-def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Per cent of equal entries."""
-    return 100.0 * int((predictions == labels).sum()) / max(1, len(labels))
 
 
 def check_fit(network: FloatNetwork | Network, data: Dataset) -> None:
@@ -125,10 +121,6 @@ def convert_float(
         Naming the layer and why.
     """
     check_fit(network, calibration)
-    if len(network.shapes[network.output]) != 1 and np.prod(network.shapes[network.output][1:]) != 1:
-        raise UnsupportedError(
-            f"layer {network.output!r}: the output is {network.shapes[network.output]}; one value per class is needed"
-        )
     evaluation = evaluation or calibration
     check_fit(network, evaluation)
     scale = input_scale or InputScale(calibration.scale)

@@ -164,7 +164,8 @@ def _compare_fused(outcome: Verification, runner, part, start: int, baseline: Re
 
 def _compare_ann(outcome: Verification, network, part, start: int, baseline: Result) -> None:
     ann = integer_ann(network, part)
-    outcome.ann_agreement += int((ann.predictions == baseline.predictions).sum())
+    same = ann.predictions == baseline.predictions
+    outcome.ann_agreement += int(same.all(axis=tuple(range(1, same.ndim))).sum())  # of maps: every pixel
     for name, levels in ann.levels.items():
         counts = baseline.final[f"{name}.counts"]
         outcome.compared += levels.size

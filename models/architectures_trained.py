@@ -7,10 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import DataNotFoundError, FormatError
-from .blueprint import Add, AvgPool, Blueprint, Chain, Conv, Dense, Dropout, Flatten, MaxPool, Relu, Shape
+from ..errors import DataNotFoundError, FormatError, ShapeError
+from .blueprint import (
+    Add,
+    AvgPool,
+    Blueprint,
+    Chain,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    Relu,
+    Shape,
+    Upsample,
+)
 
-__all__ = ["BLUEPRINTS", "alexnet", "blueprint", "convnet", "lenet", "plif", "resnet18", "resnet20", "vgg11", "vgg16"]
+__all__ = [
+    "BLUEPRINTS", "alexnet", "blueprint", "convnet", "hourglass", "lenet", "plif", "resnet18", "resnet20", "vgg11",
+    "vgg16",
+]  # fmt: skip
 
 VGG = {
     11: (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
@@ -156,8 +173,31 @@ def plif(input_shape: Shape = (2, 34, 34), classes: int = 10, width: float = 1.0
     return Blueprint("plif", input_shape, tuple(chain.layers))
 
 
+def hourglass(input_shape: Shape = (1, 24, 24), classes: int = 11, width: float = 1.0) -> Blueprint:
+    """A class for every pixel; height and width have to be divisible by four. Our own, no publication's.
+
+    conv3x3 16, max-pool, conv3x3 32, max-pool, conv3x3 64 twice, nearest upsampling, conv3x3 32, transposed conv4x4 of
+    stride 2 to 32, 1x1 classes.
+    """
+    if len(input_shape) != 3 or input_shape[1] % 4 or input_shape[2] % 4:
+        raise ShapeError(f"hourglass: found input {input_shape}; images of 4 n x 4 m pixels are needed")
+    chain = Chain()
+    _conv(chain, "conv1", _scaled(16, width), 3, padding=1)
+    chain.add(MaxPool, "pool1", kernel=2, stride=2)
+    _conv(chain, "conv2", _scaled(32, width), 3, padding=1)
+    chain.add(MaxPool, "pool2", kernel=2, stride=2)
+    _conv(chain, "conv3", _scaled(64, width), 3, padding=1)
+    _conv(chain, "conv4", _scaled(64, width), 3, padding=1)
+    chain.add(Upsample, "upsample", factor=2)
+    _conv(chain, "conv5", _scaled(32, width), 3, padding=1)
+    chain.add(ConvTranspose, "enlarge", outputs=_scaled(32, width), kernel=4, stride=2, padding=1)
+    chain.add(Relu, "enlarge_relu")
+    chain.add(Conv, "classes", outputs=classes, kernel=1, norm=False)
+    return Blueprint("hourglass", input_shape, tuple(chain.layers))
+
+
 BLUEPRINTS: dict[str, Callable[..., Blueprint]] = {
-    make.__name__: make for make in (convnet, lenet, vgg11, vgg16, resnet18, resnet20, alexnet, plif)
+    make.__name__: make for make in (convnet, lenet, vgg11, vgg16, resnet18, resnet20, alexnet, plif, hourglass)
 }
 
 

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 from ..errors import FormatError, ShapeError
 
-__all__ = ["Add", "AvgPool", "Blueprint", "Conv", "Dense", "Dropout", "Flatten", "Layer", "MaxPool", "Relu"]
+__all__ = [
+    "Add", "AvgPool", "Blueprint", "Conv", "ConvTranspose", "Dense", "Dropout", "Flatten", "Layer", "MaxPool", "Relu",
+    "Upsample",
+]  # fmt: skip
 
 Shape = tuple[int, ...]
 
@@ -56,6 +59,43 @@ class Conv(Layer):
                 f"layer {self.name!r}: {shapes[0][0]} to {self.outputs} channels in {self.groups} groups cannot be"
             )
         return (self.outputs, *_windows(self, shapes[0], self.kernel, self.stride, self.padding))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvTranspose(Layer):
+    """Square transposed convolution to `outputs` channels, ``stride * (n - 1) + kernel - 2 * padding`` large.
+
+    `norm`: a BatchNorm follows (and there is no bias).
+    """
+
+    outputs: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    norm: bool = True
+
+    def shape(self, shapes):
+        if len(shapes[0]) != 3 or not 0 <= self.padding < self.kernel or min(self.outputs, self.stride) < 1:
+            raise ShapeError(
+                f"layer {self.name!r}: {shapes[0]} to {self.outputs} channels by a kernel of {self.kernel}, stride "
+                f"{self.stride}, padding {self.padding} cannot be; images, and a padding below the kernel, are needed"
+            )
+        sizes = tuple(self.stride * (n - 1) + self.kernel - 2 * self.padding for n in shapes[0][1:])
+        if min(sizes) < 1:
+            raise ShapeError(f"layer {self.name!r}: nothing is left of {shapes[0]} behind a padding of {self.padding}")
+        return (self.outputs, *sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upsample(Layer):
+    """Every value repeated `factor` times in both directions."""
+
+    factor: int = 2
+
+    def shape(self, shapes):
+        if len(shapes[0]) != 3 or self.factor < 1:
+            raise ShapeError(f"layer {self.name!r}: it enlarges images by 1 or more, found {shapes[0]}, {self.factor}")
+        return (shapes[0][0], *(self.factor * n for n in shapes[0][1:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +218,9 @@ class Blueprint:
         return self.layers[-1].name
 
     @property
-    def weighted(self) -> tuple[Conv | Dense, ...]:
+    def weighted(self) -> tuple[Conv | ConvTranspose | Dense, ...]:
         """Layers with weights, in their order."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Conv | Dense))
+        return tuple(layer for layer in self.layers if isinstance(layer, Conv | ConvTranspose | Dense))
 
     def weights(self) -> dict[str, int]:
         """Number of weights of each layer that has some (no biases, no BatchNorm)."""
@@ -189,6 +229,8 @@ class Blueprint:
             inputs = self.shapes[layer.inputs[0]][0]
             if isinstance(layer, Conv):
                 found[layer.name] = inputs // layer.groups * layer.outputs * layer.kernel**2
+            elif isinstance(layer, ConvTranspose):
+                found[layer.name] = inputs * layer.outputs * layer.kernel**2
             else:
                 found[layer.name] = inputs * layer.outputs
         return found

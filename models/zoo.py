@@ -54,6 +54,8 @@ class Card:
         Right among the first 100 samples.
     memory : dict of str to int
         ``weights`` (number), ``weight_bytes`` (packed), ``float_bytes`` (the same in float32), ``file_bytes``.
+    mean_iou : float or None
+        Of the settled spikes, in per cent, where every pixel has a class; accuracies are those of pixels then.
     seconds : float
         Of training on one CPU thread.
     sha256 : str
@@ -85,6 +87,7 @@ class Card:
     torch_differing: tuple[int, int]
     first_right: int
     memory: dict[str, int] = field(default_factory=dict)
+    mean_iou: float | None = None
     seconds: float = 0.0
     sha256: str = ""
     note: str = ""

@@ -12,6 +12,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+
 from .. import datasets
 from ..ann import integer_ann
 from ..convert import Rule, convert
@@ -20,6 +22,7 @@ from ..files import load, read_info, save, stored_bytes
 from ..hdf5 import _replacing as replacing
 from ..layers import Affine, Conv2d
 from ..quantised import QuantAffine, QuantConv2d, QuantisedNetwork
+from ..scores import mean_iou
 from ..simulate import simulate
 from .zoo import FOLDER, Card
 
@@ -54,11 +57,13 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
     recipe, last = about["settings"], about["settings"]["stages"][-1]
     converted = convert(network, Rule(recipe["method"])).network
     data = datasets.load(training["test"])
+    labels, guesses = np.asarray(data.labels), []
     right = drive = ann_right = mismatches = compared = extra = first = 0
     for start in range(0, len(data), BATCH):
         part = slice(start, start + BATCH)
         run = simulate(converted, data.images[part], settle=True, keep_final=True, threads=threads)
         ann = integer_ann(converted, data.images[part])
+        guesses.append(run.predictions)
         found = run.predictions == data.labels[part]
         right, first = right + int(found.sum()), first + int(found[: max(0, FIRST - start)].sum())
         ann_right += int((ann.predictions == data.labels[part]).sum())
@@ -95,9 +100,9 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
         t_drive=converted.t_drive or 0,
         float_accuracy=training["stages"][0]["accuracy"],
         quantised_accuracy=training["stages"][-1]["accuracy"],
-        ann_accuracy=100.0 * ann_right / len(data),
-        accuracy=100.0 * right / len(data),
-        accuracy_drive=100.0 * drive / len(data),
+        ann_accuracy=100.0 * ann_right / labels.size,
+        accuracy=100.0 * right / labels.size,
+        accuracy_drive=100.0 * drive / labels.size,
         samples=len(data),
         extra_steps=extra,
         mismatches=mismatches,
@@ -114,6 +119,7 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
             "float_bytes": 4 * weights,
             "file_bytes": file.stat().st_size,
         },
+        mean_iou=mean_iou(np.concatenate(guesses), labels, len(data.classes)) if labels.ndim == 3 else None,
         seconds=round(training["seconds"], 1),
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         note=recipe["note"],

@@ -4,7 +4,7 @@ import pytest
 
 from intsnn.errors import DataNotFoundError, FormatError, ShapeError
 from intsnn.models.architectures_trained import BLUEPRINTS, blueprint
-from intsnn.models.blueprint import Add, Blueprint, Chain, Conv, Dense, Flatten, MaxPool, Relu
+from intsnn.models.blueprint import Add, Blueprint, Chain, Conv, ConvTranspose, Dense, Flatten, MaxPool, Relu, Upsample
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,11 @@ def test_resnet20_and_vgg16_have_their_depth():
 @pytest.mark.parametrize("name", list(BLUEPRINTS))
 @pytest.mark.parametrize("shape, width", [((1, 28, 28), 0.25), ((3, 32, 32), 0.125), ((2, 34, 34), 0.1)])
 def test_every_architecture_takes_other_widths_and_sizes(name, shape, width):
+    if name == "hourglass" and shape[1] % 4:
+        shape = (2, 36, 32)
     found = blueprint(name, input_shape=shape, classes=7, width=width)
-    assert found.shapes["input"] == shape and found.shapes[found.output] == (7,)
+    assert found.shapes["input"] == shape and found.shapes[found.output][0] == 7
+    assert found.shapes[found.output][1:] == (shape[1:] if name == "hourglass" else ())
     assert sum(found.weights().values()) < sum(blueprint(name, input_shape=shape).weights().values())
     assert blueprint(name, input_shape=shape, width=2.0).weighted[0].outputs == 2 * blueprint(name).weighted[0].outputs
 
@@ -54,6 +57,14 @@ def test_what_does_not_fit_is_named():
         Blueprint("x", (4,), (Relu(name="a", inputs=("b",)),))
     with pytest.raises(FormatError, match="has no layers"):
         Blueprint("x", (4,), ())
+    with pytest.raises(ShapeError, match="4 n x 4 m"):
+        blueprint("hourglass", input_shape=(1, 26, 24))
+    with pytest.raises(ShapeError, match="'up'.*enlarges images"):
+        Blueprint("x", (4,), (Upsample(name="up", inputs=("input",)),))
+    with pytest.raises(ShapeError, match="'grow'.*padding below the kernel"):
+        Blueprint("x", (1, 4, 4), (ConvTranspose(name="grow", inputs=("input",), outputs=3, kernel=2, padding=2),))
+    with pytest.raises(ShapeError, match="'grow': nothing is left"):
+        Blueprint("x", (1, 1, 1), (ConvTranspose(name="grow", inputs=("input",), outputs=3, kernel=2, padding=1),))
     conv = Conv(name="conv", inputs=("input",), outputs=3, kernel=1)
     with pytest.raises(ShapeError, match="'sum'.*one shape"):
         Blueprint("x", (1, 4, 4), (conv, Add(name="sum", inputs=("conv", "input"))))

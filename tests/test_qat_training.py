@@ -15,8 +15,11 @@ from intsnn.errors import ConversionError, DataNotFoundError, FormatError, Impor
 from intsnn.files import load as load_file  # noqa: E402
 from intsnn.files import read_info  # noqa: E402
 from intsnn.floatnet import forward  # noqa: E402
+from intsnn.models.architectures_trained import blueprint  # noqa: E402
+from intsnn.models.blueprint import Add  # noqa: E402
 from intsnn.models.qat import training  # noqa: E402
 from intsnn.models.qat.activations import LsqReLU  # noqa: E402
+from intsnn.models.qat.align import align  # noqa: E402
 from intsnn.models.qat.augment import augment  # noqa: E402
 from intsnn.models.qat.bridge import compare_levels, export, frozen, quantised  # noqa: E402
 from intsnn.models.qat.network import QuantNetwork  # noqa: E402
@@ -200,6 +203,32 @@ def test_settled_levels_equal_those_of_torch(kind, bits):
 
 
 @pytest.mark.parametrize("kind", ["lsq symmetric", "clip apot"])
+def test_a_network_with_joins_equals_torch_once_they_are_aligned(kind):
+    network = made(kind, joined(), bits=2)
+    x = torch.rand(30, 2, 9, 9, generator=torch.Generator().manual_seed(0))
+    before = network(x)
+    assert len(align(network)) == len([layer for layer in network.blueprint.layers if isinstance(layer, Add)])
+    assert torch.allclose(network(x), before, rtol=0.1, atol=0.3) and not torch.equal(network(x), before)
+    images = np.random.default_rng(2).integers(0, 256, (60, 2, 9, 9))
+    found = compare_levels(network, convert(quantised(network)).network, images)
+    assert found.differing == (0, 0), found
+    assert align(network) and compare_levels(network, convert(quantised(network)).network, images).differing == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["lsq symmetric", "clip apot"])
+def test_a_small_resnet_equals_torch_in_every_level(kind):
+    network = made(kind, blueprint("resnet20", input_shape=(3, 12, 12), width=0.25), bits=2)
+    before = compare_levels(network, convert(quantised(network)).network, IMAGES)
+    assert 0 < before.differing[1] < 0.001 * before.compared  # multipliers of joins are rounded to 2**-10
+    assert len(align(network)) == 9
+    found = compare_levels(network, convert(quantised(network)).network, IMAGES)
+    assert found.differing == (0, 0), found
+
+
+IMAGES = np.random.default_rng(5).integers(0, 256, (40, 3, 12, 12))
+
+
+@pytest.mark.parametrize("kind", ["lsq symmetric", "clip apot"])
 def test_a_network_with_joins_equals_torch_but_for_the_rounding_of_its_joins(kind):
     network = made(kind, joined(), bits=2)
     images = np.random.default_rng(2).integers(0, 256, (30, 2, 9, 9))
@@ -207,6 +236,22 @@ def test_a_network_with_joins_equals_torch_but_for_the_rounding_of_its_joins(kin
     found = compare_levels(network, conversion.network, images)
     assert found.double["stem_relu"] == found.double["a_relu"] == 0
     assert found.differing[1] < 0.001 * found.compared, found  # branches meet in a unit of 2**-10 of theirs
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_class_for_every_pixel_equals_torch(kind):
+    """Max-pools, upsampling, a transposed convolution, a 1x1 readout of maps."""
+    network = made(kind, blueprint("hourglass", input_shape=(1, 12, 8), classes=4, width=0.25), bits=2)
+    images = np.random.default_rng(1).integers(0, 256, (20, 1, 12, 8))
+    conversion = convert(quantised(network), Rule("qffs"))
+    assert all(layer.get("moved_levels", 0) == 0 for layer in conversion.layers.values())
+    found = compare_levels(network, conversion.network, images)
+    assert found.compared == 20 * (4 * 96 + 8 * 24 + 16 * 6 + 16 * 6 + 8 * 24 + 8 * 96)
+    assert found.differing[1] == 0 and found.differing[0] <= 2, found
+    run = simulate(conversion.network, images, settle=True)
+    assert run.predictions.shape == (20, 12, 8)
+    expected = frozen(network)(torch.from_numpy(images / 255.0)).argmax(1).numpy()
+    assert (run.predictions != expected).mean() < 0.005  # the readout rounds its bias
 
 
 def test_a_difference_is_seen():
@@ -280,3 +325,18 @@ def test_a_relu_behind_a_pool_gives_the_same_values():
     x = torch.rand(8, 1, 8, 8)
     assert network.late == {"conv_relu"}
     assert torch.equal(network(x), network(x, record=["classes"])["classes"])
+
+
+def test_a_checkpoint_from_before_a_field_was_added_is_still_read(digits, tmp_path):
+    import json
+
+    path = tmp_path / "run.pt"
+    train(SMALL, *digits, device="cpu", checkpoint=path, stop_after=1)
+    state = torch.load(path, weights_only=True)
+    identity = json.loads(state["identity"])
+    del identity["recipe"]["channels_last"], identity["recipe"]["stages"][1]["merge"]
+    torch.save(state | {"identity": json.dumps(identity)}, path)
+    assert len(train(SMALL, *digits, device="cpu", checkpoint=path, stop_after=1).history) == 2
+    other = replace(SMALL, channels_last=True)
+    with pytest.raises(FormatError, match="recipe differ"):
+        train(other, *digits, device="cpu", checkpoint=path, stop_after=1)

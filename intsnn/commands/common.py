@@ -15,9 +15,9 @@ import click
 from ..errors import ConversionError, DataNotFoundError, FormatError, IntsnnError
 
 __all__ = [
-    "DATA_HELP", "INTERNAL", "INTERRUPTED", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output", "cores",
-    "file_of", "finish", "integer_network", "json_option", "load_network", "one_line", "options_checked", "read_data",
-    "sha256", "threads_option", "trust_option", "writing",
+    "DATA_HELP", "INTERNAL", "INTERRUPTED", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
+    "cores", "file_of", "finish", "integer_network", "json_option", "load_network", "one_line", "options_checked",
+    "read_data", "read_inputs", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
 
 USAGE, REFUSED, MISMATCH, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 130  # exit status
@@ -78,6 +78,22 @@ def read_data(spec: str):
     except FormatError as error:
         is_file = os.path.isfile(re.sub(r"(:(train|test))?(:[0-9]+)?$", "", spec))
         raise Failure(str(error), REFUSED if is_file else USAGE) from None
+
+
+def read_inputs(network, spec: str):
+    """What `spec` names as inputs of a spiking network: images, or event data binned as the network says."""
+    from ..models.event_data import is_event_data
+
+    if is_event_data(spec):
+        from ..models.event_inputs import event_inputs
+
+        with options_checked():
+            return event_inputs(network, spec)
+    from ..pipeline import check_fit
+
+    dataset = read_data(spec)
+    check_fit(network, dataset)
+    return dataset
 
 
 def file_of(path: str) -> str:

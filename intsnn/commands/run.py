@@ -14,7 +14,7 @@ from .common import (
     integer_network,
     json_option,
     options_checked,
-    read_data,
+    read_inputs,
     threads_option,
     trust_option,
 )
@@ -26,7 +26,7 @@ QUANTITIES = ("spikes", "counts", "v", "u", "current")
 
 @click.command("run")
 @click.argument("net")
-@click.option("--data", required=True, metavar="DATA", help=DATA_HELP)
+@click.option("--data", required=True, metavar="DATA", help=f"{DATA_HELP} Or event data.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="T", help="Steps to observe; default T_drive.")
 @click.option("--settle/--no-settle", default=None, help="Go on until quiet; default for converted networks.")
 @click.option("--strict", is_flag=True, help="Any overflow is an error.")
@@ -52,7 +52,8 @@ def command(
     from dataclasses import asdict
 
     from ..console import Report, number, percent
-    from ..pipeline import check_fit
+    from ..scores import accuracy as accuracy_of
+    from ..scores import mean_iou
     from ..simulate import simulate
 
     quantities = tuple(word.strip() for word in what.split(","))
@@ -61,8 +62,7 @@ def command(
     check_output(record, net)
     check_output(json_path, net, record)
     network = integer_network(net, trust)
-    dataset = read_data(data)
-    check_fit(network, dataset)
+    dataset = read_inputs(network, data)
     settle = network.levels is not None if settle is None else settle
     report = Report(json_path)
     start = time.perf_counter()
@@ -81,15 +81,20 @@ def command(
             progress=progress,
         )
     seconds = time.perf_counter() - start
-    correct = accuracy = None
+    correct = accuracy = overlap = None
     if dataset.labels is not None:
+        accuracy = accuracy_of(result.predictions, dataset.labels)
         correct = int((result.predictions == dataset.labels).sum())
-        accuracy = 100.0 * correct / max(1, result.samples)
+        if dataset.labels.ndim == 3:
+            overlap = mean_iou(result.predictions, dataset.labels, len(dataset.classes))
     extra = int(result.extra_steps.max(initial=0))
     if accuracy is None:
         report.line(f"{dataset.name}: {number(result.samples)} samples without labels")
     else:
-        report.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {number(result.samples)} right)")
+        what_of = f"{number(dataset.labels.size)}{' pixels' if overlap is not None else ''}"
+        report.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {what_of} right)")
+    if overlap is not None:
+        report.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(overlap)}")
     rest = "" if result.settled is None else "; settled" if result.settled else "; NOT settled at the bound"
     report.line(f"{result.steps} steps, {extra} of them after the drive{rest}")
     if settle and steps is not None and result.steps > steps:
@@ -113,6 +118,7 @@ def command(
             "network": net,
             "data": dataset.name,
             "accuracy": accuracy,
+            **({} if overlap is None else {"mean_iou": overlap}),
             "samples": result.samples,
             "correct": correct,
             "steps": result.steps,

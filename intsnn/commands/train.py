@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,14 @@ from .common import DATA_HELP, USAGE, Failure, check_output, finish, json_option
 __all__ = ["FAMILIES", "command"]
 
 # modules below intsnn: where the recipes are, and what trains them
-FAMILIES = ((".models.qat.recipes", ".models.qat.work"),)
+FAMILIES = (
+    (".models.qat.recipes", ".models.qat.work"),
+    (".models.bptt.recipes", ".models.bptt.work"),
+    (".models.decolle_recipes", ".models.decolle_work"),
+    (".models.stdp_recipes", ".models.stdp_work"),
+)
+INTEGERS = (".models.decolle_work", ".models.stdp_work")  # these need no output: their weights stay in the checkpoint
+FROM_FILE = ".models.decolle_work"  # trains recipes from TOML files
 PACKAGE = __package__.rpartition(".")[0]
 
 
@@ -34,25 +42,35 @@ def recipes() -> dict[str, tuple[Any, str]]:
 
 
 @click.command("train")
-@click.option("--recipe", metavar="NAME", help="What to train; --list shows all.")
+@click.option("--recipe", metavar="NAME", help="What to train; --list shows all. Or a .toml file (docs/learning.md).")
 @click.option("--list", "list_", is_flag=True, help="Show the recipes.")
-@click.option("-o", "--output", metavar="NET.h5", help="Where the quantised network goes; for `intsnn convert`.")
+@click.option("-o", "--output", metavar="NET.h5", help="Where the network goes; for `intsnn convert`.")
 @click.option("--data", metavar="DATA", help=f"Other training data. {DATA_HELP}")
 @click.option("--test", metavar="DATA", help="Other test data.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Other seed than that of the recipe.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="At most N epochs a stage: to try it out.")
-@click.option("--checkpoint", metavar="FILE", help="Default: NET.h5.checkpoint. Written after every epoch.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Integer learning: so many learning steps.")
+@click.option("--checkpoint", metavar="FILE", help="Default: NET.h5.checkpoint, or RECIPE.checkpoint.")
+@click.option(
+    "--save-every", type=click.FloatRange(min=0), metavar="S", help="Integer learning: seconds between checkpoints."
+)
+@click.option("--plots", metavar="DIR", help="Integer learning: draw loss, accuracy and changes (matplotlib).")
 @click.option("--anew", is_flag=True, help="Start again where a checkpoint is there.")
 @click.option("--device", metavar="NAME", help="cpu or cuda; default: a GPU that is there.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", default=1, show_default=True)
 @json_option
-def command(recipe: str | None, list_: bool, output: str | None, json_path: str | None, **settings) -> None:
+def command(
+    recipe: str | None, list_: bool, output: str | None, plots: str | None, json_path: str | None, **settings
+) -> None:  # fmt: skip
     """Train a network by a recipe.
 
     A run that was interrupted goes on where it is called again, and ends in the same bits on the CPU (with as many
-    threads). At the end the network is converted and its settled spikes are compared with what was trained.
+    threads; recipes that learn with integers: with any number). At the end a quantised network is converted and its
+    settled spikes are compared with what was trained.
 
     Example: intsnn train --recipe lenet-mnist-qffs -o lenet.h5 && intsnn convert lenet.h5 -o net.h5
+
+    Example: intsnn train --recipe decolle-digits --steps 2000 --json digits.json
     """
     from ..console import Report
 
@@ -63,23 +81,40 @@ def command(recipe: str | None, list_: bool, output: str | None, json_path: str 
         report.table("Recipes", ("recipe", "data", "note"), rows)
         finish(report, {"recipes": [{"name": n, "data": d, "note": note} for n, d, note in rows]})
         return
-    if recipe is None or output is None:
-        raise Failure("--recipe NAME and -o NET.h5 are needed; --list shows the recipes", USAGE)
-    if recipe not in table:
-        raise Failure(f"there is no recipe {recipe!r}; choose one of {', '.join(table)}", USAGE)
+    if recipe is None:
+        raise Failure("--recipe NAME is needed; --list shows the recipes", USAGE)
+    if recipe not in table and not recipe.endswith(".toml"):
+        raise Failure(f"there is no recipe {recipe!r}; choose one of {', '.join(table)}, or a .toml file", USAGE)
+    where = table[recipe][1] if recipe in table else FROM_FILE
+    if where in INTEGERS:
+        stem = output or os.path.splitext(os.path.basename(recipe))[0]
+    elif output is None:
+        raise Failure(f"-o NET.h5 is needed for recipe {recipe}", USAGE)
+    elif plots or settings["steps"] or settings["save_every"] is not None:
+        raise Failure(f"recipe {recipe}: --steps, --save-every and --plots are for learning with integers", USAGE)
+    else:
+        stem = output
     settings["output"] = output
-    settings["checkpoint"] = settings["checkpoint"] or f"{output}.checkpoint"
+    settings["checkpoint"] = settings["checkpoint"] or f"{stem}.checkpoint"
     check_output(output)
     check_output(settings["checkpoint"], output)
     check_output(json_path, output)
+    if plots:
+        from ..bench.learn_plots import check_plots
+
+        check_plots()
     try:
-        worker = importlib.import_module(table[recipe][1], PACKAGE)
+        worker = importlib.import_module(where, PACKAGE)
     except ImportError as error:
         raise DataNotFoundError(
             f"training needs {error.name}, which is not installed: pip install intsnn[qat]"
         ) from error
     with options_checked(), _bar() as progress:
         values = worker.run(recipe, settings, progress, report.line)
+    if plots:
+        from ..bench.learn_plots import plot_history
+
+        values["plots"] = plot_history(values["history"], plots, values["recipe"])
     finish(report, values)
 
 
@@ -98,15 +133,19 @@ def _bar() -> Iterator[Any]:
         task = bar.add_task("training", total=1.0, note="")
 
         def show(state) -> None:
-            note = f"loss {state.loss:.4f}"
-            if state.left is not None:
-                note += f", {_time(state.left)} left"
-            part = (state.epoch + state.batch / state.batches) / state.epochs
-            bar.update(
-                task, completed=part, description=f"{state.stage}, epoch {state.epoch + 1}/{state.epochs}", note=note
-            )
+            part, description, note = _shown(state)
+            bar.update(task, completed=part, description=description, note=note)
 
         yield show
+
+
+def _shown(state: Any) -> tuple[float, str, str]:
+    """Share that is done, where it is, what else: of any family's progress."""
+    note = state.note if hasattr(state, "note") else f"loss {state.loss:.4f}"
+    if state.left is not None:
+        note += f", {_time(state.left)} left"
+    part = state.part if hasattr(state, "part") else (state.epoch + state.batch / state.batches) / state.epochs
+    return part, f"{state.stage}, epoch {state.epoch + 1}/{state.epochs}", note
 
 
 def _time(seconds: float) -> str:

@@ -26,19 +26,20 @@ from ...floatnet import (
     FloatMaxPool2d,
     FloatNetwork,
     FloatNode,
+    FloatUpsample2d,
 )
 from ...formats import Fixed
 from ...quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from .. import blueprint as parts
 from .activations import Activation
-from .network import Linear, QuantNetwork
+from .network import Linear, QuantNetwork, Weighted
 
 __all__ = ["LevelComparison", "compare_levels", "export", "frozen", "levels_of", "quantised"]
 
 FAINT = 2.0**-18  # of a step: what the largest input times one code has to make at least
 
 
-def _linear(layer: parts.Conv | parts.Dense, inputs: tuple[str, ...], module: Linear) -> QuantConv2d | QuantAffine:
+def _linear(layer: Weighted, inputs: tuple[str, ...], module: Linear) -> QuantConv2d | QuantAffine:
     codes, scale, fmt = module.quantiser.codes(module.weight)
     codes = codes.cpu().numpy().astype(np.int64)
     scale = scale.cpu().numpy().astype(np.float64)
@@ -66,6 +67,9 @@ def _linear(layer: parts.Conv | parts.Dense, inputs: tuple[str, ...], module: Li
     }  # fmt: skip
     if isinstance(layer, parts.Dense):
         return QuantAffine(**common)
+    if isinstance(layer, parts.ConvTranspose):  # zeros between the inputs, then the kernel turned by half a circle
+        common["codes"] = codes[:, :, ::-1, ::-1]
+        return QuantConv2d(**common, padding=((layer.kernel - 1 - layer.padding,) * 2,) * 2)
     padding = ((layer.padding,) * 2,) * 2
     return QuantConv2d(**common, stride=(layer.stride,) * 2, padding=padding, groups=layer.groups)
 
@@ -137,7 +141,11 @@ def quantised(
         inputs = tuple(renamed[name] for name in layer.inputs)
         renamed[layer.name] = layer.name
         node: FloatNode
-        if isinstance(layer, parts.Conv | parts.Dense):
+        if isinstance(layer, parts.ConvTranspose) and layer.stride > 1:
+            factor = (layer.stride,) * 2
+            nodes.append(FloatUpsample2d(name=f"{layer.name}_zeros", inputs=inputs, factor=factor, mode="zeros"))
+            inputs = (nodes[-1].name,)
+        if isinstance(layer, Weighted):
             made = _linear(layer, inputs, network.linear[layer.name])
             readers = plan.readers(layer.name)
             if len(readers) == 1 and readers[0].name in network.activations and tops.get(layer.inputs[0], 0.0) > 0:
@@ -158,6 +166,8 @@ def quantised(
             kernel = (layer.kernel,) * 2 if layer.kernel else (size[0], size[1])
             stride = (layer.stride,) * 2 if layer.kernel else kernel
             node = FloatAvgPool2d(name=layer.name, inputs=inputs, kernel=kernel, stride=stride)
+        elif isinstance(layer, parts.Upsample):
+            node = FloatUpsample2d(name=layer.name, inputs=inputs, factor=(layer.factor,) * 2)
         elif isinstance(layer, parts.Flatten):
             node = FloatFlatten(name=layer.name, inputs=inputs)
         elif isinstance(layer, parts.Add):
@@ -169,7 +179,7 @@ def quantised(
         else:
             raise ConversionError(f"layer {layer.name!r}: a {type(layer).__name__} has no integer form")
         nodes.append(node)
-        if isinstance(layer, parts.MaxPool | parts.AvgPool | parts.Flatten):
+        if isinstance(layer, parts.MaxPool | parts.AvgPool | parts.Upsample | parts.Flatten):
             tops[layer.name] = tops.get(layer.inputs[0], 0.0)
     graph = FloatNetwork(tuple(nodes), renamed[plan.output], dict(metadata or {}))
     return QuantisedNetwork(graph, scale_in, fmt)

@@ -16,20 +16,25 @@ from .weights import WeightQuantiser
 __all__ = ["Linear", "QuantNetwork"]
 
 
-class Linear(nn.Module):
-    """A convolution or dense layer, its weight quantiser, and the BatchNorm behind it if there is one."""
+Weighted = parts.Conv | parts.ConvTranspose | parts.Dense
 
-    def __init__(self, layer: parts.Conv | parts.Dense, inputs: int, quantiser: WeightQuantiser) -> None:
+
+class Linear(nn.Module):
+    """A convolution (transposed or not) or dense layer, its quantiser, and the BatchNorm behind it if there is one."""
+
+    def __init__(self, layer: Weighted, inputs: int, quantiser: WeightQuantiser) -> None:
         super().__init__()
         self.layer, self.quantiser = layer, quantiser
         if isinstance(layer, parts.Conv):
             shape = (layer.outputs, inputs // layer.groups, layer.kernel, layer.kernel)
+        elif isinstance(layer, parts.ConvTranspose):  # outputs first, unlike torch: quantisers know channels by axis 0
+            shape = (layer.outputs, inputs, layer.kernel, layer.kernel)
         else:
             shape = (layer.outputs, inputs)
         self.weight = nn.Parameter(torch.empty(shape))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         self.bias = None if layer.norm else nn.Parameter(torch.zeros(layer.outputs))
-        norm = nn.BatchNorm2d if isinstance(layer, parts.Conv) else nn.BatchNorm1d
+        norm = nn.BatchNorm1d if isinstance(layer, parts.Dense) else nn.BatchNorm2d
         self.norm = norm(layer.outputs) if layer.norm else None
 
     def merge(self) -> None:
@@ -47,6 +52,8 @@ class Linear(nn.Module):
         if isinstance(self.layer, parts.Conv):
             layer = self.layer
             y = F.conv2d(x, weight, self.bias, layer.stride, layer.padding, 1, layer.groups)
+        elif isinstance(self.layer, parts.ConvTranspose):
+            y = F.conv_transpose2d(x, weight.transpose(0, 1), self.bias, self.layer.stride, self.layer.padding)
         else:
             y = F.linear(x, weight, self.bias)
         return y if self.norm is None else self.norm(y)
@@ -75,8 +82,8 @@ class QuantNetwork(nn.Module):
         self,
         blueprint: Blueprint,
         activation: Callable[[], Activation],
-        weight: Callable[[parts.Conv | parts.Dense], WeightQuantiser],
-        ends: Callable[[parts.Conv | parts.Dense], WeightQuantiser] | None = None,
+        weight: Callable[[Weighted], WeightQuantiser],
+        ends: Callable[[Weighted], WeightQuantiser] | None = None,
     ) -> None:
         super().__init__()
         self.blueprint = blueprint
@@ -88,7 +95,7 @@ class QuantNetwork(nn.Module):
             if isinstance(layer, parts.Relu) and [type(r) for r in blueprint.readers(layer.name)] == [parts.MaxPool]
         }
         for layer in blueprint.layers:
-            if isinstance(layer, parts.Conv | parts.Dense):
+            if isinstance(layer, Weighted):
                 make = ends if ends is not None and layer.name in self.ends else weight
                 inputs = blueprint.shapes[layer.inputs[0]][0]
                 self.modules_by_name[layer.name] = Linear(layer, inputs, make(layer))
@@ -192,6 +199,8 @@ class QuantNetwork(nn.Module):
             return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
         if isinstance(layer, parts.AvgPool):
             return F.avg_pool2d(x, layer.kernel, layer.stride) if layer.kernel else x.mean((2, 3), keepdim=True)
+        if isinstance(layer, parts.Upsample):
+            return F.interpolate(x, scale_factor=layer.factor, mode="nearest")
         if isinstance(layer, parts.Flatten):
             return x.flatten(1)
         return sum(inputs[1:], x)  # Add

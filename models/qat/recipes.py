@@ -38,6 +38,8 @@ class Stage:
         Weight decay of the weights (none on scales, biases and BatchNorm).
     merge : bool
         Fold the BatchNorms into the weights before this stage, and train without them.
+    augmentation : str or None
+        Another one than that of the recipe.
     """
 
     name: str
@@ -49,8 +51,13 @@ class Stage:
     drops: tuple[int, ...] = ()
     decay: float = 5e-4
     merge: bool = False
+    augmentation: str | None = None
 
     def __post_init__(self) -> None:
+        if self.augmentation not in (None, *AUGMENTATIONS):
+            raise FormatError(
+                f"stage {self.name!r}: augmentation is {self.augmentation!r}; choose one of {AUGMENTATIONS}"
+            )
         if self.epochs < 1 or not self.rate > 0:
             raise FormatError(f"stage {self.name!r}: found {self.epochs} epochs at rate {self.rate}; both are positive")
 
@@ -188,7 +195,9 @@ _ALL = (
         method="qffs",
         augmentation="shift-flip",
         channels_last=True,
-        stages=(_float(4), _both(4, 2, 16, 0.02, decay=1e-4)),
+        stages=(
+            _float(4), _both(4, 2, 16, 0.02, decay=1e-4), _both(4, 2, 8, 0.01, decay=1e-4, augmentation="none"),
+        ),
         note=_QFFS,
     ),
     Recipe(
@@ -200,6 +209,7 @@ _ALL = (
         weight="apot",
         ends="max",
         augmentation="affine",
+        channels_last=True,
         stages=(
             _float(5, 0.1),
             _both(4, 4, 5, 0.04, 8, decay=1e-4),
@@ -209,7 +219,7 @@ _ALL = (
         note=_FAST,
     ),
     _calif("lenet-mnist-ca-lif", "power-of-two", 4, 3, (5, 10), data="mnist", architecture="lenet", width=0.5,
-           augmentation="affine"),
+           augmentation="affine", channels_last=True),
     Recipe(
         name="segments-fast",
         data="digits-segments",

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ...errors import ConversionError, DataNotFoundError, FormatError, ImportRef
 from ...hdf5 import _replacing as replacing
 from ..architectures_trained import blueprint
 from .activations import ClipReLU, LsqReLU
+from .align import align
 from .augment import augment
 from .network import QuantNetwork
 from .recipes import SIGMOID_KINDS, TOOLKIT_KINDS, Recipe, Stage
@@ -30,7 +31,7 @@ from .sigmoids import SigmoidWeight, temperature
 from .toolkit import ToolkitReLU, ToolkitWeight
 from .weights import ApotWeight, MaxWeight, SymmetricWeight
 
-__all__ = ["Progress", "Trained", "build", "evaluate", "train"]
+__all__ = ["Progress", "Trained", "build", "evaluate", "train", "trained_network"]
 
 VERSION = 1  # of the checkpoint
 EVALUATION_BATCH = 500
@@ -151,6 +152,18 @@ def _rate(stage: Stage, done: float) -> float:
     return stage.rate * 0.5 * (1 + math.cos(math.pi * done / stage.epochs))
 
 
+def _completed(kept: object) -> object:
+    """A recipe of a checkpoint; a field that recipes or stages did not have yet is as if it had its default."""
+    if not isinstance(kept, dict) or not isinstance(kept.get("stages"), list):
+        return kept
+
+    def defaults(cls: type) -> dict:
+        return {item.name: item.default for item in fields(cls) if item.default is not MISSING}
+
+    stages = [defaults(Stage) | stage if isinstance(stage, dict) else stage for stage in kept["stages"]]
+    return defaults(Recipe) | kept | {"stages": stages}
+
+
 class _Run:
     """One training: its state, and how it is kept."""
 
@@ -203,6 +216,7 @@ class _Run:
         own = json.loads(self._identity())
         if version != VERSION:
             raise ImportRefused(f"{path} is a checkpoint of version {version}; this intsnn reads {VERSION}")
+        identity["recipe"] = _completed(identity.get("recipe"))
         different = [name for name in own if own[name] != identity.get(name)]
         if different:
             raise FormatError(
@@ -250,7 +264,11 @@ class _Run:
             for group in assert_optimiser.param_groups:
                 group["lr"] = _rate(stage, self.epoch + batch / batches)
             chosen = order[batch * self.recipe.batch : (batch + 1) * self.recipe.batch]
-            x = augment(self.images[chosen].float() / self.data.maximum, self.recipe.augmentation, generator)
+            x = augment(
+                self.images[chosen].float() / self.data.maximum,
+                stage.augmentation or self.recipe.augmentation,
+                generator,
+            )
             x = x.contiguous(memory_format=self.layout)
             loss = F.cross_entropy(self.network(x), self.labels[chosen], label_smoothing=self.recipe.smoothing)
             assert_optimiser.zero_grad(set_to_none=True)
@@ -331,6 +349,8 @@ def train(
         loss = run.run_epoch(tell)
         run.epoch += 1
         last = run.epoch == stage.epochs
+        if last and run.stage == len(recipe.stages) - 1:
+            align(run.network)  # what joins need is part of the network that is measured and kept
         entry = {
             "stage": run.stage, "name": stage.name, "epoch": run.epoch, "loss": loss,
             "accuracy": evaluate(run.network, test, run.device) if last and test is not None else None,
@@ -345,3 +365,22 @@ def train(
             log(entry)
     network = run.network.to("cpu").eval()
     return Trained(network, recipe, run.history)
+
+
+def trained_network(recipe: Recipe, data: Dataset, checkpoint: str | os.PathLike[str]) -> QuantNetwork:
+    """The network of a training that is finished, from its checkpoint: in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    DataNotFoundError
+        If there is no such file.
+    FormatError, ImportRefused
+        If it belongs to another training, cannot be read, or the training is not finished.
+    """
+    path = os.fspath(checkpoint)
+    if not os.path.exists(path):
+        raise DataNotFoundError(f"there is no checkpoint {path}; intsnn train writes it beside the network")
+    run = _Run(recipe, data, "cpu", path, True)
+    if run.stage < len(recipe.stages):
+        raise FormatError(f"{path}: the training is in stage {run.stage + 1} of {len(recipe.stages)}; let it finish")
+    return run.network.eval()

@@ -28,11 +28,14 @@ from ...datasets import Dataset
 from ...errors import ConversionError, FormatError
 from ...network import Network
 from ...quantised import InputScale
+from ...scores import accuracy
 from ...simulate import simulate
 from .. import blueprint as parts
 from .bridge import quantised
 from .network import QuantNetwork
 from .training import _generator
+
+PASSIVE = parts.MaxPool | parts.AvgPool | parts.Upsample | parts.Flatten | parts.Dropout
 
 __all__ = ["Attempt", "Tuned", "Tuning", "tune"]
 
@@ -122,6 +125,8 @@ class _Spiking:
         fmt = Fixed.for_range(0, self.scale.scale.denominator)
         made = quantised(self.network, input_scale=self.scale, input_format=fmt)
         self.converted: Network = convert(made, self.rule).network
+        drive = self.converted.t_drive or 1
+        self.share = drive / min(self.steps or drive, drive)  # of a mean over T steps, in levels
 
     def counts(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Net counts of every activation after T steps, without corrections."""
@@ -131,20 +136,23 @@ class _Spiking:
     def accuracy(self, data: Dataset) -> float:
         """Per cent right after T steps."""
         found = simulate(self.converted, data.images, steps=self.steps).predictions
-        return 100.0 * int((found == data.labels).sum()) / max(1, len(data))
+        return accuracy(found, data.labels)
 
 
-def _entering(network: QuantNetwork, layer: str, counts: dict[str, np.ndarray], dtype) -> Tensor:
-    """What enters `layer` as the mean of spikes: counts times step, through the pools and flattens in between."""
+def _entering(network: QuantNetwork, layer: str, counts: dict[str, np.ndarray], share: float, dtype) -> Tensor:
+    """What enters `layer` as the mean of spikes, through the pools and flattens in between.
+
+    A mean over T steps is counts times step, and times `share` where only a part of the drive is observed.
+    """
     plan = {item.name: item for item in network.blueprint.layers}
     path: list[parts.Layer] = []
     name = plan[layer].inputs[0]
     while name not in network.activations:
-        if name == "input" or not isinstance(plan[name], parts.MaxPool | parts.AvgPool | parts.Flatten | parts.Dropout):
+        if name == "input" or not isinstance(plan[name], PASSIVE):
             raise ConversionError(f"layer {layer!r}: what enters it does not come from one activation; it is not tuned")
         path.append(plan[name])
         name = plan[name].inputs[0]
-    x = torch.from_numpy(counts[name]).to(dtype) * network.activations[name].step.detach()
+    x = torch.from_numpy(counts[name]).to(dtype) * (network.activations[name].step.detach() * share)
     for item in reversed(path):
         x = x if isinstance(item, parts.Dropout) else network.apply_layer(item, [x])
     return x
@@ -228,8 +236,8 @@ def _step(
     with torch.no_grad():
         x = torch.from_numpy(images).to(dtype) / data.maximum
         target = original(x, record=[activation])[activation]
-        entering = _entering(tuned, layer, counts, dtype)
-        leaving = torch.from_numpy(counts[activation]).to(dtype) * tuned.activations[activation].step
+        entering = _entering(tuned, layer, counts, spiking.share, dtype)
+        leaving = torch.from_numpy(counts[activation]).to(dtype) * (tuned.activations[activation].step * spiking.share)
     proxy = tuned.activations[activation](tuned.linear[layer](entering))
     out = proxy + (leaving - proxy).detach()  # the value of the spikes, the gradient of the proxy
     loss = F.mse_loss(out, target)

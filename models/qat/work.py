@@ -1,4 +1,4 @@
-"""One training from the data to the file: what ``intsnn train`` does for the recipes of this package."""
+"""One training, or one fine-tuning, from the data to the file: ``intsnn train`` and ``intsnn tune``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import torch
 
 from ... import datasets
 from ...convert import Rule, convert
-from ...pipeline import accuracy
+from ...curve import curve
+from ...scores import accuracy, mean_iou
 from ...simulate import simulate
 from .bridge import compare_levels, export
+from .network import QuantNetwork
 from .recipes import Recipe, recipe
-from .training import Progress, Trained, train
+from .training import Progress, train, trained_network
+from .tuning import Attempt, Tuning, tune
 
-__all__ = ["run"]
+__all__ = ["fine_tune", "run"]
 
 
 def run(
@@ -43,15 +46,7 @@ def run(
     dict
         Plain values: recipe, history, accuracies in per cent, compared and differing levels.
     """
-    chosen = recipe(name)
-    if settings["seed"] is not None:
-        chosen = replace(chosen, seed=settings["seed"])
-    if settings["epochs"] is not None:
-        stages = tuple(replace(stage, epochs=min(stage.epochs, settings["epochs"])) for stage in chosen.stages)
-        chosen = replace(chosen, stages=stages)
-    torch.set_num_threads(settings["threads"])
-    data = datasets.load(settings["data"] or f"{chosen.data}:train")
-    test = datasets.load(settings["test"] or f"{chosen.data}:test")
+    chosen, data, test = _prepared(name, settings)
     say(f"{name}: {chosen.architecture} on {data.name}, {chosen.epochs} epochs, seed {chosen.seed}")
     trained = train(
         chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"],
@@ -64,7 +59,70 @@ def run(
         "history": [{key: value for key, value in entry.items() if key != "seconds"} for entry in trained.history],
     }  # fmt: skip
     export(trained.network, settings["output"], maximum=data.maximum, metadata=facts, provenance=provenance)
-    return _measure(trained, settings, test, data.maximum, say) | facts | {"history": trained.history}
+    stages = [
+        {"name": stage.name, "accuracy": trained.accuracy_of(number)} for number, stage in enumerate(chosen.stages)
+    ]
+    say(f"torch {stages[-1]['accuracy']:.2f} %")
+    values = _measure(trained.network, chosen, settings, test, say) | facts
+    return {"stages": stages} | values | {"seconds": trained.seconds, "history": trained.history}
+
+
+def fine_tune(name: str, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Fine-tune what a training left in its checkpoint, write it and measure what becomes of it.
+
+    Parameters
+    ----------
+    name : str
+        Recipe of the training.
+    settings : dict
+        ``output`` and ``checkpoint`` (paths); ``data``, ``test``, ``seed`` and ``epochs`` as in the training;
+        ``tune_epochs``, ``rate``, ``steps``, ``samples``, ``force`` (see `Tuning`); ``threads``.
+    say : callable
+
+    Returns
+    -------
+    dict
+        Plain values: attempts, accuracies in per cent before and after, compared and differing levels.
+    """
+    chosen, data, test = _prepared(name, settings)
+    original = trained_network(chosen, data, settings["checkpoint"])
+    options = Tuning(
+        epochs=settings["tune_epochs"], rate=settings["rate"], steps=settings["steps"], samples=settings["samples"],
+        forced=settings["force"], seed=chosen.seed, batch=min(128, len(data)),
+    )  # fmt: skip
+
+    def log(attempt: Attempt) -> None:
+        verdict = "kept" if attempt.kept else "rolled back"
+        say(f"{attempt.layer}: {attempt.before:.3f} -> {attempt.after:.3f} % of the training data, {verdict}")
+
+    say(f"{name}: fine-tuned on {data.name} for T = {settings['steps'] or 'T_drive'}, seed {chosen.seed}")
+    outcome = tune(original, data, options, rule=Rule(chosen.method), log=log)
+    facts = {"recipe": name, "data": data.name, "test": test.name, "seed": chosen.seed, "method": chosen.method}
+    provenance = {
+        "source": "intsnn tune", "settings": asdict(chosen), "tuning": asdict(options), "data": data.name,
+        "torch": str(torch.__version__), "threads": settings["threads"],
+        "attempts": [asdict(attempt) for attempt in outcome.attempts],
+    }  # fmt: skip
+    export(original, settings["output"], maximum=data.maximum, metadata=facts, provenance=provenance)
+    say("before:")
+    before = _measure(original, chosen, settings, test, say)
+    export(outcome.network, settings["output"], maximum=data.maximum, metadata=facts, provenance=provenance)
+    say("after:")
+    after = _measure(outcome.network, chosen, settings, test, say)
+    return after | facts | {"before": before, "attempts": [asdict(attempt) for attempt in outcome.attempts]}
+
+
+def _prepared(name: str, settings: dict[str, Any]) -> tuple[Recipe, datasets.Dataset, datasets.Dataset]:
+    """The recipe with what was changed about it, and its data; torch gets its threads."""
+    chosen = recipe(name)
+    if settings["seed"] is not None:
+        chosen = replace(chosen, seed=settings["seed"])
+    if settings["epochs"] is not None:
+        stages = tuple(replace(stage, epochs=min(stage.epochs, settings["epochs"])) for stage in chosen.stages)
+        chosen = replace(chosen, stages=stages)
+    torch.set_num_threads(settings["threads"])
+    data = datasets.load(settings["data"] or f"{chosen.data}:train")
+    return chosen, data, datasets.load(settings["test"] or f"{chosen.data}:test")
 
 
 def _log(chosen: Recipe, say: Callable[[str], None]) -> Callable[[dict], None]:
@@ -80,32 +138,37 @@ def _log(chosen: Recipe, say: Callable[[str], None]) -> Callable[[dict], None]:
     return log
 
 
-def _measure(trained: Trained, settings: dict, test, maximum: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _measure(
+    network: QuantNetwork, chosen: Recipe, settings: dict, test, say: Callable[[str], None]
+) -> dict[str, Any]:  # fmt: skip
     """Convert what was written, settle it on the test data, compare every level with torch."""
     from ...files import load
 
-    converted = convert(load(settings["output"]), Rule(trained.recipe.method)).network
-    run = simulate(converted, test.images, settle=True, threads=settings["threads"])
-    driven = simulate(converted, test.images, threads=settings["threads"])
-    levels = compare_levels(trained.network, converted, test.images, maximum, threads=settings["threads"])
-    stages = [
-        {"name": stage.name, "accuracy": trained.accuracy_of(number)}
-        for number, stage in enumerate(trained.recipe.stages)
-    ]
+    threads = settings["threads"]
+    converted = convert(load(settings["output"]), Rule(chosen.method)).network
+    run = simulate(converted, test.images, settle=True, threads=threads)
+    drive, extra = converted.t_drive or 0, int(run.extra_steps.max(initial=0))
+    by_step = curve(converted, test.images, test.labels, drive + extra, threads=threads).accuracy
+    levels = compare_levels(network, converted, test.images, test.maximum, threads=threads)
+    overlap = None
+    if test.labels.ndim == 3:
+        overlap = mean_iou(run.predictions, test.labels, len(test.classes))
     values = {
-        "stages": stages,
+        **({} if overlap is None else {"mean_iou": overlap}),
         "accuracy": accuracy(run.predictions, test.labels),
-        "accuracy_drive": accuracy(driven.predictions, test.labels),
+        "accuracy_drive": by_step[drive - 1],
+        "accuracy_by_step": by_step,
         "t_drive": converted.t_drive,
-        "extra_steps": int(run.extra_steps.max(initial=0)),
+        "extra_steps": extra,
         "settled": run.settled,
         "levels_compared": levels.compared,
         "levels_differing_float32": levels.single,
         "levels_differing_float64": levels.double,
-        "seconds": trained.seconds,
     }
-    say(f"torch {stages[-1]['accuracy']:.2f} %; spikes: T = {converted.t_drive} {values['accuracy_drive']:.2f} %, "
-        f"settled {values['accuracy']:.2f} % ({values['extra_steps']} extra steps at most)")  # fmt: skip
+    say(f"spikes: T = {drive} {by_step[drive - 1]:.2f} %, settled {values['accuracy']:.2f} % ({extra} extra steps at "
+        f"most); after each step: {', '.join(f'{value:.2f}' for value in by_step)}")  # fmt: skip
+    if overlap is not None:
+        say(f"mean intersection over union of {len(test.classes)} classes, settled: {overlap:.2f} %")
     say(
         f"settled spikes against torch: {levels.compared:,} levels, {levels.differing[0]} differ from float32, "
         f"{levels.differing[1]} from float64"
