@@ -131,7 +131,7 @@ def _generated(name: str, part: str, count: int | None, camera: Camera) -> Event
     images = datasets.load(spec)
     placed = place(images.images, images.maximum, camera)
     number = ("train", "test").index(part)
-    common = {"camera": camera, "seed": GENERATED_SEED, "part": number}
+    common: dict[str, Any] = {"camera": camera, "seed": GENERATED_SEED, "part": number}
 
     def binned(indices: np.ndarray, out: np.ndarray, **options: Any) -> None:
         stream_frames(placed[indices], indices, out, **options, **common)

@@ -104,7 +104,8 @@ def trajectory(camera: Camera) -> np.ndarray:
     -------
     (movements * ticks + 1, 2) int64
     """
-    n, here, found = camera.ticks, (0, 0), [(0, 0)]
+    n, here = camera.ticks, (0, 0)
+    found: list[tuple[int, ...]] = [here]
     for corner in camera.corners:
         for i in range(1, n + 1):
             part = 3 * i * i * n - 2 * i**3

@@ -1,0 +1,143 @@
+"""One training from the events to the file: what ``intsnn train`` does for the recipes of this package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import FormatError
+from ...files import load, save, stored_bytes
+from ...hdf5 import write_tree
+from ...layers import Affine, Conv2d
+from ...network import Network
+from ...simulate import simulate
+from .compare import compare_spikes
+from .integers import integer_network
+from .network import EventNetwork
+from .recipes import EventRecipe, recipe
+from .training import Frames, Progress, Trained, evaluate, load_frames, train
+
+__all__ = ["integer_accuracy", "measure", "run", "weight_bytes", "write_floats"]
+
+COMPARED = 100  # test streams of which every spike is compared
+BLOCK = 1000
+
+
+def run(
+    name: str,
+    settings: dict[str, Any],
+    progress: Callable[[Progress], None] | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train by the recipe `name`, write the integer network and measure what becomes of it.
+
+    Parameters
+    ----------
+    name : str
+    settings : dict
+        ``output`` and ``checkpoint`` (paths); ``data``, ``test``, ``seed``, ``epochs`` and ``device`` (None: those of
+        the recipe); ``anew`` (bool); ``threads`` (int).
+    progress : callable or None
+    say : callable
+        Called with a line of text after each epoch and with the results.
+
+    Returns
+    -------
+    dict
+        Plain values. Recipes with float weights write their weights and no network; nothing simulates those.
+    """
+    chosen = recipe(name)
+    if settings["seed"] is not None:
+        chosen = replace(chosen, seed=settings["seed"])
+    if settings["epochs"] is not None:
+        most = settings["epochs"]
+        if most < 1:
+            raise FormatError(f"epochs: found {most}; at least 1 is needed")
+        chosen = replace(
+            chosen, float_epochs=min(chosen.float_epochs, most), epochs=min(chosen.epochs, most),
+            hard_epochs=min(chosen.hard_epochs, most),
+        )  # fmt: skip
+    torch.set_num_threads(settings["threads"])
+    data = load_frames(settings["data"] or chosen.train_spec, chosen)
+    test = load_frames(settings["test"] or f"{chosen.data}:test", chosen)
+    epochs = sum(number for _, number in chosen.stages)
+    say(f"{name}: {chosen.architecture} on {data.name}, {epochs} epochs, seed {chosen.seed}")
+    trained = train(
+        chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"], device=settings["device"],
+        progress=progress, log=lambda entry: say(_line(entry, chosen)),
+    )  # fmt: skip
+    facts = {"recipe": name, "data": data.name, "test": test.name, "seed": chosen.seed, "weight": chosen.weight}
+    provenance = {
+        "source": "intsnn train", "settings": asdict(chosen), "data": data.name, "torch": str(torch.__version__),
+        "threads": settings["threads"],
+        "history": [{key: value for key, value in entry.items() if key != "seconds"} for entry in trained.history],
+    }  # fmt: skip
+    values = {"torch_accuracy": trained.history[-1]["accuracy"], "seconds": trained.seconds, "history": trained.history}
+    if chosen.weight == "float" or "float" in (chosen.first, chosen.last):
+        write_floats(trained.network, settings["output"])
+        say(f"torch {values['torch_accuracy']:.2f} %; the weights are float: written {settings['output']}, no network")
+        return facts | values
+    save(integer_network(trained.network, metadata=facts), settings["output"], provenance=provenance)
+    values |= measure(trained, load(settings["output"]), test, settings["threads"])  # type: ignore[arg-type]
+    say(f"torch {values['torch_accuracy']:.2f} %; integers {values['accuracy']:.2f} %")
+    say(
+        f"{values['spikes_compared']:,} values compared: {values['differing_integers']} differ from torch on integers, "
+        f"{values['differing_float32']} from the float network"
+    )
+    say(f"{values['weights']:,} weights in {values['weight_bytes']:,} bytes; written {settings['output']}")
+    return facts | values
+
+
+def _line(entry: dict, chosen: EventRecipe) -> str:
+    line = f"{entry['name']:>8}  epoch {entry['epoch']}/{dict(chosen.stages)[entry['name']]}"
+    line += f"  loss {entry['loss']:.4f}  {entry['seconds']:.0f} s"
+    return line + (f"  test {entry['accuracy']:.2f} %" if entry["accuracy"] is not None else "")
+
+
+def integer_accuracy(network: Network, data: Frames, threads: int = 1) -> float:
+    """Per cent of `data` that the integer network gets right."""
+    right = 0
+    for start in range(0, len(data), BLOCK):
+        part = slice(start, start + BLOCK)
+        found = simulate(network, data.frames[part].swapaxes(0, 1), threads=threads, strict=True)
+        right += int((found.predictions == data.labels[part]).sum())
+    return 100.0 * right / max(1, len(data))
+
+
+def weight_bytes(network: Network) -> tuple[int, int]:
+    """Number of weights, and the bytes that they take in the file."""
+    layers = {name: layer for name, layer in network.nodes.items() if isinstance(layer, Affine | Conv2d)}
+    stored = stored_bytes(network)
+    return sum(layer.weight.size for layer in layers.values()), sum(stored[name]["weight"] for name in layers)
+
+
+def measure(trained: Trained, network: Network, test: Frames, threads: int = 1, compared: int = COMPARED) -> dict:
+    """Accuracy of the integer network `network` on `test`, and what differs from torch on its first streams."""
+    found = compare_spikes(trained.network, network, test.frames[:compared])
+    weights, stored = weight_bytes(network)
+    return {
+        "accuracy": integer_accuracy(network, test, threads),
+        "torch_accuracy": evaluate(trained.network, test),
+        "spikes_compared": found.compared,
+        "spikes": found.spikes,
+        "differing_integers": found.integers,
+        "differing_float32": found.single,
+        "differing_float64": found.double,
+        "differing_float64_by_bits": found.double_by_bits,
+        "weights": weights,
+        "weight_bytes": stored,
+    }
+
+
+def write_floats(network: EventNetwork, path: str | os.PathLike[str]) -> None:
+    """Weights of a network as float32 in HDF5, one dataset a layer: what packed integers are compared with."""
+    arrays = {
+        f"weights/{name}": module.weight.detach().cpu().numpy().astype(np.float32)
+        for name, module in network.linear.items()
+    }
+    write_tree(path, arrays, {"": {"format": "float weights"}, "weights": {"layers": list(arrays)}})

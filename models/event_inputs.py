@@ -1,0 +1,56 @@
+"""Events as the input of a network that says in its metadata how they are binned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ConversionError
+from ..network import Network
+from .event_data import load_events
+from .event_frames import frame_set
+
+__all__ = ["EventInputs", "event_inputs"]
+
+FIELDS = ("steps", "bin_us", "divide", "start_us", "clip")
+
+
+@dataclass(frozen=True, eq=False)
+class EventInputs:
+    """Frames for `intsnn.simulate.simulate` with their labels; named as the fields of `intsnn.datasets.Dataset`.
+
+    Attributes
+    ----------
+    name : str
+    images : (T, N, C, H, W) uint8
+        A frame a step.
+    labels : (N,) int64
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def event_inputs(network: Network, spec: str) -> EventInputs:
+    """The event data that `spec` names, binned as ``metadata["events"]`` of the network says.
+
+    Raises
+    ------
+    ConversionError
+        If the network does not say how, or its input is of another size.
+    """
+    events = network.metadata.get("events")
+    if not isinstance(events, Mapping) or any(not isinstance(events.get(field), int) for field in FIELDS):
+        raise ConversionError(
+            f"data {spec}: the network does not say how events become frames; its metadata need an entry 'events' with "
+            f"the whole numbers {', '.join(FIELDS)}"
+        )
+    found = load_events(spec)
+    frames = frame_set(found, **{field: events[field] for field in FIELDS})
+    shape = network.shapes[network.input_name]
+    if frames.shape[2:] != shape:
+        raise ConversionError(f"data {found.name}: its frames are {frames.shape[2:]}, the network takes {shape}")
+    return EventInputs(found.name, frames.swapaxes(0, 1), found.labels)
