@@ -8,10 +8,12 @@ in turn, and ratios are formed within a round.
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from ..kernels.learn_parameters import COUNTERS, DRAW_WEIGHT
 from ..learn import Conv, Dense, Learner, LearningNetwork, Rule
 from ..learn_constants import layer_constants
 
-__all__ = ["dense", "gesture_network", "network"]
+__all__ = ["dense", "gesture_network", "main", "network"]
 
 SIZE, BATCH = 1024, 64
 
@@ -124,17 +126,15 @@ def _check(ours: _Ours, other: _Torch) -> None:
     ours.learn.random_words(ours.c.seed, 1, ours.c.layer, DRAW_WEIGHT, 0, words)
     noise = words.astype("<u8").view("<u2").reshape(size, size).astype(np.float32)
     start = ours.master.copy()
-    expected = None
-    for way in (ours.stored, ours.own, ours.previous, other.plain, other.in_place):
+    expected: list[np.ndarray] = []
+    for owner, name in ((ours, "stored"), (ours, "own"), (ours, "previous"), (other, "plain"), (other, "in_place")):
         ours.master[:] = start
         other.master, other.noise = other.torch.tensor(start.astype(np.float32)), other.torch.tensor(noise)
-        way()
-        found = (ours if way.__self__ is ours else other).master, (ours if way.__self__ is ours else other).weight
-        found = tuple(np.asarray(x).astype(np.int64) for x in found)
-        if expected is None:
-            expected = found
-        elif not all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
-            raise MismatchError(f"the learning step {way.__func__.__qualname__} gives other weights")
+        getattr(owner, name)()
+        found = [np.asarray(x).astype(np.int64) for x in (owner.master, owner.weight)]
+        expected = expected or found
+        if not all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
+            raise MismatchError(f"the learning step {type(owner).__name__}.{name} gives other weights")
     other.noise = None
 
 
@@ -216,3 +216,36 @@ def network(batch: int = 8, steps: int = 30, threads: int = 1, density: float = 
         "best_steps_per_second": 1 / min(learning), "forward_steps_per_second": 1 / statistics.median(watching),
         "active_traces": active,
     }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print times and ratios; ``--json FILE`` keeps them."""
+    parser = argparse.ArgumentParser(prog="python -m intsnn.bench.learn_speed", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.1, help="of each candidate in a round")
+    parser.add_argument("--steps", type=int, default=30, help="timed steps of the published network; 0: none")
+    parser.add_argument("--batch", type=int, default=8, help="of the published network")
+    parser.add_argument("--threads", type=int, default=1, help="of the published network")
+    parser.add_argument("--json", metavar="FILE")
+    given = parser.parse_args(arguments)
+    found: dict[str, Any] = {"dense": dense(given.rounds, given.seconds)}
+    print(f"dense {SIZE}x{SIZE}, batch {BATCH}, one thread, {given.rounds} rounds; milliseconds: median, least")
+    for name, (median, least) in found["dense"]["times"].items():
+        print(f"  {name:<40} {median:9.3f} {least:9.3f}")
+    print("ratios within a round: median (least .. greatest)")
+    for name, (median, least, most) in found["dense"]["ratios"].items():
+        print(f"  {name:<75} {median:6.2f} ({least:.2f} .. {most:.2f})")
+    if given.steps:
+        found["network"] = network(given.batch, given.steps, given.threads)
+        for name, value in found["network"].items():
+            print(f"  {name}: {value}")
+    if given.json:
+        from ..hdf5 import _replacing as replacing
+
+        with replacing(given.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            json.dump(found, file, indent=2)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

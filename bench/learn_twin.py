@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..kernels.learn_parameters import DRAW_TAU_MEMBRANE, DRAW_TAU_SYNAPSE
-from ..learn_constants import _taus, layer_constants, starting_weights
+from ..learn_constants import LayerConstants, _taus, layer_constants, starting_weights
 from ..learn_rule import LearningNetwork
 
 __all__ = ["Lead", "Twin", "TwinLayer"]
@@ -33,7 +33,7 @@ class Lead:
 class TwinLayer:
     """Real constants, weights and states of one layer."""
 
-    constants: object
+    constants: LayerConstants
     decay_p: np.ndarray
     tau_m: np.ndarray
     decay_q: np.ndarray

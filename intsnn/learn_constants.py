@@ -142,9 +142,10 @@ def sigmoid_tables(u_max: int, step: Fraction, bits: int, inclusive: bool, slope
     return tuple(min(x, top) for x in table), tuple(min(x, (1 << slope_bits) - 1) for x in slope)
 
 
-def _window(layer, here, neurons) -> Window:
+def _window(layer, here: tuple[int, int, int], neurons: tuple[int, int, int]) -> Window:
     kernel, stride, padding = (1, 1, 0) if isinstance(layer, Dense) else (layer.kernel, layer.stride, layer.padding)
-    return Window(*here, *neurons, kernel, kernel, stride, stride, padding, padding)
+    (h, w, c), (rows, columns, channels) = here, neurons
+    return Window(h, w, c, rows, columns, channels, kernel, kernel, stride, stride, padding, padding)
 
 
 def _fan_in(window: Window) -> int:

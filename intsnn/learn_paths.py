@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .learn_constants import LayerConstants
@@ -11,7 +13,27 @@ __all__ = ["Compiled", "Plain"]
 BOTH = ("traces", "fire", "read", "judge", "exponent", "spread", "local_peak", "errors", "update", "largest")
 
 
-class Plain:
+class _Kernels:
+    """What both paths have by name; the last four only where a dense layer stores no gradient."""
+
+    traces: Any
+    fire: Any
+    read: Any
+    judge: Any
+    exponent: Any
+    spread: Any
+    local_peak: Any
+    errors: Any
+    update: Any
+    largest: Any
+    accumulate_bias: Any
+    lay_out: Any
+    dense_peak: Any
+    dense_step: Any
+    scratch: Any
+
+
+class Plain(_Kernels):
     """The specification, with the extra arguments of the compiled path left out."""
 
     def __init__(self) -> None:
@@ -37,8 +59,11 @@ class Plain:
     def dense_fits(self, constants, p, master) -> bool:
         return False
 
+    def dense_takes(self, shift: int, constants) -> bool:
+        return False
 
-class Compiled:
+
+class Compiled(_Kernels):
     """The compiled kernels, and the bounds that choose among their ways."""
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
+from typing import Any
 
 from .errors import FormatError, ShapeError
 from .formats import Rounding
@@ -101,8 +102,10 @@ class Widths:
                 raise FormatError(f"Widths.{name}: found {value!r}; {low} to {high} bits are possible")
 
     @classmethod
-    def parse(cls, text: str) -> Widths:
-        """Widths from letters and numbers, ``"W8 Q10 P12 R2 S6 U6 A6 Sig6 E6 G10"``; what is not named is published.
+    def parse(cls, text: str, base: Widths | None = None) -> Widths:
+        """Widths from letters and numbers, ``"W8 Q10 P12 R2 S6 U6 A6 Sig6 E6 G10"``.
+
+        What is not named is that of `base`, by default as published.
 
         Raises
         ------
@@ -118,7 +121,7 @@ class Widths:
                 raise FormatError(f"widths {text!r} cannot be read at {rest!r}; each of {letters} once, with its bits")
             found[LETTERS[match[1]]] = int(match[2])
             rest = rest[match.end() :]
-        return cls(**found)
+        return replace(base or cls(), **found)
 
     def __str__(self) -> str:
         return " ".join(f"{letter}{getattr(self, name)}" for letter, name in LETTERS.items())
@@ -296,10 +299,10 @@ class Rule:
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise FormatError(f"a rule has no field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
-        values = dict(values)
-        if isinstance(values.get("widths"), str):
-            values["widths"] = Widths.parse(values["widths"])
-        return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
+        plain: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+        if isinstance(plain.get("widths"), str):
+            plain["widths"] = Widths.parse(plain["widths"])
+        return cls(**plain)
 
 
 @dataclass(frozen=True)

@@ -192,26 +192,27 @@ def fire(charges, bias, c, window, pool, r, u, choice, spikes, counters):
     charge_half, half = one << (charge_places - one), one << (places - one)
     decay, rise, r_max = np.int64(c.refractory_decay), np.int64(c.refractory_step), np.int64(c.r_max)
     u_max, threshold = np.int64(c.u_max), np.int64(c.threshold)
-    offset = np.empty(channels, np.int64)
-    for o in range(channels):
-        offset[o] = c.bias_gain * np.int64(bias[o])
+    neurons = u.shape[1]
+    offset = np.empty(neurons, np.int64)  # one long loop is faster than many short ones
+    for base in range(0, neurons, channels):
+        for o in range(channels):
+            offset[base + o] = c.bias_gain * np.int64(bias[o])
     clipped = np.int64(0)
     fired = np.int64(0)
     total = np.int64(0)
     for b in range(u.shape[0]):
-        for base in range(0, u.shape[1], channels):
-            for o in range(channels):
-                i = base + o
-                old_r = np.int64(r[b, i])
-                value = charge_gain * np.int64(charges[b, i]) + offset[o] - refractory_gain * old_r
-                value = _nearest(value, charge_places, charge_half, one)
-                code = min(max(value, -u_max), u_max)
-                s = np.int64(code >= threshold)
-                u[b, i] = code
-                r[b, i] = min(_nearest(decay * old_r + rise * s, places, half, one), r_max)
-                clipped += code != value
-                fired += s
-                total += code
+        charges_b, r_b, u_b = charges[b], r[b], u[b]
+        for i in range(neurons):
+            old_r = np.int64(r_b[i])
+            value = charge_gain * np.int64(charges_b[i]) + offset[i] - refractory_gain * old_r
+            value = _nearest(value, charge_places, charge_half, one)
+            code = min(max(value, -u_max), u_max)
+            s = np.int64(code >= threshold)
+            u_b[i] = code
+            r_b[i] = min(_nearest(decay * old_r + rise * s, places, half, one), r_max)
+            clipped += np.int64(code != value)
+            fired += s
+            total += code
         _max_pool(u[b], threshold, window.out_width, channels, pool, choice[b], spikes[b])
     counters[U_CLIPPED] += clipped
     counters[SPIKES] += fired
@@ -246,15 +247,19 @@ def _max_pool(u, threshold, width, channels, pool, choice, spikes):
 
 
 @kernel
-def _source(j, choice, width, channels, pool):
-    """The neuron that stands for pooled element j."""
-    if pool.size == 1:
-        return j
-    pixel, channel = j // channels, j % channels
+def _places(window, pool):
+    """How far the neurons of a pool window lie behind its first one."""
+    out = np.empty(pool.size * pool.size, np.int64)
+    for place in range(out.size):
+        out[place] = (place // pool.size * window.out_width + place % pool.size) * window.out_channels
+    return out
+
+
+@kernel
+def _corner(pixel, window, pool):
+    """First neuron of the pool window of a pooled pixel."""
     y, x = pixel // pool.width, pixel % pool.width
-    place = np.int64(choice[j])
-    row, column = y * pool.size + place // pool.size, x * pool.size + place % pool.size
-    return (row * width + column) * channels + channel
+    return (y * window.out_width + x) * pool.size * window.out_channels
 
 
 # -- readout and loss ------------------------------------------------------------------------------
@@ -264,13 +269,18 @@ def _source(j, choice, width, channels, pool):
 def read(u, choice, readout, table, c, window, pool, y, counters):
     """Twin of `learn_reference.read`."""
     size = choice.shape[1]
+    channels = window.out_channels
+    places = _places(window, pool)
     a = np.empty(size, np.int32)
     top = np.int64(c.activation_max)
     activity = np.int64(0)
     for b in range(u.shape[0]):
-        for j in range(size):
-            a[j] = table[np.int64(u[b, _source(j, choice[b], window.out_width, window.out_channels, pool)]) + c.u_max]
-            activity += a[j]
+        for pixel in range(size // channels):
+            corner = _corner(pixel, window, pool)
+            for o in range(channels):
+                j = pixel * channels + o
+                a[j] = table[np.int64(u[b, corner + o + places[choice[b, j]]]) + c.u_max]
+                activity += a[j]
         for k in range(y.shape[1]):
             total = np.int64(0)
             for j in range(size):
@@ -349,11 +359,16 @@ def local_peak(v, shift, choice, u, derivative, quiet, c, window, pool):
     places = np.int64(c.penalty_places)
     rest = np.int64(-c.quiet_penalty * quiet)
     peak = abs(rest) if v.shape[1] < u.shape[1] else np.int64(0)
+    channels = window.out_channels
+    within = _places(window, pool)
     for b in range(u.shape[0]):
-        for j in range(v.shape[1]):
-            i = _source(j, choice[b], window.out_width, window.out_channels, pool)
-            error = (_error_code(v[b, j], left, right, half, some, top) << places) + penalty
-            peak = max(peak, abs(error * derivative[np.int64(u[b, i]) + c.u_max] + rest))
+        for pixel in range(v.shape[1] // channels):
+            corner = _corner(pixel, window, pool)
+            for o in range(channels):
+                j = pixel * channels + o
+                error = (_error_code(v[b, j], left, right, half, some, top) << places) + penalty
+                code = np.int64(u[b, corner + o + within[choice[b, j]]])
+                peak = max(peak, abs(error * derivative[code + c.u_max] + rest))
     return peak
 
 
@@ -366,14 +381,19 @@ def errors(v, shift, last_shift, choice, u, derivative, quiet, c, window, pool, 
     places = np.int64(c.penalty_places)
     rest = np.int64(-c.quiet_penalty * quiet)
     rest_code = _error_code(rest, last_left, last_right, last_half, last_some, top)
+    channels = window.out_channels
+    within = _places(window, pool)
     for b in range(u.shape[0]):
         if v.shape[1] < u.shape[1]:
             e[b, :] = rest_code
-        for j in range(v.shape[1]):
-            i = _source(j, choice[b], window.out_width, window.out_channels, pool)
-            error = (_error_code(v[b, j], left, right, half, some, top) << places) + penalty
-            h = error * derivative[np.int64(u[b, i]) + c.u_max] + rest
-            e[b, i] = _error_code(h, last_left, last_right, last_half, last_some, top)
+        for pixel in range(v.shape[1] // channels):
+            corner = _corner(pixel, window, pool)
+            for o in range(channels):
+                j = pixel * channels + o
+                i = corner + o + within[choice[b, j]]
+                error = (_error_code(v[b, j], left, right, half, some, top) << places) + penalty
+                h = error * derivative[np.int64(u[b, i]) + c.u_max] + rest
+                e[b, i] = _error_code(h, last_left, last_right, last_half, last_some, top)
 
 
 # -- weights ---------------------------------------------------------------------------------------

@@ -74,6 +74,9 @@ DRAW_PRE, DRAW_POST, DRAW_PAIR, DRAW_ELIGIBILITY, DRAW_REWARD = range(KIND + 16,
 PAIR_CLIPPED, PAIR_CHANGED, PAIR_UP, PAIR_DOWN = range(4)
 PAIR_COUNTERS = 4
 
+# draws of a training: order of the samples, start of a window, spikes of a rate code
+DRAW_ORDER, DRAW_WINDOW, DRAW_INPUT = range(KIND + 24, KIND + 27)
+
 
 class PairParameters(NamedTuple):
     """Spike-timing rules: decays are five integers each, as `reference.decay` takes them."""

@@ -83,10 +83,10 @@ def pair_step(pre, post, x, y, potentiation, depression, c, step, weight, counte
     inputs, outputs = weight.shape
     firing = np.empty(outputs, np.int64)  # outputs that fire in any sample
     columns = 0
-    for j in range(outputs):
+    for column in range(outputs):
         for b in range(samples):
-            if post[b, j]:
-                firing[columns] = j
+            if post[b, column]:
+                firing[columns] = column
                 columns += 1
                 break
     key = _absorb(random_key(c.seed, step, c.layer, DRAW_PAIR), 0)

@@ -83,8 +83,29 @@ def vgg11_binary() -> Architecture:
     )
 
 
+def _recipe(name: str, shape: tuple[int, ...]) -> Callable[[], Architecture]:
+    """The network of a recipe of integer learning, with ten classes, at the widths of the recipe."""
+
+    def make() -> Architecture:
+        from ..learn_memory import architecture_of
+        from ..learn_rule import LearningNetwork
+        from .decolle_recipes import RECIPES
+
+        chosen = RECIPES[name]
+        network = LearningNetwork(shape, chosen.layers, 10, chosen.rule)
+        return architecture_of(network, name, f"recipe {name} of intsnn train")
+
+    return make
+
+
 ARCHITECTURES: Mapping[str, Callable[[], Architecture]] = MappingProxyType(
-    {"decolle-dvsgesture": decolle_dvsgesture, "vgg11-binary": vgg11_binary}
+    {
+        "decolle-dvsgesture": decolle_dvsgesture,
+        "vgg11-binary": vgg11_binary,
+        "decolle-nmnist": _recipe("decolle-nmnist", (2, 17, 17)),
+        "decolle-mnist-saccades": _recipe("decolle-mnist-saccades", (2, 17, 17)),
+        "decolle-digits": _recipe("decolle-digits", (1, 8, 8)),
+    }
 )
 
 

@@ -43,6 +43,7 @@ from intsnn.layers import (
     Readout,
     Scale,
     SumPool2d,
+    Upsample2d,
 )
 from intsnn.network import Network
 from intsnn.neurons import IF, LIF, QFFS, CaLIF, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
@@ -156,6 +157,7 @@ EXAMPLES = {
     SumPool2d: SumPool2d((3, 2), (1, 4), ((1, 2), (0, 1))),
     AvgPool2d: AvgPool2d((3, 2), (1, 4), ((1, 2), (0, 1)), Rounding.RND_MIN_INF),
     MaxPool2d: MaxPool2d((3, 2), (1, 4), ((1, 2), (0, 1))),
+    Upsample2d: Upsample2d((3, 1), "zeros"),
     Flatten: Flatten(),
     Add: Add(),
     Readout: Readout("first_spike", ("zero", "", "größer")),

@@ -32,3 +32,20 @@ def test_network_of_the_publication():
     network = learn_speed.gesture_network()
     sizes = [np.prod(neurons) for _, neurons, _ in network.geometry()]
     assert sizes == [64 * 30 * 30, 128 * 13 * 13, 128 * 11 * 11]
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    """What is printed is what is in the JSON."""
+    import json
+
+    times = {"ours": (1.0, 0.5), "torch": (3.0, 2.0)}
+    found = {"times": times, "ratios": {"torch / ours": (3.0, 2.5, 4.0)}}
+    monkeypatch.setattr(learn_speed, "dense", lambda rounds, seconds: found | {"rounds": rounds})
+    monkeypatch.setattr(learn_speed, "network", lambda batch, steps, threads: {"steps_per_second": batch * steps})
+    path = tmp_path / "s.json"
+    assert learn_speed.main(["--rounds", "3", "--steps", "5", "--batch", "4", "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "3.00 (2.50 .. 4.00)" in out and "steps_per_second: 20" in out
+    kept = json.loads(path.read_text())["dense"]
+    assert kept["times"] == {"ours": [1.0, 0.5], "torch": [3.0, 2.0]} and kept["rounds"] == 3
+    assert kept["ratios"] == {"torch / ours": [3.0, 2.5, 4.0]}
