@@ -229,7 +229,8 @@ def report(folder: Path) -> dict[str, Any]:
     -------
     dict
         ``groups``: for each recipe and kind of weights the accuracies (of the integer network, for the twin those of
-        torch), their mean, pooled counts, the interval of Wilson for as many recordings as there are, and the sums of what differs from torch;
+        torch), their mean, pooled counts, the interval of Wilson for as many recordings as there
+        are, and the sums of what differs from torch;
         ``drops``: accuracy of the twin less that of the integer network for each seed or fold; ``memory``.
     """
     found: dict[str, Any] = {"groups": {}, "drops": {}, "memory": {}}
@@ -242,7 +243,8 @@ def report(folder: Path) -> dict[str, Any]:
             right = sum(round(a * result["test_samples"] / 100) for a, result in zip(each, results, strict=True))
             entry: dict[str, Any] = {
                 "accuracies": each, "mean": 100.0 * right / total, "right": right, "total": total,
-                "interval": wilson(round(right / times), total // times), "torch_accuracies": [result["torch_accuracy"] for result in results],
+                "interval": wilson(round(right / times), total // times),
+                "torch_accuracies": [result["torch_accuracy"] for result in results],
             }  # fmt: skip
             for key in ("spikes_compared", "spikes", "differing_integers", "differing_float32", "differing_float64"):
                 if key in results[0]:
