@@ -10,6 +10,14 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+LONGEST = ("test_tiers", "test_no_float", "test_killed", "test_narrow", "test_learn", "test_simulate", "test_bptt")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: two processes then end at about the same time."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
