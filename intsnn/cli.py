@@ -32,7 +32,7 @@ COMMANDS = {
     "report": "Show the RESULTS of a sweep as a page with plots.",
     "run": "Run a spiking network NET on DATA.",
     "train": "Train a network by a recipe.",
-    "tune": "Fine-tune a trained network, one layer after the other, to be right in T steps.",
+    "tune": "Fine-tune a network layer by layer, for T steps.",
     "verify": "Compare all paths of NET and its ANN on DATA.",
     "zoo": "Show the trained networks that come with intsnn.",
 }

@@ -49,7 +49,7 @@ def lines(process):
     return found
 
 
-def wait_for_cells(process, printed, count, seconds=60.0):
+def wait_for_cells(process, printed, count, seconds=240.0):
     """Until so many cells are reported, the time is up or the command has ended."""
     deadline = time.monotonic() + seconds
     while count > 0 and time.monotonic() < deadline:

@@ -28,7 +28,7 @@ __all__ = ["command"]
               help="As in the training.")  # fmt: skip
 @json_option
 def command(recipe: str, output: str, json_path: str | None, **settings) -> None:
-    """Fine-tune a trained network, one layer after the other, to be right in T steps.
+    """Fine-tune a network layer by layer, for T steps.
 
     The algorithm of Fast-SNN: spikes give the values, the quantised ANN the gradients and targets; what does not raise
     the accuracy on the training data is rolled back.
