@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = ["Outcome", "Runner", "prepare", "why_not_fused"]
 
 LONGEST_CHUNK = 16
 NO_CODES, NO_FRAMES = np.zeros((1, 1, 1), np.int32), np.zeros((1, 1, 1), np.int8)
+BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 GRAIN = 4  # samples that a thread takes at a time
 
 
@@ -41,6 +43,35 @@ class Outcome:
         return predict(self.network, self.outputs)
 
 
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """A call whose inputs look like those of an earlier one: frames of bytes that the kernel reads where they are.
+
+    Nothing in it depends on the values, which are still looked at. For small networks finding it out again in every
+    call takes as long as the network.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    frames: tuple[int, int, int]
+    least: int  # of the input format
+    most: int
+    key: tuple
+    program: Program
+    extent: Callable
+    before: tuple  # arguments of `run_samples` up to the frames, and behind them
+    behind: tuple
+
+    def fits(self, inputs) -> bool:
+        """Whether `inputs` is such an array."""
+        return (
+            type(inputs) is np.ndarray
+            and inputs.shape == self.shape
+            and inputs.dtype is self.dtype
+            and inputs.flags.c_contiguous
+        )
+
+
 class Runner:
     """A prepared network; call it with inputs as `simulate` takes them. Made by `prepare`."""
 
@@ -54,6 +85,7 @@ class Runner:
         self._input = network.nodes[network.input_name]
         self._output_shape = network.shapes[network.output_name]
         self._known_lengths: dict[int | None, tuple[int, int, int]] = {}
+        self._again: _Again | None = None
 
     def _lengths(self, source: Source) -> tuple[int, int, int]:
         """Driven steps, least number of steps, limit: the same as in `simulate`."""
@@ -97,23 +129,39 @@ class Runner:
 
     def __call__(self, inputs, *, time_axis: int | None = None) -> Outcome:
         """Outputs of `inputs` (as in `simulate`), the same bits for any number of threads."""
+        again = self._again
+        if again is not None and time_axis is None and again.fits(inputs):
+            frames = inputs.view(np.int8).reshape(again.frames)
+            low, high = again.extent(inputs.reshape(-1))
+            if again.least <= low and high <= again.most:
+                return self._run(again.key, again.program, (*again.before, frames, *again.behind), again.frames[1])
         source = Source(self._input, inputs, time_axis)
         driven, least, limit = self._lengths(source)
         key, program = self._program(source.constant, driven, limit)
-        samples = source.samples
-        shape = self._output_shape
+        codes, frames, area = self._inputs(source)
+        before = (*program.layout, codes)
+        behind = (
+            area, program.input_slot, program.input_by, source.constant, driven, least, limit, self.settle,
+            *program.constants,
+        )  # fmt: skip
+        if time_axis is None and isinstance(inputs, np.ndarray) and inputs.dtype in BYTES and frames.base is not None:
+            from .kernels.encode import extent
+
+            known = self._input.format
+            self._again = _Again(
+                inputs.shape, inputs.dtype, frames.shape, known.min, known.max, key, program, extent, before, behind
+            )
+        return self._run(key, program, (*before, frames, *behind), source.samples)
+
+    def _run(self, key: tuple, program: Program, arguments: tuple, samples: int) -> Outcome:
+        """Outputs of `samples` samples from the arguments of the kernel in front of the buffers."""
+        shape, settle, run = self._output_shape, self.settle, program.run_samples
         totals = np.empty((samples, math.prod(shape)), np.int64)
         extra = np.empty(samples, np.int64)
         settled = np.empty(samples, np.bool_)
-        codes, frames, area = self._inputs(source)
-        run, settle = program.run_samples, self.settle
-        fixed = (
-            *program.layout, codes, frames, area, program.input_slot, program.input_by, source.constant, driven, least,
-            limit, settle, *program.constants,
-        )  # fmt: skip
 
         def work(buffers, start, stop):
-            run(start, stop, *fixed, *buffers, totals, extra, settled)
+            run(start, stop, *arguments, *buffers, totals, extra, settled)
 
         held = self._take(key, program, min(self.threads, max(1, samples // 2)))
         try:

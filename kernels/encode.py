@@ -1,4 +1,4 @@
-"""Seeded rate encoding with counter-based random bits."""
+"""Inputs: seeded rate encoding with counter-based random bits, and the range of bytes."""
 
 import numpy as np
 
@@ -17,3 +17,13 @@ def rate(codes, maximum, seed, out):
             for i in range(out.shape[2]):
                 word = np.int64(random_word(seed, t, LAYER_OF_INPUT, b, i, DRAW_ENCODE) >> np.uint64(33))
                 out[t, b, i] = word * maximum < codes[b, i] << 31
+
+
+@kernel
+def extent(values):
+    """Least and greatest of the bytes `values` (N,); 0 and 0 of none."""
+    low = high = values[0] if len(values) else values.dtype.type(0)
+    for i in range(len(values)):
+        low = min(low, values[i])
+        high = max(high, values[i])
+    return low, high

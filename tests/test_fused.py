@@ -217,6 +217,27 @@ def test_same_runner_many_times_and_shapes():
         runner(np.full((1, 1, 6, 6), 256))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_frames_like_those_before_take_a_short_way(dtype):
+    """Later frames of one shape skip what does not depend on values; their values are looked at as before."""
+    rng = np.random.default_rng(1)
+    network = Network.sequential(
+        Input((30,), Fixed(1, signed=False)), Affine(rng.integers(-9, 9, (20, 30))), IF(11),
+        Affine(rng.integers(-9, 9, (3, 20))), Readout(),
+    )  # fmt: skip
+    runner = prepare(network)
+    for _ in range(3):
+        x = rng.integers(0, 2, (5, 4, 30)).astype(dtype)
+        for form in (x, np.asfortranarray(x), x.tolist(), np.repeat(x, 2, axis=2)[:, :, ::2], x.astype(bool), x[:, :2]):
+            assert np.array_equal(runner(form).outputs, simulate(network, np.array(form)).outputs)
+    for wrong in (2, -1 if dtype is np.int8 else 255):
+        x[4, 3, 29] = wrong
+        with pytest.raises(RangeError, match=f"sample 3, element 29, step 4 is {wrong}; "):
+            runner(x)
+    with pytest.raises(ShapeError):
+        runner(np.zeros((5, 4, 31), dtype))
+
+
 def test_bad_options():
     with pytest.raises(FormatError, match="threads"):
         prepare(small(), threads=0)
