@@ -23,6 +23,7 @@ PLACES = {
         (
             "intsnn.models.qat",
             "intsnn.models.bptt",
+            "intsnn.models.torch_training",
             "intsnn.bench.peers",
             "intsnn.bench.learn_speed",
             "intsnn.bench.learn_float",
@@ -42,7 +43,11 @@ PLACES = {
     "onnxruntime": (("intsnn.bench.peers",), True),
 }
 # A package that is an extra as a whole: its modules import the extra at once, others import them when they need it.
-WHOLE = {"intsnn.models.qat": ("torch", "brevitas"), "intsnn.models.bptt": ("torch",)}
+WHOLE = {
+    "intsnn.models.qat": ("torch", "brevitas"),
+    "intsnn.models.bptt": ("torch",),
+    "intsnn.models.torch_training": ("torch",),
+}
 LAZY_REEXPORTS = {("intsnn", "models")}  # intsnn.load
 
 
@@ -159,7 +164,9 @@ def test_imports_run_one_way(repository):
         ("intsnn.models.zoo", "intsnn.models", "from .qat.training import train", "at once"),
         ("intsnn.models.zoo", "intsnn.models", "from .qat import training", "at once"),
         ("intsnn.models.zoo", "intsnn.models", "from .bptt.training import train", "at once"),
+        ("intsnn.models.zoo", "intsnn.models", "from .torch_training import Run", "at once"),
         ("intsnn.models.bptt.work", "intsnn.models.bptt", "import brevitas", "brevitas, which belongs"),
+        ("intsnn.models.torch_training", "intsnn.models", "import brevitas", "brevitas, which belongs"),
         ("intsnn.bench.peers.torch", "intsnn.bench.peers", "import torch", "at once"),
         ("intsnn.bench.sweep", "intsnn.bench", "from ..cli import main", "stands above"),
         ("intsnn.bench.sweep", "intsnn.bench", "from ..commands.common import cores", "stands above"),

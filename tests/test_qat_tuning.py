@@ -103,7 +103,7 @@ def test_the_loss_is_between_the_spikes_and_the_untouched_ann(trained, digits):
         patch.setattr(tuning.F, "mse_loss", spy)
         tune(trained, digits, replace(QUICK, epochs=1, batch=160))
     out, target, differentiable = seen[0]
-    order = torch.randperm(320, generator=tuning._generator(0, 0, 0)).numpy()[:160]
+    order = torch.randperm(320, generator=tuning.generator_of(0, 0, 0)).numpy()[:160]
     images = digits.images[order]
     step = float(trained["dense_relu"].step.detach())
     x = torch.from_numpy(images).float() / 16

@@ -1,34 +1,26 @@
-"""The training loop on frames of events: the same bits on every run and after every interruption (on the CPU).
-
-All that is random in an epoch follows from (seed, stage, epoch), so a checkpoint holds no state of a generator. It is
-written at the end of an epoch, beside its name and then renamed.
-"""
+"""Training on frames of events: data, optimiser and loss of what `intsnn.models.torch_training` runs."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import cast
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import ConversionError, DataNotFoundError, FormatError, ImportRefused
-from ...hdf5 import _replacing as replacing
 from ..architectures_trained import blueprint
 from ..event_frames import frame_set
+from ..torch_training import Outcome, Progress, Run, chosen_device, generator_of
 from .network import EventNetwork
 from .recipes import EventRecipe
 
 __all__ = ["Frames", "Progress", "Trained", "build", "evaluate", "load_frames", "one_thread", "scatter_norms", "train"]
 
-VERSION = 1  # of the checkpoint
 EVALUATION_BATCH = 250
 SETTLING = 64  # batches from which the statistics of the BatchNorms are taken at the end
 SLOWER = 0.02  # rate of alpha and beta: Adam takes whole steps along gradients that a BatchNorm makes almost nothing
@@ -60,31 +52,8 @@ def load_frames(spec: str, recipe: EventRecipe) -> Frames:
     return Frames(found.name, frame_set(found, **asdict(recipe.binning)), found.labels, len(found.classes))
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is; `left` are seconds, None until there is an estimate. `loss` is the mean of the epoch."""
-
-    stage: str
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int
-    loss: float
-    left: float | None
-
-
-@dataclass(eq=False)
-class Trained:
+class Trained(Outcome[EventNetwork, EventRecipe]):
     """Outcome of `train`: the network in evaluation mode, its recipe, and an entry for each epoch."""
-
-    network: EventNetwork
-    recipe: EventRecipe
-    history: list[dict] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Of training, over all its parts."""
-        return sum(item["seconds"] for item in self.history)
 
 
 def one_thread() -> None:
@@ -132,11 +101,6 @@ def evaluate(network: EventNetwork, data: Frames, device: str | torch.device = "
     return 100.0 * right / max(1, len(data))
 
 
-def _generator(seed: int, stage: int, epoch: int) -> torch.Generator:
-    words = np.random.SeedSequence([seed, stage, epoch]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
-
-
 def _moved(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """All frames of a batch moved by up to `most` pixels, with nothing where they came from."""
     if most == 0:
@@ -146,121 +110,61 @@ def _moved(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
     return padded[..., most - dy : most - dy + x.shape[-2], most - dx : most - dx + x.shape[-1]]
 
 
-class _Run:
-    """One training: its state, and how it is kept."""
+class _Run(Run[EventNetwork]):
+    """One training on frames: its network and its optimiser."""
 
-    def __init__(self, recipe: EventRecipe, data: Frames, device: str, checkpoint: str | None, resume: bool) -> None:
-        self.recipe, self.data, self.checkpoint = recipe, data, checkpoint
-        self.device = torch.device(device)
-        self.network = build(recipe, data.frames.shape[2:], data.classes).to(self.device)
-        self.labels = torch.from_numpy(data.labels).to(self.device)
-        self.history: list[dict] = []
-        self.stage, self.epoch = 0, 0
-        self.optimiser: torch.optim.Adam | None = None
-        if resume and checkpoint and os.path.exists(checkpoint):
-            self._resume(checkpoint)
+    recipe: EventRecipe
+    data: Frames
 
-    def _identity(self) -> str:
-        """What a checkpoint belongs to: all that decides the result."""
-        identity = {"recipe": asdict(self.recipe), "data": self.data.name, "samples": len(self.data)}
-        return json.dumps(identity | {"threads": torch.get_num_threads()}, sort_keys=True)
+    def __init__(
+        self, recipe: EventRecipe, data: Frames, device: str, checkpoint: str | os.PathLike[str] | None, resume: bool
+    ) -> None:  # fmt: skip
+        place = torch.device(device)
+        network = build(recipe, data.frames.shape[2:], data.classes).to(place)
+        super().__init__(recipe, data, network, recipe.stages, place, checkpoint)
+        self.labels = torch.from_numpy(data.labels).to(place)
+        if resume:
+            self.resume()
 
-    def save(self) -> None:
-        """Write the checkpoint, all or nothing."""
-        if self.checkpoint is None:
-            return
-        state = {
-            "version": VERSION,
-            "identity": self._identity(),
-            "stage": self.stage,
-            "epoch": self.epoch,
-            "quantised": any(module.quantiser.bits is not None for module in self.network.linear.values()),
-            "history": json.dumps(self.history),
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict() if self.optimiser is not None else None,
-        }
-        with replacing(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+    def extra(self) -> dict[str, Any]:
+        return {"quantised": any(module.quantiser.bits is not None for module in self.network.linear.values())}
 
-    def _resume(self, path: str) -> None:
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            version, identity = state["version"], json.loads(state["identity"])
-        except Exception as error:
-            raise ImportRefused(f"{path} is no checkpoint that can be read: {type(error).__name__}") from error
-        own = json.loads(self._identity())
-        if version != VERSION:
-            raise ImportRefused(f"{path} is a checkpoint of version {version}; this intsnn reads {VERSION}")
-        different = [name for name in own if own[name] != identity.get(name)]
-        if different:
-            raise FormatError(
-                f"{path} belongs to another training ({', '.join(different)} differ); give another file or start anew"
-            )
-        self.stage, self.epoch, self.history = state["stage"], state["epoch"], json.loads(state["history"])
+    def rebuild(self, state: dict[str, Any]) -> None:
         if state["quantised"]:
             self.network.quantise()
-        self.network.load_state_dict(state["network"])
-        if state["optimiser"] is not None:
-            self.optimiser = self._optimiser()
-            self.optimiser.load_state_dict(state["optimiser"])
 
-    def _optimiser(self) -> torch.optim.Adam:
+    @property
+    def quantised(self) -> bool:
+        """Whether the present stage has quantised weights."""
+        return self.stages[self.stage][0] != "float"
+
+    def prepare_stage(self) -> None:
+        if self.quantised:
+            self.network.quantise()
+
+    def new_optimiser(self) -> torch.optim.Adam:
         slow = [p for module in self.network.linear.values() for p in module.quantiser.parameters()]
         known = {id(parameter) for parameter in slow}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
         groups = [{"params": others, "factor": 1.0}, {"params": slow, "factor": SLOWER}]
         return torch.optim.Adam(groups, lr=self.rate(0.0))
 
-    @property
-    def quantised(self) -> bool:
-        """Whether the present stage has quantised weights."""
-        return self.recipe.stages[self.stage][0] != "float"
-
     def rate(self, done: float) -> float:
-        """Learning rate after `done` epochs of the stage."""
         start = self.recipe.rate if self.quantised else self.recipe.float_rate
-        return start * 0.5 * (1 + math.cos(math.pi * done / self.recipe.stages[self.stage][1]))
+        return start * 0.5 * (1 + math.cos(math.pi * done / self.stages[self.stage][1]))
 
-    def begin_stage(self) -> None:
-        """Quantise where the stage says so; a new optimiser."""
-        if self.quantised:
-            self.network.quantise()
-        self.optimiser = self._optimiser()
+    def begin_epoch(self) -> None:
+        self.network.begin_epoch(self.epoch, self.stages[self.stage][1])
 
-    def run_epoch(self, tell: Callable[[int, int, float], None]) -> float:
-        """One pass over the training data; the mean loss."""
-        optimiser, (stage, epochs) = self.optimiser, self.recipe.stages[self.stage]
-        if optimiser is None:
-            raise RuntimeError("a stage has to begin before its epochs")
-        generator = _generator(self.recipe.seed, self.stage, self.epoch)
-        torch.manual_seed(int(torch.randint(0, 2**62, (1,), generator=generator)))  # dropout
-        order = torch.randperm(len(self.data), generator=generator).numpy()
-        batches = max(1, len(order) // self.recipe.batch)  # an incomplete last batch is left out
-        total = torch.zeros((), device=self.device)
-        self.network.train()
-        self.network.begin_epoch(self.epoch, epochs)
-        for batch in range(batches):
-            for group in optimiser.param_groups:
-                group["lr"] = group["factor"] * self.rate(self.epoch + batch / batches)
-            chosen = order[batch * self.recipe.batch : (batch + 1) * self.recipe.batch]
-            x = _moved(_batch(self.data.frames[chosen], self.device), self.recipe.shift, generator)
-            output = self.network(x) * LOGITS
-            loss = F.cross_entropy(output, self.labels[chosen], label_smoothing=self.recipe.smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            total += loss.detach()
-            if batch % 20 == 19 or batch == batches - 1:
-                mean = float(total) / (batch + 1)
-                if not math.isfinite(mean):
-                    raise ConversionError(
-                        f"recipe {self.recipe.name!r}: the loss is {mean} in stage {stage!r}, epoch {self.epoch + 1}; "
-                        "lower its learning rate"
-                    )
-                tell(batch + 1, batches, mean)
-        return float(total) / batches
+    def loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        x = _moved(_batch(self.data.frames[chosen.numpy()], self.device), self.recipe.shift, generator)
+        output = self.network(x) * LOGITS
+        return F.cross_entropy(output, self.labels[chosen.to(self.device)], label_smoothing=self.recipe.smoothing)
 
-    def settle_norms(self) -> None:
+    def accuracy(self, test: Frames) -> float:
+        return evaluate(self.network, test, self.device)
+
+    def finish(self) -> None:
         """Statistics of the BatchNorms from the weights as inference has them."""
         norms = [module.norm for module in self.network.linear.values() if module.norm is not None]
         self.network.eval()
@@ -270,9 +174,7 @@ class _Run:
             norm.momentum = None  # the mean over all batches
             norm.train()
         size = self.recipe.batch
-        order = torch.randperm(
-            len(self.data), generator=_generator(self.recipe.seed, len(self.recipe.stages), 0)
-        ).numpy()
+        order = torch.randperm(len(self.data), generator=generator_of(self.recipe.seed, len(self.stages), 0)).numpy()
         with torch.no_grad():
             for start in range(0, min(len(order), SETTLING * size), size):
                 self.network(_batch(self.data.frames[order[start : start + size]], self.device))
@@ -319,43 +221,5 @@ def train(
     FormatError, ImportRefused
         A checkpoint of another training, or one that cannot be read.
     """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.startswith("cuda") and not torch.cuda.is_available():
-        raise DataNotFoundError("torch finds no GPU here; leave the device out or give cpu")
-    run = _Run(recipe, data, device, os.fspath(checkpoint) if checkpoint else None, resume)
-    begun, done = time.monotonic(), 0
-    stages = recipe.stages
-    remaining = sum(epochs for _, epochs in stages[run.stage :]) - run.epoch
-    while run.stage < len(stages) and (stop_after is None or done < stop_after):
-        name, epochs = stages[run.stage]
-        if run.optimiser is None:
-            run.begin_stage()
-        started = time.monotonic()
-
-        def tell(
-            batch: int, batches: int, loss: float, name: str = name, epochs: int = epochs, done: int = done
-        ) -> None:
-            if progress is not None:
-                part = done + batch / batches
-                left = (time.monotonic() - begun) / part * (remaining - part)
-                progress(Progress(name, run.epoch, epochs, batch, batches, loss, left))
-
-        loss = run.run_epoch(tell)
-        run.epoch += 1
-        last = run.epoch == epochs
-        if last and run.stage == len(stages) - 1:
-            run.settle_norms()
-        entry = {
-            "stage": run.stage, "name": name, "epoch": run.epoch, "loss": loss,
-            "accuracy": evaluate(run.network, test, run.device) if last and test is not None else None,
-            "seconds": time.monotonic() - started,
-        }  # fmt: skip
-        run.history.append(entry)
-        if last:
-            run.stage, run.epoch, run.optimiser = run.stage + 1, 0, None
-        done += 1
-        run.save()
-        if log is not None:
-            log(entry)
-    return Trained(run.network.to("cpu").eval(), recipe, run.history)
+    run = _Run(recipe, data, chosen_device(device), checkpoint, resume)
+    return Trained(run.through(test, progress, log, stop_after), recipe, run.history)

@@ -31,9 +31,9 @@ from ...quantised import InputScale
 from ...scores import accuracy
 from ...simulate import simulate
 from .. import blueprint as parts
+from ..torch_training import generator_of
 from .bridge import quantised
 from .network import QuantNetwork
-from .training import _generator
 
 PASSIVE = parts.MaxPool | parts.AvgPool | parts.Upsample | parts.Flatten | parts.Dropout
 
@@ -202,7 +202,7 @@ def tune(
         )  # fmt: skip
         for epoch in range(settings.epochs):
             before = copy.deepcopy(module.state_dict())
-            order = torch.randperm(len(data), generator=_generator(settings.seed, number, epoch)).numpy()
+            order = torch.randperm(len(data), generator=generator_of(settings.seed, number, epoch)).numpy()
             losses = []
             module.train(not settings.frozen_norms)
             for start in range(0, len(order) - settings.batch + 1, settings.batch):
