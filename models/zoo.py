@@ -35,21 +35,23 @@ class Card:
     weight_bits, end_bits, activation_bits : int
         Of the weights, of those of the first and last layer, of the activations.
     t_drive : int
-    float_accuracy : float
-        Of the float network that training started from, in torch.
+    float_accuracy : float or None
+        Of the float network that training started from, in torch. Event networks (`method` ``"bptt"``): of the twin
+        with float weights, trained for as many epochs.
     quantised_accuracy : float
         Of the fake-quantised network in torch.
-    ann_accuracy : float
-        Of the integer quantised ANN.
+    ann_accuracy : float or None
+        Of the integer quantised ANN; event networks have none.
     accuracy : float
-        Of the settled spikes.
+        Of the settled spikes; of event networks after the last frame.
     accuracy_drive : float
         Of the spikes after T_drive steps.
     samples, extra_steps : int
     mismatches, compared : int
         Neurons of the settled network, over all samples, that differ from the integer ANN; and how many there are.
+        Event networks: spikes of 100 streams that differ from the same integers in torch.
     torch_differing : tuple of int
-        How many of the levels differ from torch in float32, and in float64.
+        How many of the levels, or of those spikes, differ from the float network of torch in float32, and in float64.
     first_right : int
         Right among the first 100 samples.
     memory : dict of str to int
@@ -75,9 +77,9 @@ class Card:
     end_bits: int
     activation_bits: int
     t_drive: int
-    float_accuracy: float
+    float_accuracy: float | None
     quantised_accuracy: float
-    ann_accuracy: float
+    ann_accuracy: float | None
     accuracy: float
     accuracy_drive: float
     samples: int

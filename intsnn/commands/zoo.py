@@ -29,8 +29,9 @@ def command(json_path: str | None) -> None:
     rows = [
         (
             f"{zoo.PREFIX}{card.name}", card.data, _bits(card), f"{card.activation_bits} bit", card.method,
-            percent(card.float_accuracy), percent(card.ann_accuracy), percent(card.accuracy_drive),
-            percent(card.accuracy), card.t_drive, card.extra_steps, card.mismatches, card.memory["weight_bytes"],
+            *(percent(a) if a is not None else "" for a in (card.float_accuracy, card.ann_accuracy)),
+            percent(card.accuracy_drive), percent(card.accuracy),
+            card.t_drive, card.extra_steps, card.mismatches, card.memory["weight_bytes"],
             f"{card.memory['float_bytes'] / card.memory['weight_bytes']:.1f}x",
         )
         for card in cards
