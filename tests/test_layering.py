@@ -24,6 +24,7 @@ PLACES = {
             "intsnn.models.qat",
             "intsnn.models.bptt",
             "intsnn.models.torch_training",
+            "intsnn.models.torch_work",
             "intsnn.bench.peers",
             "intsnn.bench.learn_speed",
             "intsnn.bench.learn_float",
@@ -47,6 +48,7 @@ WHOLE = {
     "intsnn.models.qat": ("torch", "brevitas"),
     "intsnn.models.bptt": ("torch",),
     "intsnn.models.torch_training": ("torch",),
+    "intsnn.models.torch_work": ("torch",),
 }
 LAZY_REEXPORTS = {("intsnn", "models")}  # intsnn.load
 

@@ -195,31 +195,10 @@ def train(
     log: Callable[[dict], None] | None = None,
     stop_after: int | None = None,
 ) -> Trained:
-    """Train the network of a recipe.
+    """Train the network of a recipe on frames of events.
 
-    Parameters
-    ----------
-    recipe : EventRecipe
-    data : Frames
-        What is learned.
-    test : Frames, optional
-        Measured at the end of each stage. Nothing is chosen by it.
-    checkpoint : path-like, optional
-        Written after every epoch. With `resume`, a training that it belongs to goes on from there, and on the CPU with
-        as many threads the result is the same as without the interruption, bit for bit.
-    device : str, optional
-        ``"cpu"`` or ``"cuda"``; default: a GPU that is there.
-    progress, log : callable, optional
-        Called with a `Progress` during, and with the entry of the history after each epoch.
-    stop_after : int, optional
-        Return after this many epochs of this call, finished or not.
-
-    Raises
-    ------
-    ConversionError
-        A loss that is not finite, an architecture that cannot spike.
-    FormatError, ImportRefused
-        A checkpoint of another training, or one that cannot be read.
+    Parameters, checkpoints and errors are those of `intsnn.models.qat.training.train`; an architecture that cannot
+    spike is a `ConversionError` too.
     """
     run = _Run(recipe, data, chosen_device(device), checkpoint, resume)
     return Trained(run.through(test, progress, log, stop_after), recipe, run.history)

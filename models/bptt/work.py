@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from ...hdf5 import write_tree
 from ...layers import Affine, Conv2d
 from ...network import Network
 from ...simulate import simulate
+from ..torch_work import epoch_line, facts, provenance, seeded, told
 from .compare import compare_spikes
 from .integers import integer_network
 from .network import EventNetwork
-from .recipes import EventRecipe, recipe
+from .recipes import recipe
 from .training import Frames, Progress, Trained, evaluate, load_frames, train
 
 __all__ = ["integer_accuracy", "measure", "run", "weight_bytes", "write_floats"]
@@ -36,24 +37,10 @@ def run(
 ) -> dict[str, Any]:
     """Train by the recipe `name`, write the integer network and measure what becomes of it.
 
-    Parameters
-    ----------
-    name : str
-    settings : dict
-        ``output`` and ``checkpoint`` (paths); ``data``, ``test``, ``seed``, ``epochs`` and ``device`` (None: those of
-        the recipe); ``anew`` (bool); ``threads`` (int).
-    progress : callable or None
-    say : callable
-        Called with a line of text after each epoch and with the results.
-
-    Returns
-    -------
-    dict
-        Plain values. Recipes with float weights write their weights and no network; nothing simulates those.
+    Parameters and result are those of `intsnn.models.qat.work.run`. Recipes with float weights write their weights and
+    no network; nothing simulates those.
     """
-    chosen = recipe(name)
-    if settings["seed"] is not None:
-        chosen = replace(chosen, seed=settings["seed"])
+    chosen = seeded(recipe(name), settings)
     if settings["epochs"] is not None:
         most = settings["epochs"]
         if most < 1:
@@ -65,24 +52,20 @@ def run(
     torch.set_num_threads(settings["threads"])
     data = load_frames(settings["data"] or chosen.train_spec, chosen)
     test = load_frames(settings["test"] or f"{chosen.data}:test", chosen)
-    epochs = sum(number for _, number in chosen.stages)
-    say(f"{name}: {chosen.architecture} on {data.name}, {epochs} epochs, seed {chosen.seed}")
+    stages = dict(chosen.stages)
+    say(f"{name}: {chosen.architecture} on {data.name}, {sum(stages.values())} epochs, seed {chosen.seed}")
     trained = train(
         chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"], device=settings["device"],
-        progress=progress, log=lambda entry: say(_line(entry, chosen)),
+        progress=progress, log=lambda entry: say(epoch_line(entry, stages[entry["name"]])),
     )  # fmt: skip
-    facts = {"recipe": name, "data": data.name, "test": test.name, "seed": chosen.seed, "weight": chosen.weight}
-    provenance = {
-        "source": "intsnn train", "settings": asdict(chosen), "data": data.name, "torch": str(torch.__version__),
-        "threads": settings["threads"],
-        "history": [{key: value for key, value in entry.items() if key != "seconds"} for entry in trained.history],
-    }  # fmt: skip
+    about = facts(name, chosen, data, test, "weight")
     values = {"torch_accuracy": trained.history[-1]["accuracy"], "seconds": trained.seconds, "history": trained.history}
     if chosen.weight == "float" or "float" in (chosen.first, chosen.last):
         write_floats(trained.network, settings["output"])
         say(f"torch {values['torch_accuracy']:.2f} %; the weights are float: written {settings['output']}, no network")
-        return facts | values
-    save(integer_network(trained.network, metadata=facts), settings["output"], provenance=provenance)
+        return about | values
+    origin = provenance("intsnn train", chosen, data, settings["threads"]) | {"history": told(trained.history)}
+    save(integer_network(trained.network, metadata=about), settings["output"], provenance=origin)
     values |= measure(trained, load(settings["output"]), test, settings["threads"])  # type: ignore[arg-type]
     say(f"torch {values['torch_accuracy']:.2f} %; integers {values['accuracy']:.2f} %")
     say(
@@ -90,13 +73,7 @@ def run(
         f"{values['differing_float32']} from the float network"
     )
     say(f"{values['weights']:,} weights in {values['weight_bytes']:,} bytes; written {settings['output']}")
-    return facts | values
-
-
-def _line(entry: dict, chosen: EventRecipe) -> str:
-    line = f"{entry['name']:>8}  epoch {entry['epoch']}/{dict(chosen.stages)[entry['name']]}"
-    line += f"  loss {entry['loss']:.4f}  {entry['seconds']:.0f} s"
-    return line + (f"  test {entry['accuracy']:.2f} %" if entry["accuracy"] is not None else "")
+    return about | values
 
 
 def integer_accuracy(network: Network, data: Frames, threads: int = 1) -> float:

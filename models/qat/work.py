@@ -13,6 +13,7 @@ from ...convert import Rule, convert
 from ...curve import curve
 from ...scores import accuracy, mean_iou
 from ...simulate import simulate
+from ..torch_work import epoch_line, facts, provenance, seeded, told
 from .bridge import compare_levels, export
 from .network import QuantNetwork
 from .recipes import Recipe, recipe
@@ -52,18 +53,14 @@ def run(
         chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"],
         device=settings["device"], progress=progress, log=_log(chosen, say),
     )  # fmt: skip
-    facts = {"recipe": name, "data": data.name, "test": test.name, "seed": chosen.seed, "method": chosen.method}
-    provenance = {
-        "source": "intsnn train", "settings": asdict(chosen), "data": data.name, "torch": str(torch.__version__),
-        "threads": settings["threads"],
-        "history": [{key: value for key, value in entry.items() if key != "seconds"} for entry in trained.history],
-    }  # fmt: skip
-    export(trained.network, settings["output"], maximum=data.maximum, metadata=facts, provenance=provenance)
+    about = facts(name, chosen, data, test, "method")
+    origin = provenance("intsnn train", chosen, data, settings["threads"]) | {"history": told(trained.history)}
+    export(trained.network, settings["output"], maximum=data.maximum, metadata=about, provenance=origin)
     stages = [
         {"name": stage.name, "accuracy": trained.accuracy_of(number)} for number, stage in enumerate(chosen.stages)
     ]
     say(f"torch {stages[-1]['accuracy']:.2f} %")
-    values = _measure(trained.network, chosen, settings, test, say) | facts
+    values = _measure(trained.network, chosen, settings, test, say) | about
     return {"stages": stages} | values | {"seconds": trained.seconds, "history": trained.history}
 
 
@@ -97,26 +94,22 @@ def fine_tune(name: str, settings: dict[str, Any], say: Callable[[str], None]) -
 
     say(f"{name}: fine-tuned on {data.name} for T = {settings['steps'] or 'T_drive'}, seed {chosen.seed}")
     outcome = tune(original, data, options, rule=Rule(chosen.method), log=log)
-    facts = {"recipe": name, "data": data.name, "test": test.name, "seed": chosen.seed, "method": chosen.method}
-    provenance = {
-        "source": "intsnn tune", "settings": asdict(chosen), "tuning": asdict(options), "data": data.name,
-        "torch": str(torch.__version__), "threads": settings["threads"],
-        "attempts": [asdict(attempt) for attempt in outcome.attempts],
-    }  # fmt: skip
-    export(original, settings["output"], maximum=data.maximum, metadata=facts, provenance=provenance)
+    about = facts(name, chosen, data, test, "method")
+    attempts = [asdict(attempt) for attempt in outcome.attempts]
+    origin = provenance("intsnn tune", chosen, data, settings["threads"], tuning=asdict(options))
+    origin |= {"attempts": attempts}
+    export(original, settings["output"], maximum=data.maximum, metadata=about, provenance=origin)
     say("before:")
     before = _measure(original, chosen, settings, test, say)
-    export(outcome.network, settings["output"], maximum=data.maximum, metadata=facts, provenance=provenance)
+    export(outcome.network, settings["output"], maximum=data.maximum, metadata=about, provenance=origin)
     say("after:")
     after = _measure(outcome.network, chosen, settings, test, say)
-    return after | facts | {"before": before, "attempts": [asdict(attempt) for attempt in outcome.attempts]}
+    return after | about | {"before": before, "attempts": attempts}
 
 
 def _prepared(name: str, settings: dict[str, Any]) -> tuple[Recipe, datasets.Dataset, datasets.Dataset]:
     """The recipe with what was changed about it, and its data; torch gets its threads."""
-    chosen = recipe(name)
-    if settings["seed"] is not None:
-        chosen = replace(chosen, seed=settings["seed"])
+    chosen = seeded(recipe(name), settings)
     if settings["epochs"] is not None:
         stages = tuple(replace(stage, epochs=min(stage.epochs, settings["epochs"])) for stage in chosen.stages)
         chosen = replace(chosen, stages=stages)
@@ -129,11 +122,9 @@ def _log(chosen: Recipe, say: Callable[[str], None]) -> Callable[[dict], None]:
     """A line for each epoch."""
 
     def log(entry: dict) -> None:
-        stage = chosen.stages[entry["stage"]]
-        line = f"{stage.name:>8}  epoch {entry['epoch']}/{stage.epochs}  loss {entry['loss']:.4f}"
-        left = (sum(s.epochs for s in chosen.stages[entry["stage"] :]) - entry["epoch"]) * entry["seconds"]
-        line += f"  {entry['seconds']:.0f} s, about {left / 60:.0f} min left"
-        say(line + (f"  test {entry['accuracy']:.2f} %" if entry["accuracy"] is not None else ""))
+        stages = chosen.stages[entry["stage"] :]
+        left = (sum(stage.epochs for stage in stages) - entry["epoch"]) * entry["seconds"]
+        say(epoch_line(entry, stages[0].epochs, f", about {left / 60:.0f} min left"))
 
     return log
 
