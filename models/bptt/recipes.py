@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...errors import DataNotFoundError, FormatError
+from ...errors import FormatError
+from ..recipes import SIGMOID_KINDS, check_choices, named
 
 __all__ = ["ENDS", "RECIPES", "WEIGHT_KINDS", "Binning", "EventRecipe", "recipe"]
 
-SIGMOID_KINDS = ("binary", "ternary", "five", "powers", "3-bit", "4-bit")
 WEIGHT_KINDS = ("float", *SIGMOID_KINDS)
 ENDS = ("same", "8-bit", "float")
 
@@ -99,12 +99,11 @@ class EventRecipe:
     note: str = ""
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
+        choices = (
             ("weight", self.weight, WEIGHT_KINDS), ("first", self.first, ENDS), ("last", self.last, ENDS),
             ("reset", self.reset, ("zero", "subtract")),
-        ):  # fmt: skip
-            if value not in allowed:
-                raise FormatError(f"recipe {self.name!r}: {name} is {value!r}; choose one of {', '.join(allowed)}")
+        )  # fmt: skip
+        check_choices(self.name, choices, ", ".join)
         multiplier, shift = self.decay
         if not (0 <= multiplier <= 1 << shift and 0 <= shift <= 8):
             raise FormatError(
@@ -132,39 +131,29 @@ class EventRecipe:
 
 
 _CHOICE = "neuron, surrogate, steps and network are our choice (the publication does not name them)"
-_SACCADES = EventRecipe(
-    name="plif-saccades-binary",
-    data="mnist-saccades",
-    width=0.125,
-    note=f"binary weights, 8 bits in the first and last layer; {_CHOICE}",
-)
-_NMNIST = EventRecipe(
-    name="plif-nmnist-binary",
-    data="nmnist",
-    width=0.125,
-    float_epochs=5,
-    epochs=10,
-    hard_epochs=3,
-    warming=20.0,
-    shift=1,
-    note=f"binary weights, 8 bits in the first and last layer; of N-MNIST whatever is in the folder; {_CHOICE}",
-)
-_DIGITS = EventRecipe(
-    name="plif-digits-saccades-binary",
-    data="digits-saccades",
-    width=0.125,
-    float_epochs=4,
-    epochs=8,
-    hard_epochs=2,
-    warming=20.0,
-    note=f"needs no data folder: streams from the embedded digits; binary weights, 8 bits at the ends; {_CHOICE}",
-)
+_ENDS = "binary weights, 8 bits in the first and last layer"
 
 
-def _twin(found: EventRecipe) -> EventRecipe:
+def _binary(stream: str, data: str, note: str = _ENDS, **options) -> EventRecipe:
+    return EventRecipe(name=f"plif-{stream}-binary", data=data, width=0.125, note=f"{note}; {_CHOICE}", **options)
+
+
+_SACCADES = _binary("saccades", "mnist-saccades")
+_NMNIST = _binary(
+    "nmnist", "nmnist", f"{_ENDS}; of N-MNIST whatever is in the folder", float_epochs=5, epochs=10, hard_epochs=3,
+    warming=20.0, shift=1,
+)  # fmt: skip
+_DIGITS = _binary(
+    "digits-saccades", "digits-saccades",
+    "needs no data folder: streams from the embedded digits; binary weights, 8 bits at the ends",
+    float_epochs=4, epochs=8, hard_epochs=2, warming=20.0,
+)  # fmt: skip
+
+
+def _twin(of: EventRecipe) -> EventRecipe:
     return replace(
-        found, name=found.name.replace(found.weight, "float"), weight="float", first="same", last="same",
-        note=f"the full-precision twin of {found.name}; has no integer form",
+        of, name=of.name.replace(of.weight, "float"), weight="float", first="same", last="same",
+        note=f"the full-precision twin of {of.name}; has no integer form",
     )  # fmt: skip
 
 
@@ -185,7 +174,7 @@ _ALL = (
     _twin(_DIGITS),
 )  # fmt: skip
 
-RECIPES: dict[str, EventRecipe] = {found.name: found for found in _ALL}
+RECIPES: dict[str, EventRecipe] = {each.name: each for each in _ALL}
 
 
 def recipe(name: str, **changes) -> EventRecipe:
@@ -196,6 +185,4 @@ def recipe(name: str, **changes) -> EventRecipe:
     DataNotFoundError
         If there is none of that name.
     """
-    if name not in RECIPES:
-        raise DataNotFoundError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
-    return replace(RECIPES[name], **changes)
+    return named(RECIPES, name, changes)

@@ -6,14 +6,14 @@ the result. Nothing here needs torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ...errors import DataNotFoundError, FormatError
+from ...errors import FormatError
+from ..recipes import SIGMOID_KINDS, check_choices, named
 
 __all__ = ["RECIPES", "Recipe", "Stage", "recipe"]
 
 ACTIVATION_KINDS = ("lsq", "clip", "power-of-two", "free")
-SIGMOID_KINDS = ("binary", "ternary", "five", "powers", "3-bit", "4-bit")  # level sets of the differentiable function
 TOOLKIT_KINDS = ("power-of-two", "free")  # of Brevitas
 WEIGHT_KINDS = ("symmetric", "symmetric-tensor", "apot", "max", *SIGMOID_KINDS, *TOOLKIT_KINDS)
 AUGMENTATIONS = ("none", "affine", "shift-flip")
@@ -112,15 +112,14 @@ class Recipe:
     note: str = ""
 
     def __post_init__(self) -> None:
-        for field, found, allowed in (
+        choices = (
             ("activation", self.activation, ACTIVATION_KINDS),
             ("weight", self.weight, WEIGHT_KINDS),
             ("ends", self.ends, (None, *WEIGHT_KINDS)),
             ("augmentation", self.augmentation, AUGMENTATIONS),
             ("method", self.method, METHODS),
-        ):
-            if found not in allowed:
-                raise FormatError(f"recipe {self.name!r}: {field} is {found!r}; choose one of {allowed}")
+        )
+        check_choices(self.name, choices)
         if not self.stages or self.batch < 2:
             raise FormatError(f"recipe {self.name!r}: it needs a stage, and batches of two samples or more")
 
@@ -156,10 +155,24 @@ _SIGMOID = (
 )
 
 
+_DIGITS = {"data": "digits", "architecture": "convnet", "batch": 32, "augmentation": "affine"}
+
+
 def _calif(name: str, scales: str, weights: int, activations: int, epochs: tuple[int, int], **options) -> Recipe:
     return Recipe(
         name=name, method="ca-lif", activation=scales, weight=scales, note=_CALIF.format(scales),
         stages=(_float(epochs[0]), _both(weights, activations, epochs[1], 0.01, decay=1e-4, merge=True)), **options,
+    )  # fmt: skip
+
+
+def _qffs(name: str, data: str, architecture: str, stages: tuple[Stage, ...], **options) -> Recipe:
+    return Recipe(name=name, data=data, architecture=architecture, method="qffs", stages=stages, note=_QFFS, **options)
+
+
+def _fast(name: str, data: str, architecture: str, stages: tuple[Stage, ...], note: str = "", **options) -> Recipe:
+    return Recipe(
+        name=name, data=data, architecture=architecture, method="fast-snn", activation="clip", weight="apot",
+        ends="max", stages=stages, note=_FAST + note, **options,
     )  # fmt: skip
 
 
@@ -171,129 +184,65 @@ def _vgg_cifar(name: str, activations: int) -> Recipe:
         _both(4, 3, 3, 0.04, 8, decay=1e-4),
         _both(4, 2, 5, 0.04, 8, decay=1e-4),
     )
+    return _fast(
+        name, "cifar10-jpeg", "vgg11", stages[: 6 - activations], width=0.375, augmentation="shift-flip",
+        channels_last=True,
+    )  # fmt: skip
+
+
+def _sigmoid(weight: str, weights: int, activations: int) -> Recipe:
     return Recipe(
-        name=name, data="cifar10-jpeg", architecture="vgg11", width=0.375, method="fast-snn", activation="clip",
-        weight="apot", ends="max", augmentation="shift-flip", channels_last=True, note=_FAST,
-        stages=stages[: 6 - activations],
+        name=f"digits-{weight}", method="fast-snn", weight=weight, ends="max", note=_SIGMOID,
+        stages=(_float(20), _both(weights, activations, 40, 0.02, 8, decay=0.0)), **_DIGITS,
     )  # fmt: skip
 
 
 _ALL = (
-    Recipe(
-        name="lenet-mnist-qffs",
-        data="mnist",
-        architecture="lenet",
-        method="qffs",
-        augmentation="affine",
-        stages=(_float(3), _both(4, 2, 17, 0.02, decay=1e-4)),
-        note=_QFFS,
+    _qffs(
+        "lenet-mnist-qffs", "mnist", "lenet", (_float(3), _both(4, 2, 17, 0.02, decay=1e-4)), augmentation="affine",
     ),
-    Recipe(
-        name="lenet-fashion-qffs",
-        data="fashion-mnist",
-        architecture="lenet",
-        method="qffs",
-        augmentation="shift-flip",
-        channels_last=True,
-        stages=(
-            _float(4), _both(4, 2, 16, 0.02, decay=1e-4), _both(4, 2, 8, 0.01, decay=1e-4, augmentation="none"),
-        ),
-        note=_QFFS,
+    _qffs(
+        "lenet-fashion-qffs", "fashion-mnist", "lenet",
+        (_float(4), _both(4, 2, 16, 0.02, decay=1e-4), _both(4, 2, 8, 0.01, decay=1e-4, augmentation="none")),
+        augmentation="shift-flip", channels_last=True,
     ),
-    Recipe(
-        name="lenet-mnist-fast",
-        data="mnist",
-        architecture="lenet",
-        method="fast-snn",
-        activation="clip",
-        weight="apot",
-        ends="max",
-        augmentation="affine",
-        channels_last=True,
-        stages=(
+    _fast(
+        "lenet-mnist-fast", "mnist", "lenet",
+        (
             _float(5, 0.1),
             _both(4, 4, 5, 0.04, 8, decay=1e-4),
             _both(3, 3, 5, 0.04, 8, decay=1e-4),
             _both(2, 2, 10, 0.04, 8, decay=3e-5),
         ),
-        note=_FAST,
+        augmentation="affine", channels_last=True,
     ),
     _calif("lenet-mnist-ca-lif", "power-of-two", 4, 3, (5, 10), data="mnist", architecture="lenet", width=0.5,
            augmentation="affine", channels_last=True),
-    Recipe(
-        name="segments-fast",
-        data="digits-segments",
-        architecture="hourglass",
-        method="fast-snn",
-        activation="clip",
-        weight="apot",
-        ends="max",
-        batch=32,
-        channels_last=True,
-        stages=(_float(10, 0.1), _both(4, 4, 4, 0.04, 8, decay=1e-4), _both(4, 3, 5, 0.04, 8, decay=1e-4)),
-        note=_FAST + "; data and network are our own",
+    _fast(
+        "segments-fast", "digits-segments", "hourglass",
+        (_float(10, 0.1), _both(4, 4, 4, 0.04, 8, decay=1e-4), _both(4, 3, 5, 0.04, 8, decay=1e-4)),
+        "; data and network are our own", batch=32, channels_last=True,
     ),
     _vgg_cifar("vgg11-cifar-fast-t7", 3),
     _vgg_cifar("vgg11-cifar-fast", 2),
-    Recipe(
-        name="digits-qffs",
-        data="digits",
-        architecture="convnet",
-        method="qffs",
-        batch=32,
-        augmentation="affine",
-        stages=(_float(20), _both(4, 2, 40, 0.02, decay=1e-4)),
-        note=_QFFS,
-    ),
-    Recipe(
-        name="digits-fast",
-        data="digits",
-        architecture="convnet",
-        method="fast-snn",
-        activation="clip",
-        weight="apot",
-        ends="max",
-        batch=32,
-        augmentation="affine",
+    _qffs("digits-qffs", stages=(_float(20), _both(4, 2, 40, 0.02, decay=1e-4)), **_DIGITS),
+    _fast(
+        "digits-fast",
         stages=(
             _float(20),
             _both(4, 4, 15, 0.04, 8, decay=1e-4),
             _both(3, 3, 15, 0.04, 8, decay=1e-4),
             _both(2, 2, 25, 0.04, 8, decay=3e-5),
         ),
-        note=_FAST,
+        **_DIGITS,
     ),
-    _calif("digits-ca-lif", "power-of-two", 4, 4, (20, 30), data="digits", architecture="convnet", batch=32,
-           augmentation="affine"),
-    _calif("digits-ca-lif-free", "free", 4, 3, (20, 30), data="digits", architecture="convnet", batch=32,
-           augmentation="affine"),
-    Recipe(
-        name="digits-binary",
-        data="digits",
-        architecture="convnet",
-        method="fast-snn",
-        weight="binary",
-        ends="max",
-        batch=32,
-        augmentation="affine",
-        stages=(_float(20), _both(1, 3, 40, 0.02, 8, decay=0.0)),
-        note=_SIGMOID,
-    ),
-    Recipe(
-        name="digits-ternary",
-        data="digits",
-        architecture="convnet",
-        method="fast-snn",
-        weight="ternary",
-        ends="max",
-        batch=32,
-        augmentation="affine",
-        stages=(_float(20), _both(2, 2, 40, 0.02, 8, decay=0.0)),
-        note=_SIGMOID,
-    ),
+    _calif("digits-ca-lif", "power-of-two", 4, 4, (20, 30), **_DIGITS),
+    _calif("digits-ca-lif-free", "free", 4, 3, (20, 30), **_DIGITS),
+    _sigmoid("binary", 1, 3),
+    _sigmoid("ternary", 2, 2),
 )  # fmt: skip
 
-RECIPES: dict[str, Recipe] = {found.name: found for found in _ALL}
+RECIPES: dict[str, Recipe] = {each.name: each for each in _ALL}
 
 
 def recipe(name: str, **changes) -> Recipe:
@@ -304,6 +253,4 @@ def recipe(name: str, **changes) -> Recipe:
     DataNotFoundError
         If there is none of that name.
     """
-    if name not in RECIPES:
-        raise DataNotFoundError(f"there is no recipe {name!r}; choose one of {', '.join(RECIPES)}")
-    return replace(RECIPES[name], **changes)
+    return named(RECIPES, name, changes)
