@@ -8,7 +8,9 @@ the total ``T * x``. Source: the conversion core in ``docs/semantics.md`` (Li 20
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from .floatnet import (
     FloatInput,
     FloatMaxPool2d,
     FloatNetwork,
+    FloatNode,
     FloatReLU,
     FloatUpsample2d,
 )
@@ -109,6 +112,25 @@ def _channels(values, size: int) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float64), (size,)))
 
 
+def _nearest_bias(near, edges, starts, low, high, size: int, area) -> np.ndarray:
+    """Biases (C,) closest to `near` with which every level begins at its charge, `near` itself where there is none.
+
+    Parameters
+    ----------
+    near : (C,) float64
+        Whole numbers; the neuron gets `area` times as much.
+    edges : (C, L) int64
+        Charge, in fine units and without bias, that reaches each level.
+    starts : (C, L) float64
+        Whole charge, in steps of `size` fine units, at which each level has to begin; `low` and `high` (C, 1) are the
+        ends of what can be reached: a level at one of them only must not begin on the other side.
+    """
+    least = np.where(starts < high, edges - starts * size, -np.inf).max(axis=1)
+    most = np.where(starts > low, edges - (starts - 1) * size, np.inf).min(axis=1) - 1
+    first, last = np.ceil(least / area), np.floor(most / area)
+    return np.where(first <= last, np.clip(near, first, last), near)
+
+
 class _Converter:
     """One conversion: walks the graph in order and builds integer layers."""
 
@@ -120,7 +142,7 @@ class _Converter:
                 "the activations have different numbers of levels, or there are none; give all the same bit width"
             )
         self.levels, self.drive = levels, rule.t_drive or levels
-        self.nodes: dict[str, object] = {}
+        self.nodes: dict[str, Any] = {}
         self.sources: dict[str, list[str]] = {}
         self.units: dict[str, np.ndarray | float] = {}  # real value of one count or unit of charge
         self.names: dict[str, str] = {}  # float node -> integer node that holds its value
@@ -167,11 +189,11 @@ class _Converter:
             self.units[node.name] = self.units[sources[0]]
         elif isinstance(node, FloatFlatten):
             shape = self.graph.shapes[node.inputs[0]]
-            unit = np.asarray(self.units[sources[0]])
-            if unit.ndim and len(shape) == 3:
-                unit = np.repeat(unit, int(np.prod(shape[1:])))
+            units = np.asarray(self.units[sources[0]])
+            if units.ndim and len(shape) == 3:
+                units = np.repeat(units, int(np.prod(shape[1:])))
             self.add(node.name, Flatten(), sources[0])
-            self.units[node.name] = unit
+            self.units[node.name] = units
         elif isinstance(node, FloatAdd):
             self.add(node.name, Add(), *sources)
             self.units[node.name] = np.nan  # decided at the neuron or readout behind it
@@ -229,9 +251,8 @@ class _Converter:
             if np.abs(total).max(initial=0) >= 2.0**62:
                 raise ConversionError(f"layer {name!r}: a bias needs more than 62 bits in its charge unit")
             bias = total.astype(np.int64)
-        if np.all(multiplier == multiplier[0]):
-            multiplier = np.int64(multiplier[0])
-        self.nodes[name] = replace(layer, multiplier=multiplier, bias=bias)
+        one = np.all(multiplier == multiplier[0])
+        self.nodes[name] = replace(layer, multiplier=np.int64(multiplier[0]) if one else multiplier, bias=bias)
 
     # -- branches --------------------------------------------------------------------------------
 
@@ -309,7 +330,9 @@ class _Converter:
         bias = sum((self.biases[t.node] for t in terms if t.node in self.biases), np.zeros(len(terms[0].unit)))
         if len(terms) == 1:
             area = areas.get(terms[0].node, np.ones(1))
-            unit, shift, moved, boundaries = self._charge_unit(terms[0], node, bias, area)
+            unit, shift, moved, boundaries, own_bias = self._charge_unit(terms[0], node, bias, area)
+            if own_bias is not None:
+                self.biases[terms[0].node] = own_bias * (unit * area)
         else:
             main = max((t for t in terms if t.scaled), key=lambda t: float(np.median(t.unit)), default=terms[0])
             shift, moved, boundaries = min(JOIN_SHIFT, self.rule.most_shift), None, None
@@ -347,28 +370,35 @@ class _Converter:
         """Least r for which every reachable charge gives the level of the real threshold, or the best.
 
         Level n begins at charge ``x_n = ((n - 1/2) step - b) / unit``; with integers it begins at
-        ``ceil((n theta - (theta >> 1) - B) / 2**r)``. Both rules agree on every whole charge if these agree.
+        ``ceil((n theta - (theta >> 1) - B) / 2**r)``. Both rules agree on every whole charge if these agree. Where no r
+        is enough, because a boundary lies all but on a whole charge, B is moved to where they do.
+
+        Returns
+        -------
+        unit, r, number of levels that still move, number of levels, and B (C,) where it is not the rounded bias
         """
         low, high, lattice = self._reach(term)
         n = np.arange(1, node.levels + 1)
         real = np.ceil(((n - 0.5) * node.step - bias[:, None]) / term.unit[:, None] / lattice)
         low, high = np.ceil(low / lattice)[:, None], np.floor(high / lattice)[:, None] + 1
         real = np.clip(real, low, high)
-        best = None
-        for shift in range(self.rule.most_shift + 1):
+        best: tuple[np.ndarray, int, int, np.ndarray | None] | None = None
+        for own, shift in itertools.product((False, True), range(self.rule.most_shift + 1)):
             unit = term.unit / (1 << shift)
             ideal = node.step / unit
             if ideal.min() < 1:
                 continue  # still too coarse
             if ideal.max() >= min(2.0**30, self.rule.largest_threshold):
-                break  # finer does not fit the threshold
+                continue  # finer does not fit the threshold
             theta = self._theta(node, unit)
-            total = (np.floor(bias / (unit * area) + 0.5) * np.round(area)).astype(np.int64)  # a pool adds it up
-            edge = n * theta[:, None] - (theta[:, None] >> 1) - total[:, None]
-            found = np.clip(-((-edge) // (lattice << shift)), low, high)
-            moved = int((found != real).sum())
+            edge = n * theta[:, None] - (theta[:, None] >> 1)
+            whole, times, size = np.floor(bias / (unit * area) + 0.5), np.round(area), lattice << shift
+            if own and term.scaled:
+                whole = _nearest_bias(whole, edge, real, low, high, size, times)
+            total = (whole * times).astype(np.int64)  # a pool adds it up
+            moved = int((np.clip(-((total[:, None] - edge) // size), low, high) != real).sum())
             if best is None or moved < best[2]:
-                best = (unit, shift, moved)
+                best = (unit, shift, moved, whole if own else None)
             if moved == 0:
                 break
         if best is None:
@@ -378,7 +408,8 @@ class _Converter:
             raise ConversionError(
                 f"layer {node.name!r}: thresholds of its channels lie too far apart for one charge unit"
             )
-        return (*best, real.size)
+        unit, shift, moved, own_bias = best
+        return unit, shift, moved, real.size, own_bias
 
     def _reach(self, term: _Term) -> tuple[np.ndarray, np.ndarray, int]:
         """Range and lattice of the charge of a branch in coarse units, from counts in [0, L] and input codes."""
@@ -419,8 +450,8 @@ class _Converter:
         if not rule.signed:
             start = np.asarray(threshold) >> 1
             return IF(threshold, v_initial=start, max_count=cap, **widths)
-        negative = np.ceil(rule.v_negative * np.asarray(threshold, np.float64)).astype(np.int64)
-        negative = negative if np.any(negative) else 0
+        each = np.ceil(rule.v_negative * np.asarray(threshold, np.float64)).astype(np.int64)
+        negative = each if np.any(each) else 0
         if rule.method == "qffs":
             return QFFS(threshold, cap, v_negative=negative, **widths)
         make = CaLIF if rule.method == "ca-lif" else SignedIF
@@ -460,7 +491,8 @@ class _Converter:
         bounds = network.bounds()
         nodes = dict(network.nodes)
         for name in network.neurons:
-            found = bounds[name].membrane_format if self.rule.state_bits is None else Fixed(self.rule.state_bits)
+            needed = cast(Fixed, bounds[name].membrane_format)  # all neurons have one
+            found = needed if self.rule.state_bits is None else Fixed(self.rule.state_bits)
             if found.bits > 48:
                 raise ConversionError(
                     f"layer {name!r}: its membrane can need {found.bits} bits; at most 48 are possible"
@@ -471,7 +503,7 @@ class _Converter:
 
     def _joined(self) -> FloatNetwork:
         """The quantised ANN with the rounded factors of its branches."""
-        nodes = []
+        nodes: list[FloatNode] = []
         for node in self.graph.nodes:
             if isinstance(node, FloatAdd):
                 inputs = []

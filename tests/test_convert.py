@@ -196,6 +196,31 @@ def test_least_shift_is_needed():
     assert sum(fine.layers[n]["moved_levels"] for n in ("r1", "r2")) == 0
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_boundary_all_but_on_a_charge(method, pooled):
+    """No unit is fine enough for a level that begins 1e-7 steps beside a whole charge: the bias moves instead."""
+    bias = np.array([0.8 - 1e-7, 0.7 + 1e-7, 3.1 - 1e-8])
+    pool = FloatAvgPool2d(name="pool", inputs=("c",), kernel=(2, 2), stride=(2, 2))  # of four equal values
+    nodes = (
+        FloatInput(name="input", shape=(1, 2, 2) if pooled else (1, 1, 1)),
+        QuantConv2d(name="c", inputs=("input",), codes=[[[[1]]], [[[1]]], [[[-3]]]], scale=0.1, bias=bias),
+        *([pool] if pooled else []),
+        QuantReLU(name="r", inputs=("pool" if pooled else "c",), step=1.0, levels=3),
+        FloatFlatten(name="flat", inputs=("r",)),
+        QuantAffine(name="out", inputs=("flat",), codes=np.eye(3, dtype=int), scale=1.0),
+    )
+    network = QuantisedNetwork(FloatNetwork(nodes, "out"), InputScale(Fraction(1)), Fixed(6, signed=False))
+    made = convert(network, Rule(method))
+    assert made.layers["r"]["moved_levels"] == 0
+    x = np.arange(40)
+    z = np.array([1, 1, -3]) * Fraction(1, 10) * x[:, None] + [Fraction(b) for b in bias]
+    expected = np.array([[min(3, max(0, int((value + Fraction(1, 2)) // 1))) for value in row] for row in z])
+    inputs = np.broadcast_to(x[:, None, None, None], (40, *nodes[0].shape)).astype(np.uint8)
+    run = simulate(made.network, inputs, settle=True, keep_final=True)
+    assert np.array_equal(run.final["r.counts"].reshape(40, 3), expected)
+
+
 def test_odd_thresholds():
     network = convert(quantised(2, 7, 4), Rule(odd_thresholds=True)).network
     for name in network.neurons:
