@@ -135,10 +135,12 @@ _ENDS = "binary weights, 8 bits in the first and last layer"
 
 
 def _binary(stream: str, data: str, note: str = _ENDS, **options) -> EventRecipe:
-    return EventRecipe(name=f"plif-{stream}-binary", data=data, width=0.125, note=f"{note}; {_CHOICE}", **options)
+    return EventRecipe(name=f"plif-{stream}-binary", data=data, note=f"{note}; {_CHOICE}", **{"width": 0.125} | options)
 
 
-_SACCADES = _binary("saccades", "mnist-saccades")
+_SACCADES = _binary(
+    "saccades", "mnist-saccades", width=0.25, epochs=5, hard_epochs=2, warming=60.0, batch=64
+)  # fmt: skip
 _NMNIST = _binary(
     "nmnist", "nmnist", f"{_ENDS}; of N-MNIST whatever is in the folder", float_epochs=5, epochs=10, hard_epochs=3,
     warming=20.0, shift=1,
