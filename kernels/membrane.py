@@ -4,6 +4,8 @@ States stay in registers from step to step (`span.py`). What is to be told about
 first one is named) is left to the general neuron: a stretch stops there, before it changes a state.
 """
 
+from types import FunctionType
+
 import numpy as np
 
 from .cpu import tier
@@ -15,6 +17,8 @@ __all__ = ["narrow_run"]
 
 if tier() != "portable":
     from .span import span_0, span_1, span_2
+
+_span = None  # each copy of `_run` has its own
 
 
 @kernel
@@ -39,16 +43,15 @@ def _watched(first, sample, step, size):
     return until + first[3] if step == first[2] else until
 
 
-@kernel
-def _run_0(constants, table, period, current, driven, step, sample, alive, u, v, count, pending, refractory, out,
-           u_record, v_record, scratch, counters, first, begin):  # fmt: skip
+def _run(constants, table, period, current, driven, step, sample, alive, u, v, count, pending, refractory, out,
+         u_record, v_record, scratch, counters, first, begin):  # fmt: skip
     """Run the neurons of all living samples from number `begin` on; the number of the first that was not done."""
     samples, steps, size = out.shape
     steps_in = current.shape[1]
     b, joined = _find_stretch(alive, begin // size, steps)
     i = begin - b * size if b * size < begin else 0
     while b < samples:
-        i = span_0(
+        i = _span(
             constants, table, period, current, size if steps_in > 1 else 0, u, v, count, pending, refractory, out,
             u_record, v_record, u_record.shape[1], v_record.shape[1], scratch, counters, steps, driven, size,
             b * steps_in * size, b * size, b * steps * size, i, joined * size, _watched(first, sample + b, step, size),
@@ -60,46 +63,19 @@ def _run_0(constants, table, period, current, driven, step, sample, alive, u, v,
     return samples * size
 
 
-@kernel
-def _run_1(constants, table, period, current, driven, step, sample, alive, u, v, count, pending, refractory, out,
-           u_record, v_record, scratch, counters, first, begin):  # fmt: skip
-    """`_run_0` with what an overflow, a cap or signs add."""
-    samples, steps, size = out.shape
-    steps_in = current.shape[1]
-    b, joined = _find_stretch(alive, begin // size, steps)
-    i = begin - b * size if b * size < begin else 0
-    while b < samples:
-        i = span_1(
-            constants, table, period, current, size if steps_in > 1 else 0, u, v, count, pending, refractory, out,
-            u_record, v_record, u_record.shape[1], v_record.shape[1], scratch, counters, steps, driven, size,
-            b * steps_in * size, b * size, b * steps * size, i, joined * size, _watched(first, sample + b, step, size),
-        )  # fmt: skip
-        if i < joined * size:
-            return b * size + i
-        b, joined = _find_stretch(alive, b + joined, steps)
-        i = 0
-    return samples * size
+def _run_with(span, name):
+    """`_run` as the kernel `name` (its code is kept on disk under that) with `span` in place of `_span`.
+
+    A closure would be compiled anew in every process: an intrinsic in it is never the same twice.
+    """
+    copy = FunctionType(_run.__code__, globals() | {"_span": span}, name)
+    copy.__qualname__ = name
+    return kernel(copy)
 
 
-@kernel
-def _run_2(constants, table, period, current, driven, step, sample, alive, u, v, count, pending, refractory, out,
-           u_record, v_record, scratch, counters, first, begin):  # fmt: skip
-    """`_run_0` with all parts of a neuron."""
-    samples, steps, size = out.shape
-    steps_in = current.shape[1]
-    b, joined = _find_stretch(alive, begin // size, steps)
-    i = begin - b * size if b * size < begin else 0
-    while b < samples:
-        i = span_2(
-            constants, table, period, current, size if steps_in > 1 else 0, u, v, count, pending, refractory, out,
-            u_record, v_record, u_record.shape[1], v_record.shape[1], scratch, counters, steps, driven, size,
-            b * steps_in * size, b * size, b * steps * size, i, joined * size, _watched(first, sample + b, step, size),
-        )  # fmt: skip
-        if i < joined * size:
-            return b * size + i
-        b, joined = _find_stretch(alive, b + joined, steps)
-        i = 0
-    return samples * size
+if tier() != "portable":
+    # neurons without overflow, caps and signs; with these; with all parts of a neuron
+    _run_0, _run_1, _run_2 = (_run_with(s, f"_run_{n}") for n, s in enumerate((span_0, span_1, span_2)))
 
 
 def _general(
