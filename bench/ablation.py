@@ -154,7 +154,7 @@ def run(
     tuned = _spiking(tuned_path) if tuned_path else None
     if data.labels is None:
         raise ConversionError(f"data {data.name}: an accuracy needs labels")
-    identity = {
+    identity: dict[str, Any] = {
         "network": path, "sha256": _digest(path), "tuned": tuned_path and _digest(tuned_path), "data": data.name,
         "steps": steps,
     }  # fmt: skip

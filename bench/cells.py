@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from ..neurons import Neuron
 from ..pipeline import _input_format as input_format
 from ..pipeline import accuracy, check_fit
 from ..quantise import Calibration, calibrate, quantise_network
-from ..quantised import InputScale
+from ..quantised import InputScale, QuantisedNetwork
 from .grid import Cell, Grid, parse_method
 from .provenance import source_digest, versions
 from .sources import Model, data_digest, read_data, read_model, training_part
@@ -85,7 +85,8 @@ class Workshop:
         """Refuse data whose samples do not have the size of the input; a network to be trained takes its own."""
         data = self.data[spec]
         if model.recipe is None:
-            check_fit(getattr(model.network, "graph", model.network), data)
+            network = model.network.graph if isinstance(model.network, QuantisedNetwork) else model.network
+            check_fit(cast("FloatNetwork | Network", network), data)
             return
         own, _ = self._training_of(model, spec)
         if own.images.shape[1:] != data.images.shape[1:] or own.maximum != data.maximum:
@@ -128,7 +129,7 @@ class Workshop:
 
     def _calibration(self, model: Model, spec: str, seed: int) -> tuple[Calibration, Any]:
         data, _ = self._training_of(model, spec)
-        check_fit(model.network, data)
+        check_fit(cast(FloatNetwork, model.network), data)  # others are calibrated already
         text = model.source.input_scale
         scale = InputScale.parse(text) if text else InputScale(data.scale)
         count = min(self.grid.calibration_samples or len(data), len(data))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import RangeError, UnsupportedError
-from ..layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from ..layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, padding_pairs, pair
 from ..neurons import Neuron
 
 __all__ = ["Evaluation", "apply", "evaluate", "fire", "threshold_for"]
@@ -53,8 +53,8 @@ def _padded(frames: np.ndarray, padding) -> np.ndarray:
 def _conv(frames: np.ndarray, layer: Conv2d, height: int, width: int) -> np.ndarray:
     """Cross-correlation of ``(N, C, H, W)``: one matrix product for each position in the kernel."""
     weight = layer.weight.astype(np.float32)
-    frames = _padded(frames, layer.padding)
-    (sy, sx), (dy, dx) = layer.stride, layer.dilation
+    frames = _padded(frames, padding_pairs(layer.padding, "padding"))
+    (sy, sx), (dy, dx) = pair(layer.stride, "stride"), pair(layer.dilation, "dilation")
     out = np.zeros((len(frames), len(weight), height * width), np.float32)
     for y in range(weight.shape[2]):
         for x in range(weight.shape[3]):
@@ -107,7 +107,7 @@ def apply(layer, sources: list[np.ndarray], shape: tuple[int, ...], name: str) -
     elif isinstance(layer, Scale):
         out = frames * _per_channel(layer.scale, len(shape))
     elif isinstance(layer, Add):
-        return _exact(np.sum(np.broadcast_arrays(*sources), axis=0, dtype=np.float32), name)
+        return _exact(np.asarray(np.sum(np.broadcast_arrays(*sources), axis=0, dtype=np.float32)), name)
     else:
         raise UnsupportedError(f"{name} ({type(layer).__name__}) is not among the benchmarks")
     if isinstance(layer, Affine | Conv2d):

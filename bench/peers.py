@@ -10,18 +10,19 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import UnsupportedError
 from ..executor import bias_schedule
-from ..layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from ..layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, padding_pairs, pair
 from ..neurons import Neuron
 
 __all__ = ["PEERS", "Absent", "Peer", "absent", "prepare_peer"]
 
 Call = Callable[[np.ndarray], np.ndarray]
+Padding = tuple[tuple[int, int], tuple[int, int]]  # the form that layers bring any padding into
 
 
 class Absent(ImportError):
@@ -162,7 +163,7 @@ class _Torch:
 
     def sum_pool(self, layer: SumPool2d, x):
         """Sums of windows: an average pool that divides by 1."""
-        (top, bottom), (left, right) = layer.padding
+        (top, bottom), (left, right) = cast(Padding, layer.padding)
         F = self.torch.nn.functional
         if (top, left) != (bottom, right):
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
@@ -170,7 +171,7 @@ class _Torch:
 
     def max_pool(self, layer: MaxPool2d, counts):
         """Largest counts of windows (they are never negative: zero padding never wins)."""
-        (top, bottom), (left, right) = layer.padding
+        (top, bottom), (left, right) = cast(Padding, layer.padding)
         F = self.torch.nn.functional
         if (top, left) != (bottom, right):
             counts, top, left = F.pad(counts, (left, right, top, bottom)), 0, 0
@@ -354,7 +355,7 @@ def _modules(this: _Torch, conv, linear, avg_pool, neuron) -> dict[str, Any]:
     for name, layer in this.network.nodes.items():
         if isinstance(layer, Conv2d):
             outputs, inputs, *kernel = layer.weight.shape
-            (top, bottom), (left, right) = layer.padding
+            (top, bottom), (left, right) = padding_pairs(layer.padding, name)
             if (top, left) != (bottom, right):
                 raise UnsupportedError(f"{name}: asymmetric padding has no form in this peer")
             module = conv(inputs, outputs, kernel, layer.stride, (top, left), bias=False)
@@ -391,10 +392,11 @@ def _walk(this: _Torch, modules: dict[str, Any], x, fire, states: dict | None):
             values[name] = modules[name](sources[0])
         elif isinstance(layer, Flatten):
             values[name] = sources[0].flatten(2 if states is None else 1)
-        elif isinstance(layer, MaxPool2d) and states is None:
-            values[name] = this.max_pool_all(layer, sources[0])
         elif isinstance(layer, MaxPool2d):
-            values[name] = this.max_pool_step(name, layer, states, sources[0])
+            if states is None:
+                values[name] = this.max_pool_all(layer, sources[0])
+            else:
+                values[name] = this.max_pool_step(name, layer, states, sources[0])
         elif isinstance(layer, Scale):
             values[name] = sources[0] * this.parameters[name]
         elif isinstance(layer, Add):
@@ -431,7 +433,7 @@ def _spikingjelly(workload, threads: int, mode: str) -> Call:
             if mode == "m":
                 x = x.unsqueeze(0).repeat(this.steps, *(1,) * x.ndim) if this.constant else x
                 return this.integer_outputs(_walk(this, modules, x, fire, None).sum(0))
-            total, states = 0, {}
+            total, states = 0, dict[str, Any]()
             for t in range(this.steps):
                 total = total + _walk(this, modules, x if this.constant else x[t], fire, states)
             return this.integer_outputs(total)
@@ -467,7 +469,7 @@ def _snntorch(workload, threads: int) -> Call:
                 return spikes
 
             x = this.frames(inputs)
-            total, states = 0, {}
+            total, states = 0, dict[str, Any]()
             for t in range(this.steps):
                 total = total + _walk(this, modules, x if this.constant else x[t], fire, states)
             return this.integer_outputs(total)
@@ -525,8 +527,8 @@ class _Onnx:
                 scale = self.scale if constant else self.constant("input_scale", np.float32(1))
                 values[name] = self.node("DequantizeLinear", ["input", scale, self.zero], "input_values")
             elif isinstance(layer, Conv2d):
-                (top, bottom), (left, right) = layer.padding
-                options = {"pads": [top, left, bottom, right], "strides": list(layer.stride)}
+                (top, bottom), (left, right) = padding_pairs(layer.padding, name)
+                options = {"pads": [top, left, bottom, right], "strides": list(pair(layer.stride, name))}
                 values[name] = self.node("Conv", [sources[0], self.weights(name, layer)], name, **options)
                 if not isinstance(network.nodes[self._reader(name)], Neuron):  # a branch of a join
                     values[name] = self.quantised(values[name])
@@ -538,7 +540,8 @@ class _Onnx:
                 if network.shapes[name][1:] == (1, 1) and isinstance(layer, SumPool2d):
                     pooled = self.node("GlobalAveragePool", sources, name)
                 else:
-                    options = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.stride)}
+                    kernel, stride = pair(layer.kernel_size, name), pair(layer.stride, name)
+                    options = {"kernel_shape": list(kernel), "strides": list(stride)}
                     pooled = self.node("MaxPool", sources, name, **options)
                 values[name] = self.quantised(pooled)
             elif isinstance(layer, Flatten):

@@ -43,7 +43,7 @@ def show_speed(report: Report, result: dict[str, Any]) -> None:
     )
     for name, reason in result["absent"].items():
         report.line(f"absent: {name} ({reason})")
-    rows = []
+    rows: list[tuple] = []
     for found in result["workloads"]:
         rates = found["rates"].values()
         synops, speed = found["synops_per_sample"], found["synops_per_second"]
@@ -62,7 +62,7 @@ def show_speed(report: Report, result: dict[str, Any]) -> None:
             report.line(f"{found['workload']}: its sums pass 2**24, so the SNN peers compute in {found['precision']}")
         for peer, reason in found["unsupported"].items():
             report.line(f"{found['workload']}: {peer} was left out ({reason})")
-    columns = (
+    columns: tuple[str, ...] = (
         "workload", "samples", "steps", "spike rates", "synops a sample", "ms a call", "synops",
         "weights, int8", "buffers", "memory grew",
     )  # fmt: skip

@@ -7,7 +7,7 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -57,12 +57,13 @@ class Model:
             return grid.weights or (last.weight_bits or 0,), grid.activations or (last.activation_bits or 0,)
         if isinstance(self.network, FloatNetwork):
             return grid.weights or (WEIGHTS,), grid.activations or (ACTIVATIONS,)
+        network = cast("Network | QuantisedNetwork", self.network)
         layers: list[Any]
-        if isinstance(self.network, QuantisedNetwork):
-            layers = [node for node in self.network.graph.nodes if hasattr(node, "weight_format")]
+        if isinstance(network, QuantisedNetwork):
+            layers = [node for node in network.graph.nodes if hasattr(node, "weight_format")]
         else:
-            layers = [node for node in self.network.nodes.values() if isinstance(node, Affine | Conv2d)]
-        levels = self.network.levels
+            layers = [node for node in network.nodes.values() if isinstance(node, Affine | Conv2d)]
+        levels = network.levels
         bits = max((layer.weight_format.bits for layer in layers), default=0)
         return (bits,), (levels.bit_length() if levels else 0,)
 

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -161,7 +162,7 @@ def _real(name: str) -> Workload:
     integers, inputs = found.conversion.network, datasets.load(test).images
     shape = integers.shapes[integers.input_name]
     inputs = np.ascontiguousarray(inputs).reshape(len(inputs), *shape)
-    steps = integers.t_drive
+    steps = cast(int, integers.t_drive)  # of every converted network
     layers = simulate(integers, inputs[:8], steps=steps).layers.values()
     peak = max(max(layer.peak_sum, layer.peak_v) for layer in layers)
     precision = "float64" if 8 * peak >= EXACT else "float32"  # other samples reach further than these
@@ -259,7 +260,7 @@ def measure(
     for peer in (PEERS[peer] for peer in peers):
         try:
             call = prepare_peer(peer, workload, threads)
-            outputs, memory[peer.name] = _grown(lambda call=call: call(inputs))
+            outputs, memory[peer.name] = _grown(partial(call, inputs))
         except Absent as error:
             missing[peer.name] = str(error)
             continue
@@ -392,11 +393,13 @@ def run(
         jobs.append((None, None, {"name": name, "peers": some, "options": options or {}, **common}))
     if scaling:
         some = [p for p in chosen if p in SCALING_PEERS]
-        for axis, (name, points) in SCALING.items():
-            for value, changes in points:
+        for varied, (name, points) in SCALING.items():
+            for point, changes in points:
                 changed = (options or {}) | changes
-                jobs.append((axis, value, {"name": name, "peers": some, "options": changed, **common}))
-    rows, facts, curves = [], [], []
+                jobs.append((varied, point, {"name": name, "peers": some, "options": changed, **common}))
+    rows: list[dict] = []
+    facts: list[dict] = []
+    curves: list[dict] = []
     for done, (axis, value, job) in enumerate(jobs):
         if progress:
             progress(done, len(jobs))

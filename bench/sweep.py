@@ -294,8 +294,8 @@ class _Sweep:
 
     def _row(self, job: _Job, method: str, cell: Cell) -> dict[str, Any]:
         network = job.networks[method]
-        if isinstance(network, Exception) or job.error is not None:
-            error = network if isinstance(network, Exception) else job.error
+        error = network if isinstance(network, Exception) else job.error
+        if error is not None:
             return row(cell, error, float_accuracy=job.float_accuracy, training=job.training)
         first = job.representative[method]
         at = job.order.index(first)
@@ -346,7 +346,8 @@ UNCHECKED: dict[str, Any] = {
 
 def _represented(networks: dict[str, Network], share: bool) -> dict[str, str]:
     """Which method is measured for each: itself, or one whose spikes cannot differ."""
-    found, views = {}, {}
+    found: dict[str, str] = {}
+    views: dict[tuple, str] = {}
     for method, network in networks.items():
         found[method] = views.setdefault(spike_view(network), method) if share else method
     return found

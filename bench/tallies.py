@@ -6,13 +6,15 @@ A `Tally` holds whole numbers only, so batches may be measured anywhere and in a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import reduce
+from typing import Any
 
 import numpy as np
 
 from ..ann import AnnResult, integer_ann
 from ..errors import MismatchError, UnsupportedError
 from ..formats import Rounding
-from ..layers import Add, Affine, AvgPool2d, Conv2d, Flatten, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
+from ..layers import Add, Affine, AvgPool2d, Conv2d, Flatten, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d, pair
 from ..network import Network
 from ..neurons import Neuron
 from ..runner import prepare
@@ -218,10 +220,10 @@ def _block(network: Network, x, y, ann: AnnResult | None, part: slice) -> Tally:
     output = network.nodes[network.output_name]
     source = network.inputs_of(network.output_name)[0] if isinstance(output, Readout) else network.output_name
     sums = isinstance(output, Readout) and source not in network.spiking
-    record = [f"{name}.spikes" for name in network.spiking]
+    wanted = [f"{name}.spikes" for name in network.spiking]
     if sums:
-        record.append(f"{source}.current")
-    result = simulate(network, x, settle=_settles(network), keep_final=True, record=record)
+        wanted.append(f"{source}.current")
+    result = simulate(network, x, settle=_settles(network), keep_final=True, record=wanted)
     here = None
     if ann is not None:
         here = AnnResult(ann.outputs[part], ann.predictions[part], {name: n[part] for name, n in ann.levels.items()})
@@ -236,8 +238,8 @@ def _block(network: Network, x, y, ann: AnnResult | None, part: slice) -> Tally:
     for name in network.spiking:
         record = result.records[f"{name}.spikes"]  # (T, B, *shape)
         found.maps[name] = np.abs(record).sum(axis=(0, 1), dtype=np.int64)
-        active = (record.view(np.bool_) if record.dtype == np.int8 else record != 0).reshape(*record.shape[:2], -1)
-        active = active.any(axis=2)
+        active: np.ndarray = record.view(np.bool_) if record.dtype == np.int8 else np.not_equal(record, 0)
+        active = np.asarray(active.reshape(*record.shape[:2], -1).any(axis=2))
         last = np.maximum(last, np.where(active.any(axis=0), len(active) - np.argmax(active[::-1], axis=0), 0))
     for name in network.neurons:
         if int(found.maps[name].sum()) != result.layers[name].spikes:
@@ -287,13 +289,13 @@ def synops(network: Network, maps: dict[str, np.ndarray]) -> dict[str, int]:
         elif isinstance(layer, SumPool2d | AvgPool2d):
             arriving[name] = _pooled(first, layer, shape)
         elif isinstance(layer, Upsample2d):
-            (rows, columns), maps_ = layer.factor, np.zeros(shape, first.dtype)
+            (rows, columns), maps_ = pair(layer.factor, name), np.zeros(shape, first.dtype)
             maps_[:, ::rows, ::columns] = first
             arriving[name] = maps_ if layer.mode == "zeros" else first.repeat(rows, axis=1).repeat(columns, axis=2)
         elif isinstance(layer, Flatten):
             arriving[name] = first.reshape(shape)
         elif isinstance(layer, Add):
-            arriving[name] = sum(source for source in sources if source is not None)
+            arriving[name] = reduce(np.add, [source for source in sources if source is not None])
         elif isinstance(layer, Scale):
             arriving[name] = first
         else:
@@ -348,7 +350,7 @@ def spike_view(network: Network) -> tuple:
     parts = []
     for name in network.order:
         layer = network.nodes[name]
-        ignored = SHOWN
+        ignored: tuple[str, ...] = SHOWN
         if isinstance(layer, Neuron) and layer.reset == "subtract" and layer.v_decay.kind == "none":
             if layer.refractory.kind == "none" and layer.u_format is None and layer.max_spikes_per_step == 1:
                 ignored = (*SHOWN, "reset_delay")
@@ -364,7 +366,7 @@ def ann_view(network: Network) -> tuple:
 
 
 def _values(layer, ignored: tuple[str, ...]) -> tuple:
-    found = [type(layer).__name__]
+    found: list[Any] = [type(layer).__name__]
     for item in fields(layer):
         if item.name in ignored:
             continue

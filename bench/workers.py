@@ -286,20 +286,20 @@ class _Processes:
         self._free: list[Any] = []
         self._lock = threading.Lock()
         self._first = threading.Lock()
-        self._warm = False
+        self._warm = threading.Event()
         self._all: list[Any] = []
         self._stopping = False
         self.retries = 0
 
     def __call__(self, task: Task) -> Answer:
-        if self._warm:
+        if self._warm.is_set():
             return self._run(task)
         with self._first:
-            if not self._warm:
+            if not self._warm.is_set():
                 try:
                     return self._run(task)
                 finally:
-                    self._warm = True
+                    self._warm.set()
         return self._run(task)
 
     def _run(self, task: Task) -> Answer:

@@ -289,6 +289,6 @@ def build(
     draft = _Draft(shape, fmt, calibration, steps, rng, recipe.top, rate, POOLS[pool])
     network = recipe.make(draft, lambda channels: max(LEAST_CHANNELS, round(channels * width)))
     expected = evaluate(network, used(inputs, samples), steps)
-    settings = {"seed": seed, "batch": batch, "steps": steps, "width": width, "rate": rate}
+    settings: dict[str, Any] = {"seed": seed, "batch": batch, "steps": steps, "width": width, "rate": rate}
     settings |= {"size": shape[-1], "pool": pool} if recipe.constant else {"density": density}
     return Workload(name, network, inputs, steps, expected, settings)

@@ -6,7 +6,7 @@ One function for the three kinds of network that a file can hold; the rows are p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from .formats import Fixed
 from .layers import Add, Affine, AvgPool2d, Conv2d, Input, Readout, Scale, SumPool2d
 from .network import Network
 from .neurons import Neuron
-from .quantised import QuantisedNetwork, QuantReLU
+from .quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 
 __all__ = ["Description", "describe", "float_bytes", "span"]
 
@@ -150,7 +150,7 @@ def _spiking(network: Network) -> Description:
             row |= {
                 "threshold": span(layer.threshold), "levels": layer.max_count, "detail": _neuron_words(layer),
                 "format": str(layer.v_format), "state_bits": layer.v_format.bits, "neurons": count,
-                "state_bits_needed": bounds[name].membrane_format.bits,
+                "state_bits_needed": cast(Fixed, bounds[name].membrane_format).bits,  # all neurons have one
             }  # fmt: skip
             membranes += count * layer.v_format.bits
         elif isinstance(layer, Scale):
@@ -194,7 +194,7 @@ def _quantised(network: QuantisedNetwork) -> Description:
             "name": node.name, "kind": type(node).__name__, "shape": list(graph.shapes[node.name]),
             "inputs": list(node.inputs), "detail": _geometry(node), "bytes": total,
         }  # fmt: skip
-        if hasattr(node, "codes"):
+        if isinstance(node, QuantConv2d | QuantAffine):
             row |= {"format": str(node.weight_format), "scale": span(node.scale), "parameters": node.codes.size}
             if node.bias is not None:
                 row["bias"] = span(node.bias)
@@ -227,10 +227,10 @@ def _float(network: FloatNetwork) -> Description:
             row["format"] = "/".join(sorted({str(a.dtype) for a in arrays.values()}))
         if "weight" in arrays:
             row["weight"] = span(arrays["weight"])
-        if getattr(node, "bias", None) is not None:
-            row["bias"] = span(node.bias)
-        if getattr(node, "max_value", None) is not None:
-            row["detail"] = f"up to {node.max_value:g}"
+        if (bias := getattr(node, "bias", None)) is not None:
+            row["bias"] = span(bias)
+        if (top := getattr(node, "max_value", None)) is not None:
+            row["detail"] = f"up to {top:g}"
         rows.append(row)
     known = ("format", "keras_version", "backend", "source", "source_sha256", "notes")
     facts = {name: network.metadata[name] for name in known if network.metadata.get(name)}

@@ -14,11 +14,28 @@ Values lie as ``(B, T, H * W * C)``, channel fastest.
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import cast
+
 import numpy as np
 
 from .bounds import fits
 from .formats import Overflow
-from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
+from .layers import (
+    Add,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Readout,
+    Scale,
+    SumPool2d,
+    Upsample2d,
+    padding_pairs,
+    pair,
+)
 from .narrow import Narrow, narrowest
 from .neurons import Decay, Neuron
 
@@ -153,6 +170,8 @@ class Plan:
     def __init__(self, network, steps: int, driven: int, path: str, seed: int = 0, counts: bool = True) -> None:
         self.network, self.steps, self.driven, self.path, self.counts = network, steps, driven, path, counts
         self.reference, self.totals = path == "reference", path == "ann"
+        self.linear: ModuleType
+        self.neuron: ModuleType
         if self.reference:
             from .kernels import reference
 
@@ -168,7 +187,7 @@ class Plan:
         self.sizes = {name: int(np.prod(shape)) for name, shape in network.shapes.items()}
         self.aliases = self._find_aliases()
         self.dtypes: dict[str, type] = {}
-        self.operations = []
+        self.operations: list[_Operation] = []
         self.layers = {name: i for i, name in enumerate(network.order)}
         for name in network.order:
             self.operations.append(self._operation(name, network.nodes[name], seed))
@@ -200,9 +219,10 @@ class Plan:
                 return np.int16
         return np.int32 if fits(low, high, 32) else np.int64
 
-    def _operation(self, name: str, layer, seed: int):
+    def _operation(self, name: str, layer, seed: int) -> _Operation:
         sources = self.network.inputs_of(name)
         dtype = self._sum_dtype(name)
+        operation: _Operation
         if isinstance(layer, Input):
             operation = _Input(name, dtype)
         elif isinstance(layer, Affine | Conv2d):
@@ -228,6 +248,10 @@ class Plan:
         self.dtypes[name] = operation.dtype
         return operation
 
+    def neuron_operation(self, name: str) -> _Neuron:
+        """The operation of a layer of neurons."""
+        return cast(_Neuron, self.operations[self.layers[name]])
+
     def window(self, source: str, name: str, layer=None):
         """Geometry of a connection or pool from `source` to `name`."""
         from .kernels.parameters import Window
@@ -236,12 +260,12 @@ class Plan:
         if len(shape) == 1:
             return Window(1, 1, shape[0], 1, 1, out[0])
         if isinstance(layer, Conv2d):
-            kernel, dilation, groups = layer.weight.shape[2:], layer.dilation, layer.groups
+            (rows, columns), dilation, groups = layer.weight.shape[2:], pair(layer.dilation, name), layer.groups
         else:
-            kernel, dilation, groups = layer.kernel_size, (1, 1), 1
-        (top, _), (left, _) = layer.padding
+            (rows, columns), dilation, groups = pair(layer.kernel_size, name), (1, 1), 1
+        stride, ((top, _), (left, _)) = pair(layer.stride, name), padding_pairs(layer.padding, name)
         return Window(
-            shape[1], shape[2], shape[0], out[1], out[2], out[0], *kernel, *layer.stride, top, left, *dilation, groups
+            shape[1], shape[2], shape[0], out[1], out[2], out[0], rows, columns, *stride, top, left, *dilation, groups
         )
 
     def bytes_per_sample(self) -> int:
@@ -306,11 +330,14 @@ class Worker:
 class _Operation:
     """One node: `begin` makes its state for a block, `run` its values for a chunk."""
 
-    def __init__(self, name: str, source: str | None, dtype) -> None:
+    def __init__(self, name: str, source: str, dtype) -> None:
         self.name, self.source, self.dtype = name, source, dtype
 
     def begin(self, worker: Worker) -> dict[str, np.ndarray]:
         return {}
+
+    def run(self, worker: Worker) -> np.ndarray:
+        raise NotImplementedError
 
     def out(self, worker: Worker, size: int, steps: int) -> np.ndarray:
         return worker.buffer(self.name, "out", (worker.samples, steps, size), self.dtype)
@@ -318,7 +345,7 @@ class _Operation:
 
 class _Input(_Operation):
     def __init__(self, name: str, dtype) -> None:
-        super().__init__(name, None, dtype)
+        super().__init__(name, "", dtype)  # nothing feeds it
 
     def run(self, worker: Worker) -> np.ndarray:
         codes, driven = worker.codes, worker.driven_steps
@@ -413,7 +440,7 @@ class _Connection(_Operation):
         out = self.out(worker, window.out_height * window.out_width * window.out_channels, worker.steps)
         pixels, events = window.height * window.width, x.shape[1] * x.shape[2]
         if self.plan.reference:
-            scratch = (None, None, None, None)
+            scratch: tuple[np.ndarray | None, ...] = (None, None, None, None)
         else:
             scratch = (
                 worker.buffer(self.name, "offsets", (pixels * x.shape[1] + 1,), np.int32),
@@ -436,6 +463,9 @@ class _Neuron(_Operation):
         self.parameters = neuron_parameters(layer, seed, plan.layers[name])
         self.counts = plan.counts or name == plan.network.output_name
         self.narrow = self._narrow(source)
+        self.state_type: type
+        self.count_type: type
+        self.pending_type: type
         if self.narrow is None:
             self.state_type = object if plan.reference else np.int64
             self.count_type = self.pending_type = object if plan.reference else np.int32
@@ -561,7 +591,7 @@ class _Upsample(_Operation):
 
     def __init__(self, plan: Plan, name: str, layer: Upsample2d, source: str) -> None:
         super().__init__(name, source, plan.dtypes[source])
-        (self.rows, self.columns), self.nearest = layer.factor, layer.mode == "nearest"
+        (self.rows, self.columns), self.nearest = pair(layer.factor, name), layer.mode == "nearest"
         self.inputs, self.outputs = plan.shapes[source], plan.shapes[name]
 
     def run(self, worker: Worker) -> np.ndarray:
@@ -606,7 +636,7 @@ class _Pool(_Operation):
         out = self.out(worker, self.outputs, x.shape[1])
         linear.sum_pool(x, self.window, worker.alive, out)
         if isinstance(self.layer, AvgPool2d):
-            area = self.layer.kernel_size[0] * self.layer.kernel_size[1]
+            area = self.window.kernel_height * self.window.kernel_width
             linear.divide(out, area, int(self.layer.rounding), worker.alive, out)
         return out
 

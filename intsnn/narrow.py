@@ -263,11 +263,12 @@ def _fit(
     # 4. compare and reset
     strict = int(layer.compare == ">")
     fit.require(theta, theta + _Range(strict, strict), least if layer.signed else theta)
-    capped = layer.max_count is not None and layer.max_count < steps  # otherwise there are too few steps to reach it
+    cap = layer.max_count if layer.max_count is not None and layer.max_count < steps else None  # others: never reached
+    capped = cap is not None
     counted = capped or layer.signed or counts
-    if capped:
-        fit.require(_Range(0, layer.max_count))
-        fit.put(0, {k.CAPPED: 1, k.MOST: layer.max_count})
+    if cap is not None:
+        fit.require(_Range(0, cap))
+        fit.put(0, {k.CAPPED: 1, k.MOST: cap})
     elif counted:
         fit.require(_Range(0, steps))
     held = layer.refractory.kind == "counter"

@@ -215,8 +215,11 @@ def SignedIF(threshold, levels: int | None = None, v_negative=0, **parts) -> Neu
     )
 
 
-def QFFS(threshold, levels: int, **parts) -> Neuron:
-    """Neuron of QFFS (Li et al. 2022): count cap, negative spikes, reset applied at the next step."""
+def QFFS(threshold, levels: int | None, **parts) -> Neuron:
+    """Neuron of QFFS (Li et al. 2022): count cap, negative spikes, reset applied at the next step.
+
+    `levels` None leaves the cap out, to see what it is for.
+    """
     return SignedIF(threshold, levels, **{"reset_delay": 1, "preset": "QFFS", **parts})
 
 

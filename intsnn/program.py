@@ -15,7 +15,7 @@ from .bounds import fits
 from .errors import UnsupportedError
 from .executor import bias_schedule
 from .formats import Overflow
-from .layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from .layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, pair
 from .neurons import Neuron
 
 __all__ = ["BUFFERS", "Program", "aligned", "why_not_fused"]
@@ -72,8 +72,8 @@ def _reach(layer: Affine | Conv2d, bound) -> int:
 
 def _is_wide(layer: Neuron, bound, charge) -> bool:
     """Whether a neuron needs more than 32 bits for a number of its own or for the charge of a step."""
-    numbers = (layer.threshold, layer.v_negative, layer.v_initial, bound.v_low, bound.v_high, charge.low, charge.high)
-    return not all(fits(number, number, 32) for number in numbers)
+    own = map(np.asarray, (layer.threshold, layer.v_negative, layer.v_initial))
+    return not all(fits(number, number, 32) for number in (*own, bound.v_low, bound.v_high, charge.low, charge.high))
 
 
 def why_not_fused(network, bounds, frames: bool = False) -> str | None:
@@ -94,7 +94,7 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
                 return f"{name} has weights beyond 127"
             if np.abs(layer.multiplier).max() >= 1 << 31:
                 return f"{name} has multipliers beyond 31 bits"
-            if isinstance(layer, Conv2d) and (layer.groups != 1 or layer.dilation[1] != 1):
+            if isinstance(layer, Conv2d) and (layer.groups != 1 or pair(layer.dilation, name)[1] != 1):
                 return f"{name} has groups or a horizontal dilation"
             feeds_neuron = all(isinstance(network.nodes[b], Neuron) for b in _consumers(network, name))
             if _reach(layer, bounds[sources[0]]) >= 1 << 31 or not (
@@ -118,8 +118,9 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
             lowest = -layer.v_format.max if symmetric else layer.v_format.min
             if int(bound.v_low.min()) < lowest or int(bound.v_high.max()) > layer.v_format.max:
                 return f"the membrane of {name} may overflow"
-            numbers = (layer.threshold, layer.v_negative, layer.v_initial, bound.v_low, bound.v_high)
-            if not all(fits(number, number, 62) for number in numbers) or int(bound.total_high.max()) >= 1 << 15:
+            own = map(np.asarray, (layer.threshold, layer.v_negative, layer.v_initial))
+            fitting = all(fits(number, number, 62) for number in (*own, bound.v_low, bound.v_high))
+            if not fitting or int(bound.total_high.max()) >= 1 << 15:
                 return f"the membrane of {name} needs more than 62 bits, or its count more than 15"
             if not isinstance(source, Affine | Conv2d | Add):
                 return f"{name} is not fed by a connection or a join"
@@ -323,7 +324,7 @@ class Program:
         if isinstance(layer, Conv2d) and not _covers(network, name):
             fields = self._geometry(source, name, layer.weight.shape[2:], layer.stride, layer.padding, layer.dilation)
             inputs, kh, kw = layer.weight.shape[1:]
-            packed = np.zeros((kh, kw, c, _padded(outputs)), np.int8)
+            packed: np.ndarray = np.zeros((kh, kw, c, _padded(outputs)), np.int8)
             packed[:, :, :inputs, :outputs] = layer.weight.transpose(2, 3, 1, 0)
         else:
             real = network.shapes[source]

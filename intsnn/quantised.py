@@ -36,12 +36,14 @@ def _check_codes(node, codes: np.ndarray) -> None:
         raise FormatError(f"layer {node.name!r}: scale must be positive, one number or {codes.shape[0]}")
 
 
-class _Quantised:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Quantised(FloatNode):
     """Shared construction: `weight` follows from codes and scale."""
 
-    name: str
     codes: np.ndarray
     scale: np.ndarray | float
+    weight_format: Fixed | Bipolar | Levels = Fixed(8)
+    weight: Any = None  # an array once built
 
     def __post_init__(self) -> None:
         codes = integers(self.codes, f"layer {self.name!r}: codes")
@@ -62,20 +64,10 @@ class _Quantised:
 class QuantConv2d(_Quantised, FloatConv2d):
     """Convolution with `codes` ``(O, I / groups, kh, kw)`` in `weight_format` and `scale` ``(O,)`` or one number."""
 
-    codes: np.ndarray
-    scale: np.ndarray | float
-    weight_format: Fixed | Bipolar | Levels = Fixed(8)
-    weight: Any = None  # an array once built
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantAffine(_Quantised, FloatAffine):
     """Dense layer with `codes` ``(out, in)`` in `weight_format` and `scale` ``(out,)`` or one number."""
-
-    codes: np.ndarray
-    scale: np.ndarray | float
-    weight_format: Fixed | Bipolar | Levels = Fixed(8)
-    weight: Any = None  # an array once built
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

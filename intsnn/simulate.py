@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from .formats import Overflow
 from .inputs import Source
 from .layers import MaxPool2d, Readout
 from .neurons import Neuron
+
+if TYPE_CHECKING:
+    from .hdf5 import RecordWriter
 
 __all__ = ["LayerReport", "Result", "simulate"]
 
@@ -247,7 +251,7 @@ class _Run:
             return {}
         found = {f"{name}.counts": worker.states[name]["count"] for name in self.network.spiking}
         for name in self.network.neurons:
-            found[f"{name}.v"] = self.plan.operations[self.plan.layers[name]].membrane(worker)
+            found[f"{name}.v"] = self.plan.neuron_operation(name).membrane(worker)
         shapes = self.network.shapes
         return {key: to_api(found[key].astype(np.int64), shapes[key.rpartition(".")[0]]) for key in found}
 
@@ -255,7 +259,7 @@ class _Run:
         for name, quantities in self.wanted.items():
             for quantity in quantities:
                 if quantity in ("u", "v"):
-                    kind = self.plan.operations[self.plan.layers[name]].state_type
+                    kind = self.plan.neuron_operation(name).state_type
                     size = self.plan.sizes[name]
                     block = worker.buffer(name, f"{quantity} record", (worker.samples, steps, size), kind)
                 else:
@@ -496,7 +500,7 @@ class _Collector:
     def __init__(self, run: _Run, samples: int, record_to, progress) -> None:
         self.run, self.samples, self.record_to, self.progress = run, samples, record_to, progress
         self.blocks: list[_Block] = []
-        self.writer = None
+        self.writer: RecordWriter | None = None
 
     def __enter__(self):
         if self.record_to is not None:

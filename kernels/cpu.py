@@ -16,7 +16,7 @@ import platform
 import signal
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import cache
 from .errors import TierError
@@ -87,12 +87,13 @@ def assume(name: str) -> None:
 def _choice() -> _Choice:
     import numba
 
+    settings: Any = numba.config  # they come into being at run time: no type checker sees one
     best = probe()
     wanted = _assumed or _asked(best)
-    if numba.config.DISABLE_JIT:
+    if settings.DISABLE_JIT:
         return _Choice("portable", "portable: the compiler is switched off")
-    if wanted is None and (numba.config.CPU_NAME is not None or numba.config.CPU_FEATURES is not None):
-        other = numba.config.CPU_NAME or "other features"
+    if wanted is None and (settings.CPU_NAME is not None or settings.CPU_FEATURES is not None):
+        other = settings.CPU_NAME or "other features"
         return _Choice("portable", f"portable: Numba is told to compile for {other}")
     name = wanted or best
     text = f"{name}: named by {VARIABLE}" if wanted else f"{name}: the best tier of this processor"
@@ -135,7 +136,8 @@ def _aim(name: str, asked: bool) -> None:
             f"{VARIABLE}: found {name!r} too late, Numba compiles for the whole processor already; "
             f"use intsnn before other compiled functions, or set NUMBA_CPU_NAME={PROCESSORS[name]} too"
         )
-    numba.config.CPU_NAME, numba.config.CPU_FEATURES = PROCESSORS[name], ""
+    settings: Any = numba.config
+    settings.CPU_NAME, settings.CPU_FEATURES = PROCESSORS[name], ""
 
 
 # -- self-test -------------------------------------------------------------------------------------

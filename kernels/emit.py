@@ -134,5 +134,6 @@ def emitted(names: str, body, result=types.void):
 
     typing.__name__ = body.__name__
     named = [inspect.Parameter(word, inspect.Parameter.POSITIONAL_OR_KEYWORD) for word in ["typing_context", *words]]
-    typing.__signature__ = inspect.Signature(named)  # Numba takes `*kinds` for one tuple
+    # Numba takes `*kinds` for one tuple; typeshed's functions have no __signature__, which inspect looks for
+    typing.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     return intrinsic(typing)

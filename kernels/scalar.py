@@ -6,10 +6,9 @@ operands are cast to int64 or uint64 first, since Numba turns a mixture of the t
 """
 
 import numpy as np
-from numba import config
 
 from . import exact
-from .jit import kernel
+from .jit import kernel, settings
 
 __all__ = ["overflow", "random_key", "random_word", "rescale", "round_div", "round_each", "round_shift"]
 
@@ -22,7 +21,7 @@ MIX_2 = np.uint64(exact.MIX_2)
 S27, S30, S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 ONE = np.uint64(1)
 
-if config.DISABLE_JIT:  # NumPy reports modular uint64 arithmetic as overflow: go through Python integers
+if settings.DISABLE_JIT:  # NumPy reports modular uint64 arithmetic as overflow: go through Python integers
 
     def _add(a, b):
         return np.uint64((int(a) + int(b)) & exact.MASK64)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ def _fused_cases(numbers) -> Iterator[Case]:
         yield Case(
             f"fire counted={counted} scaled={scaled}",
             function,
-            lambda *arguments, counted=counted or not tiles.PAIRED: tiles._plain_fire(*arguments, counted),
+            partial(tiles._plain_fire, counted=counted or not tiles.PAIRED),
             (numbers(200, np.int32), 3, 40, 4, factor, numbers(60, np.int32), 1, 9, *bounds, 5, 2,
              numbers(40, np.int32), 2, np.zeros(40, np.int32), 1, numbers(40, np.int16, 0, 3), 3,
              np.zeros(40, np.int16), 4, np.zeros(200, np.int8), 6, 41),
@@ -130,8 +131,8 @@ def _fused_cases(numbers) -> Iterator[Case]:
     yield Case("count_nonzero", tiles.count_nonzero, tiles._plain_count, (spikes, 3, 96))
     yield Case("weigh", tiles.weigh, tiles._plain_weigh, (numbers(128, np.int8), 3, 96))
     for high in (2, 4):
-        listed = (numbers(64, np.int8, 1 - high, high), 0, 64, 7, 100, np.zeros(300, np.uint32), 2)
-        yield Case(f"list_bytes {high}", tiles.list_bytes, tiles._plain_list, listed, 5)
+        given = (numbers(64, np.int8, 1 - high, high), 0, 64, 7, 100, np.zeros(300, np.uint32), 2)
+        yield Case(f"list_bytes {high}", tiles.list_bytes, tiles._plain_list, given, 5)
     collected = (np.zeros(200, np.uint32), 3, numbers(99, np.uint32, 5, 99), 3, 40, -2)
     yield Case("collect", tiles.collect, tiles._plain_collect, collected, 0)
     window = (11, 2, 3, 300, 40, 32)
@@ -200,8 +201,9 @@ def fault_of(case: Case) -> str:
     except Exception as error:  # whatever the compiler has against it
         return f"{case.name}: {type(error).__name__}"
     expected = case.plain(*copies[1])
-    for n, length in enumerate((found, expected) if case.grown is not None else ()):
-        copies[n][case.grown][length:] = 0
+    if case.grown is not None:
+        for copy, length in zip(copies, (found, expected), strict=True):
+            copy[case.grown][length:] = 0
     if found != expected or _written(copies[0]) != _written(copies[1]):
         return f"{case.name}: other numbers than the plain function"
     return ""

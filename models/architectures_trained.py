@@ -80,7 +80,7 @@ def _vgg(depth: int, input_shape: Shape, classes: int, width: float) -> Blueprin
     chain, number, pools = Chain(), 0, 0
     size = min(input_shape[1:])
     for item in VGG[depth]:
-        if item == "M":
+        if isinstance(item, str):  # "M"
             if size >= 2:  # small inputs keep the last pools out
                 pools += 1
                 chain.add(MaxPool, f"pool{pools}", kernel=2, stride=2)

@@ -51,7 +51,7 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
     Raises
     ------
     ConversionError
-        If the file is no quantised ANN, or the settled spikes differ from it.
+        If the file is no quantised ANN, the data have no labels, or the settled spikes differ from it.
     """
     network, about = load(quantised), read_info(quantised).provenance
     if not isinstance(network, QuantisedNetwork):
@@ -59,17 +59,19 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
     recipe, last = about["settings"], about["settings"]["stages"][-1]
     converted = convert(network, Rule(recipe["method"])).network
     data = datasets.load(training["test"])
-    labels, guesses = np.asarray(data.labels), []
+    if data.labels is None:
+        raise ConversionError(f"data {data.name}: an accuracy needs labels")
+    labels, guesses = data.labels, []
     right = drive = ann_right = mismatches = compared = extra = first = 0
     for start in range(0, len(data), BATCH):
         part = slice(start, start + BATCH)
         run = simulate(converted, data.images[part], settle=True, keep_final=True, threads=threads)
         ann = integer_ann(converted, data.images[part])
         guesses.append(run.predictions)
-        found = run.predictions == data.labels[part]
+        found = run.predictions == labels[part]
         right, first = right + int(found.sum()), first + int(found[: max(0, FIRST - start)].sum())
-        ann_right += int((ann.predictions == data.labels[part]).sum())
-        drive += int((simulate(converted, data.images[part], threads=threads).predictions == data.labels[part]).sum())
+        ann_right += int((ann.predictions == labels[part]).sum())
+        drive += int((simulate(converted, data.images[part], threads=threads).predictions == labels[part]).sum())
         for layer, levels in ann.levels.items():
             mismatches += int((levels != run.final[f"{layer}.counts"]).sum())
             compared += levels.size
@@ -220,9 +222,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--twin", metavar="TRAINING.json", help="of an event network: that of its float twin")
     options = parser.parse_args(arguments)
-    training, twin = (
-        json.loads(Path(file).read_text("utf-8")) if file else None for file in (options.training, options.twin)
-    )
+    training = json.loads(Path(options.training).read_text("utf-8"))
+    twin = json.loads(Path(options.twin).read_text("utf-8")) if options.twin else None
     if "spikes_compared" in training:
         reached = twin["torch_accuracy"] if twin else None
         made = add_events(options.name, options.network, training, reached, options.folder)

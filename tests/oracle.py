@@ -28,13 +28,18 @@ def random_word(*key):
 
 def rounded(x, divisor, mode, word=0):
     """``x / divisor`` by the name of the rounding."""
-    value, name = Fraction(x, divisor), mode.name
-    below, above = math.floor(value), math.ceil(value)
-    if name == "STOCHASTIC":
+    value = Fraction(x, divisor)
+    if mode.name == "STOCHASTIC":
         return math.floor(value + Fraction(word % divisor, divisor))
-    if name == "TRN":
+    return rounded_value(value, mode)
+
+
+def rounded_value(value, mode):
+    """A rational by the definition of a rounding, with no shift and no remainder."""
+    below, above = math.floor(value), math.ceil(value)
+    if mode.name == "TRN":
         return below
-    if name == "TRN_ZERO":
+    if mode.name == "TRN_ZERO":
         return math.trunc(value)
     if value - below != above - value:
         return below if value - below < above - value else above
@@ -44,7 +49,7 @@ def rounded(x, divisor, mode, word=0):
         "RND_CONV": below if below % 2 == 0 else above,
         "RND_INF": above if value > 0 else below,
         "RND_ZERO": below if value > 0 else above,
-    }[name]
+    }[mode.name]
 
 
 def leak(x, decay, word):

@@ -4,10 +4,10 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
+import command_line
 import hostile
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from intsnn import Rule, convert, datasets, files, integer_ann, simulate, verify
 from intsnn.bench import cells as bench_cells
@@ -22,7 +22,6 @@ from intsnn.bench.sweep import sweep
 from intsnn.bench.tallies import Tally, ann_view, measure, spike_view
 from intsnn.bench.workers import Workers
 from intsnn.bench.workloads import build
-from intsnn.cli import main
 from intsnn.errors import ConversionError, FormatError, IntsnnError
 from intsnn.floatnet import FloatAffine, FloatAvgPool2d, FloatConv2d, FloatFlatten, FloatInput, FloatNetwork, forward
 from intsnn.layers import Affine, Conv2d, SumPool2d
@@ -102,23 +101,12 @@ def lasting(rows):
     return {key: {name: row[name] for name in row if name not in TIMES} for key, row in rows.items()}
 
 
-def call(*arguments):
-    done = CliRunner().invoke(main, ["bench", *map(str, arguments)])
-    return SimpleNamespace(code=done.exit_code, text=done.output)
-
-
 def good(*arguments):
-    done = call(*arguments)
-    assert done.code == 0, done.text
-    return done.text
+    return command_line.good("bench", *arguments)
 
 
 def bad(code, *arguments):
-    done = call(*arguments)
-    assert done.code == code, done.text
-    lines = [line for line in done.text.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and "Traceback" not in done.text, done.text
-    return lines[0]
+    return command_line.bad(code, "bench", *arguments)
 
 
 # -- the grid ---------------------------------------------------------------------------------------------------------

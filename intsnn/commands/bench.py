@@ -43,7 +43,7 @@ class Numbers(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, tuple):
             return value
-        found = []
+        found: list[int | None] = []
         for word in str(value).split(","):
             word = word.strip()
             if word == self.nothing:

@@ -8,7 +8,7 @@ from .common import check_output, finish, json_option, options_checked, writing
 
 __all__ = ["command"]
 
-QUICK = {"rounds": 3, "seconds": 0.02}
+QUICK_ROUNDS, QUICK_SECONDS = 3, 0.02
 
 
 @click.command("speed")
@@ -16,7 +16,7 @@ QUICK = {"rounds": 3, "seconds": 0.02}
 @click.option("--peers", metavar="LIST", help="Names with commas between them, or none; default: all.")
 @click.option("--rounds", type=click.IntRange(1, 1000), default=9, show_default=True, metavar="N")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N", help="Of all.")
-@click.option("--quick", is_flag=True, help=f"{QUICK['rounds']} short rounds, unless --rounds says otherwise.")
+@click.option("--quick", is_flag=True, help=f"{QUICK_ROUNDS} short rounds, unless --rounds says otherwise.")
 @click.option("--pool", type=click.Choice(["sum", "max"]), default="sum", show_default=True, help="In image networks.")
 @click.option("--scaling", is_flag=True, help="Also how cost grows with steps, batch, width and spike density.")
 @click.option("--real", is_flag=True, help="Also trained networks, converted; needs INTSNN_DATA.")
@@ -58,10 +58,10 @@ def command(
     with options_checked(), report.progress("speed") as progress:
         result = measured.run(
             list(workloads) or None,
-            rounds=QUICK["rounds"] if quick and not given else rounds,
+            rounds=QUICK_ROUNDS if quick and not given else rounds,
             threads=threads,
             peers=chosen,
-            seconds=QUICK["seconds"] if quick else measured.SECONDS,
+            seconds=QUICK_SECONDS if quick else measured.SECONDS,
             scaling=scaling,
             real=real,
             options={"pool": pool},

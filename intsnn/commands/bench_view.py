@@ -118,7 +118,8 @@ class View:
             table.add_column(heads[i], justify="left" if i < 2 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(Text(row[i]) for i in used))
-        return Group(table, self.progress) if rows else Group(self.progress)
+        progress = [] if self.progress is None else [self.progress]
+        return Group(table, *progress) if rows else Group(*progress)
 
 
 def _sentence(row: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -17,7 +18,7 @@ from ..errors import ConversionError, DataNotFoundError, FormatError, IntsnnErro
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
     "cores", "file_of", "finish", "integer_network", "json_option", "load_network", "one_line", "options_checked",
-    "read_data", "read_inputs", "sha256", "threads_option", "trust_option", "writing",
+    "read_data", "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
 
 USAGE, REFUSED, MISMATCH, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 130  # exit status
@@ -29,7 +30,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(one_line(message))
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # of this error: click's annotation says of the class
 
 
 def one_line(text: str) -> str:
@@ -143,6 +144,19 @@ def finish(report, values: dict) -> None:
     """Leave the JSON that was asked for."""
     with writing(report.json_path or ""):
         report.finish(values)
+
+
+def run_values(result: Any, correct: int | None) -> dict[str, Any]:
+    """Plain values of a `simulate.Result` of which so many predictions are right."""
+    return {
+        "samples": result.samples,
+        "correct": correct,
+        "steps": result.steps,
+        "extra_steps": int(result.extra_steps.max(initial=0)),
+        "settled": result.settled,
+        "spikes_per_neuron": result.spikes_per_neuron,
+        "overflows": result.overflows,
+    }
 
 
 def sha256(path: str) -> str:

@@ -6,7 +6,18 @@ import os
 
 import click
 
-from .common import MISMATCH, Failure, check_output, cores, finish, json_option, sha256, threads_option, writing
+from .common import (
+    MISMATCH,
+    Failure,
+    check_output,
+    cores,
+    finish,
+    json_option,
+    run_values,
+    sha256,
+    threads_option,
+    writing,
+)
 
 __all__ = ["command"]
 
@@ -76,7 +87,7 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     correct = int((result.predictions == test.labels).sum())
     extra = int(result.extra_steps.max(initial=0))
     before, totals = describe(trained).totals, describe(network).totals
-    rows = [
+    rows: list[tuple] = [
         (what, before[key], totals[key], f"{before[key] / totals[key]:.1f} x")
         for what, key in (("weights, packed", "weight_bytes"), ("with biases and thresholds", "bytes"))
     ]
@@ -100,13 +111,7 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
             "output": output if kept else None,
             "accuracy": 100.0 * correct / result.samples,
             "float_accuracy": found.stages[0].accuracy,
-            "samples": result.samples,
-            "correct": correct,
-            "steps": result.steps,
-            "extra_steps": extra,
-            "settled": result.settled,
-            "spikes_per_neuron": result.spikes_per_neuron,
-            "overflows": result.overflows,
+            **run_values(result, correct),
             "stages": stages_values(found.stages),
             "memory": {"float": before, "integer": totals},
             "verify": verification_values(outcome, seconds),

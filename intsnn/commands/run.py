@@ -15,6 +15,7 @@ from .common import (
     json_option,
     options_checked,
     read_inputs,
+    run_values,
     threads_option,
     trust_option,
 )
@@ -88,7 +89,7 @@ def command(
         if dataset.labels.ndim == 3:
             overlap = mean_iou(result.predictions, dataset.labels, len(dataset.classes))
     extra = int(result.extra_steps.max(initial=0))
-    if accuracy is None:
+    if accuracy is None or correct is None:
         report.line(f"{dataset.name}: {number(result.samples)} samples without labels")
     else:
         what_of = f"{number(dataset.labels.size)}{' pixels' if overlap is not None else ''}"
@@ -119,13 +120,7 @@ def command(
             "data": dataset.name,
             "accuracy": accuracy,
             **({} if overlap is None else {"mean_iou": overlap}),
-            "samples": result.samples,
-            "correct": correct,
-            "steps": result.steps,
-            "extra_steps": extra,
-            "settled": result.settled,
-            "spikes_per_neuron": result.spikes_per_neuron,
-            "overflows": result.overflows,
+            **run_values(result, correct),
             "seconds": seconds,
             "threads": threads or cores(),
             "path": path_,
