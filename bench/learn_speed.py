@@ -46,8 +46,9 @@ class _Ours:
         self.c, self.window = constants.parameters, constants.window
         self.p = rng.integers(0, 2000, (batch, size)).astype(np.int16)
         self.e = rng.integers(-self.c.error_max, self.c.error_max + 1, (batch, size)).astype(np.int8)
-        self.master = rng.integers(-511, 512, (size, size)).astype(np.int16)
-        self.weight = np.zeros((size, size), np.int8)
+        self.master = learn_dense.aligned((size, size), np.int16)
+        self.master[:] = rng.integers(-511, 512, (size, size))
+        self.weight = learn_dense.aligned((size, size), np.int8)
         self.gradient = np.zeros((1, 1, size, size), np.int32)
         self.scratch = learn_dense.scratch(batch, size, size)
         self.counters = np.zeros(COUNTERS, np.int64)
@@ -56,18 +57,19 @@ class _Ours:
 
     def own(self) -> None:
         """The gradient is normalised by its own exponent: two passes over tiles, no gradient is stored."""
-        inputs, errors = self.scratch
-        self.dense.lay_out(self.p, self.e, inputs, errors)
-        self._step(int(self.learn.exponent(self.dense.dense_peak(inputs, errors, 0, 1))))
+        self.dense.lay_out(self.p, self.e, self.scratch)
+        coarsely = self.dense.coarse(self.p, self.e, self.c, self.scratch)
+        peak = self.dense.dense_peak(self.scratch, self.c, coarsely, 0, 1)
+        self._step(int(self.learn.exponent(peak)), peak)
 
     def previous(self) -> None:
         """By the exponent of the step before: one pass."""
-        self.dense.lay_out(self.p, self.e, *self.scratch)
+        self.dense.lay_out(self.p, self.e, self.scratch)
         self._step(self.exponent)
 
-    def _step(self, shift: int) -> None:
+    def _step(self, shift: int, peak: int = -1) -> None:
         self.dense.dense_step(
-            *self.scratch, shift, self.c, 1, DRAW_WEIGHT, 0, 1, self.master, self.weight, self.counters
+            self.scratch, shift, peak, self.c, 1, DRAW_WEIGHT, 0, 1, self.master, self.weight, self.counters
         )  # fmt: skip
 
     def stored(self) -> None:

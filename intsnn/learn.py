@@ -115,7 +115,7 @@ class _Buffers:
         self.gradient[:] = 0
         return self.gradient
 
-    def dense(self, kernels) -> tuple[np.ndarray, np.ndarray]:
+    def dense(self, kernels) -> tuple[np.ndarray, ...]:
         """Inputs and errors of a dense layer as its kernels read them; made when first needed."""
         if self._dense is None:
             samples, constants = self._shape
@@ -179,9 +179,9 @@ class Learner:
         kind = smallest_dtype(-c.weight_max, c.weight_max)
         outputs = constants.window.out_channels
         weights = Weights(
-            master=master,
+            master=self._kernels.aligned(master),
             bias_master=np.zeros(outputs, master.dtype),
-            weight=np.zeros(master.shape, kind),
+            weight=self._kernels.aligned(np.zeros(master.shape, kind)),
             bias=np.zeros(outputs, kind),
             packed=self._kernels.packed(constants),
             exponents=[UNKNOWN, UNKNOWN],
@@ -413,24 +413,28 @@ class Learner:
         if self.chunk or not kernels.dense_fits(k, p, weights.master):
             return False
         previous = self._previous(weights, 0)
-        if previous is not None and not kernels.dense_takes(previous + rate_shift, k):
+        if previous is not None and not kernels.dense_takes(previous + rate_shift, -1, k):
             return False
-        inputs, errors = f.dense(kernels)
-        kernels.lay_out(p, f.e, inputs, errors)
+        scratch = f.dense(kernels)
+        kernels.lay_out(p, f.e, scratch)
         shares = list(range(self.threads))
         if previous is None:
-            peaks = self._each(lambda share: kernels.dense_peak(inputs, errors, share, self.threads), shares)
-            own = int(kernels.exponent(max(peaks)))
-            if not kernels.dense_takes(own + rate_shift, k):
+            coarsely = kernels.coarse(p, f.e, k.parameters, scratch)
+            peaks = self._each(
+                lambda share: kernels.dense_peak(scratch, k.parameters, coarsely, share, self.threads), shares
+            )
+            bound = max(peaks)
+            own = int(kernels.exponent(bound))
+            if not kernels.dense_takes(own + rate_shift, bound, k):
                 return False
         else:
-            own = previous
+            own, bound = previous, -1
         shift = own + rate_shift
 
         def work(share: int):
             found = np.zeros(COUNTERS, np.int64)
             peak = kernels.dense_step(
-                inputs, errors, shift, k.parameters, step, DRAW_WEIGHT, share, self.threads,
+                scratch, shift, bound, k.parameters, step, DRAW_WEIGHT, share, self.threads,
                 weights.master[0, 0], weights.weight[0, 0], found,
             )  # fmt: skip
             return found, peak

@@ -14,7 +14,7 @@ BOTH = ("traces", "fire", "read", "judge", "exponent", "spread", "local_peak", "
 
 
 class _Kernels:
-    """What both paths have by name; the last four only where a dense layer stores no gradient."""
+    """What both paths have by name; the last five only where a dense layer stores no gradient."""
 
     traces: Any
     fire: Any
@@ -28,6 +28,7 @@ class _Kernels:
     largest: Any
     accumulate_bias: Any
     lay_out: Any
+    coarse: Any
     dense_peak: Any
     dense_step: Any
     scratch: Any
@@ -42,6 +43,9 @@ class Plain(_Kernels):
         self._plain = plain
         for name in (*BOTH, "accumulate_bias"):
             setattr(self, name, getattr(plain, name))
+
+    def aligned(self, array: np.ndarray) -> np.ndarray:
+        return array
 
     def packed(self, constants: LayerConstants) -> np.ndarray:
         return np.zeros(0, np.int16)
@@ -59,7 +63,7 @@ class Plain(_Kernels):
     def dense_fits(self, constants, p, master) -> bool:
         return False
 
-    def dense_takes(self, shift: int, constants) -> bool:
+    def dense_takes(self, shift: int, peak: int, constants) -> bool:
         return False
 
 
@@ -73,8 +77,14 @@ class Compiled(_Kernels):
         for name in BOTH:
             setattr(self, name, getattr(learn, name))
         self.accumulate_bias = learn_connect.accumulate_bias
-        for name in ("lay_out", "dense_peak", "dense_step", "scratch"):
+        for name in ("lay_out", "coarse", "dense_peak", "dense_step", "scratch"):
             setattr(self, name, getattr(learn_dense, name))
+
+    def aligned(self, array: np.ndarray) -> np.ndarray:
+        """The same from a cache line on."""
+        found = self._dense.aligned(array.shape, array.dtype)
+        found[...] = array
+        return found
 
     def packed(self, constants: LayerConstants) -> np.ndarray:
         return np.zeros(self._connect.packed_shape(constants.window), np.int16)
@@ -106,5 +116,6 @@ class Compiled(_Kernels):
             return True
         return len(p) * constants.gradients // constants.parameters.p_max * int(self.largest(p)) < 1 << 30
 
-    def dense_takes(self, shift: int, constants) -> bool:
-        return shift >= 0 and bool(self._dense.fits(shift, constants.parameters, constants.window.out_channels))
+    def dense_takes(self, shift: int, peak: int, constants) -> bool:
+        """Whether gradients up to `peak` (-1: of unknown size) can be divided by ``2**shift`` there."""
+        return shift >= 0 and bool(self._dense.fits(shift, peak, constants.parameters, constants.window.out_channels))

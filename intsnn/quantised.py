@@ -37,9 +37,10 @@ def _check_codes(node, codes: np.ndarray) -> None:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Quantised(FloatNode):
+class _Quantised:
     """Shared construction: `weight` follows from codes and scale."""
 
+    name: str
     codes: np.ndarray
     scale: np.ndarray | float
     weight_format: Fixed | Bipolar | Levels = Fixed(8)

@@ -239,10 +239,10 @@ def test_schedule_of_the_original():
 
 def test_dense_layers_learn_without_a_stored_gradient():
     """The same weights as with one: own exponents and those of the step before, one to three threads, odd sizes."""
-    for scale in ("batch", "previous"):
+    for scale, widths in (("batch", "W7 G9"), ("batch", "RNG11 E10 P9"), ("previous", "RNG11")):
         rule = Rule.corrected(
             burn_in=1, weight_scale="0.0005", tau_membrane=(4, 9), tau_synapse=(3, 6), gradient_scale=scale,
-            widths=Widths.parse("RNG11 W7 G9"),
+            widths=Widths.parse(widths),
         )  # fmt: skip
         network = LearningNetwork((45,), (Dense(64), Dense(32)), 3, rule)
         learners = [Learner(network, 3, path="reference"), *(Learner(network, 3, threads=n) for n in (1, 2, 3))]
@@ -254,4 +254,4 @@ def test_dense_layers_learn_without_a_stored_gradient():
             for i in (1, 2, 3):
                 same(learners[0], learners[i], states[0], states[i], outcomes[0], outcomes[i])
         assert all(learner._buffers[0].gradient is None for learner in learners[1:])  # the way was taken in every step
-        assert outcomes[0].counters[0, P.W_CHANGED] > 0 and learners[0].layers[0].exponents[0] >= 11
+        assert outcomes[0].counters[0, P.W_CHANGED] > 0 and learners[0].layers[0].exponents[0] > 0
