@@ -5,6 +5,7 @@ first one is named) is left to the general neuron: a stretch stops there, before
 """
 
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ __all__ = ["narrow_run"]
 if tier() != "portable":
     from .span import span_0, span_1, span_2
 
-_span = None  # each copy of `_run` has its own
+_span: Any = None  # each copy of `_run` has its own
 
 
 @kernel

@@ -235,3 +235,11 @@ def test_what_differs_does_not_enter(tmp_path, monkeypatch):
     save(convert(network).network, spiking, provenance=about)
     with pytest.raises(ConversionError, match="holds no quantised ANN"):
         zoo_entry.add("hand", spiking, TRAINING, tmp_path / "zoo")
+
+
+def test_data_without_labels_do_not_make_an_entry(tmp_path):
+    network, about = small()
+    save(network, tmp_path / "q.h5", provenance=about)
+    np.savez(tmp_path / "bare.npz", x=np.zeros((3, 1, 8, 8), np.uint8))
+    with pytest.raises(ConversionError, match="an accuracy needs labels"):
+        zoo_entry.add("hand", tmp_path / "q.h5", TRAINING | {"test": str(tmp_path / "bare.npz")}, tmp_path / "zoo")

@@ -16,7 +16,7 @@ from ...convert import JOIN_SHIFT
 from .. import blueprint as parts
 from .activations import Activation
 from .bridge import _step
-from .network import Linear, QuantNetwork
+from .network import Linear, Norm, QuantNetwork, statistics
 
 __all__ = ["align"]
 
@@ -56,22 +56,22 @@ def _fed_by(network: QuantNetwork, name: str) -> Activation | None:
     return network.activations.get(source)
 
 
-def _unit(module: Linear, entering: Activation) -> np.ndarray:
+def _unit(module: Linear, norm: Norm, entering: Activation) -> np.ndarray:
     """Value of one unit of charge of each channel, float64."""
     _, scale, _ = module.quantiser.codes(module.weight)
-    return scale.detach().cpu().numpy().astype(np.float64) * np.abs(_factor(module)) * _step(entering)
+    return scale.detach().cpu().numpy().astype(np.float64) * np.abs(_factor(norm)) * _step(entering)
 
 
 def _numbers(values: Tensor) -> np.ndarray:
     return values.detach().cpu().numpy().astype(np.float64)
 
 
-def _factor(module: Linear) -> np.ndarray:
-    return _numbers(module.norm.weight) / _deviation(module)
+def _factor(norm: Norm) -> np.ndarray:
+    return _numbers(norm.weight) / _deviation(norm)
 
 
-def _deviation(module: Linear) -> np.ndarray:
-    return np.sqrt(_numbers(module.norm.running_var) + module.norm.eps)
+def _deviation(norm: Norm) -> np.ndarray:
+    return np.sqrt(_numbers(statistics(norm)[1]) + norm.eps)
 
 
 def _ratio(value: float) -> tuple[int, int]:
@@ -92,7 +92,8 @@ def _align(network: QuantNetwork, name: str, terms: list[str]) -> bool:
     entering = [_fed_by(network, term) for term in linear]
     if any(m.norm is None or m.quantiser.bits is None for m in modules) or any(e is None for e in entering):
         return False
-    units = [_unit(m, e) for m, e in zip(modules, entering, strict=True) if e is not None]
+    norms = [m.norm for m in modules if m.norm is not None]
+    units = [_unit(m, n, e) for m, n, e in zip(modules, norms, entering, strict=True) if e is not None]
     if any((unit <= 0).any() for unit in units):
         return False  # a channel without gamma
     whole = 1
@@ -108,14 +109,14 @@ def _align(network: QuantNetwork, name: str, terms: list[str]) -> bool:
     ideal = step / units[main] * (1 << shift)
     theta = whole * np.maximum(2 * np.floor(ideal / whole / 2) + 1, 1)  # odd
     unit = step / theta
-    for number, (module, own) in enumerate(zip(modules, units, strict=True)):
+    for number, (norm, own) in enumerate(zip(norms, units, strict=True)):
         multiplier = np.full(len(unit), 1 << shift) if number == main else np.maximum(np.floor(own / unit + 0.5), 1)
-        factor = _factor(module)
-        mean, beta = _numbers(module.norm.running_mean), _numbers(module.norm.bias)
+        factor = _factor(norm)
+        mean, beta = _numbers(statistics(norm)[0]), _numbers(norm.bias)
         total = np.floor((beta - factor * mean) / unit + 0.5)
         factor = factor * (multiplier * unit / own)
-        _put(module.norm.weight, factor * _deviation(module))
-        _put(module.norm.bias, total * unit + _factor(module) * mean)
+        _put(norm.weight, factor * _deviation(norm))
+        _put(norm.bias, total * unit + _factor(norm) * mean)
     return True
 
 

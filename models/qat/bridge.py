@@ -32,7 +32,7 @@ from ...formats import Fixed
 from ...quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from .. import blueprint as parts
 from .activations import Activation
-from .network import Linear, QuantNetwork, Weighted
+from .network import Linear, QuantNetwork, Weighted, statistics
 
 __all__ = ["LevelComparison", "compare_levels", "export", "frozen", "levels_of", "quantised"]
 
@@ -40,14 +40,13 @@ FAINT = 2.0**-18  # of a step: what the largest input times one code has to make
 
 
 def _linear(layer: Weighted, inputs: tuple[str, ...], module: Linear) -> QuantConv2d | QuantAffine:
-    codes, scale, fmt = module.quantiser.codes(module.weight)
-    codes = codes.cpu().numpy().astype(np.int64)
-    scale = scale.cpu().numpy().astype(np.float64)
+    integers, factors, fmt = module.quantiser.codes(module.weight)
+    codes: np.ndarray = integers.cpu().numpy().astype(np.int64)
+    scale: np.ndarray = factors.cpu().numpy().astype(np.float64)
     bias = None if module.bias is None else module.bias.detach().cpu().numpy().astype(np.float64)
     norm = module.norm
     if norm is not None:
-        variance = norm.running_var.cpu().numpy().astype(np.float64)
-        mean = norm.running_mean.cpu().numpy().astype(np.float64)
+        mean, variance = (values.cpu().numpy().astype(np.float64) for values in statistics(norm))
         factor = norm.weight.detach().cpu().numpy().astype(np.float64) / np.sqrt(variance + norm.eps)
         bias = norm.bias.detach().cpu().numpy().astype(np.float64) - factor * mean
         shape = (-1, *(1,) * (codes.ndim - 1))

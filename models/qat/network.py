@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,12 @@ __all__ = ["Linear", "QuantNetwork"]
 
 
 Weighted = parts.Conv | parts.ConvTranspose | parts.Dense
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def statistics(norm: Norm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance ``(O,)`` of a BatchNorm. Ours keep both; torch's annotation says that some do not."""
+    return cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
 
 
 class Linear(nn.Module):
@@ -26,7 +33,7 @@ class Linear(nn.Module):
         super().__init__()
         self.layer, self.quantiser = layer, quantiser
         if isinstance(layer, parts.Conv):
-            shape = (layer.outputs, inputs // layer.groups, layer.kernel, layer.kernel)
+            shape: tuple[int, ...] = (layer.outputs, inputs // layer.groups, layer.kernel, layer.kernel)
         elif isinstance(layer, parts.ConvTranspose):  # outputs first, unlike torch: quantisers know channels by axis 0
             shape = (layer.outputs, inputs, layer.kernel, layer.kernel)
         else:
@@ -42,9 +49,10 @@ class Linear(nn.Module):
         if self.norm is None:
             return
         with torch.no_grad():
-            factor = self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)
+            mean, variance = statistics(self.norm)
+            factor = self.norm.weight / torch.sqrt(variance + self.norm.eps)
             self.weight.mul_(factor.reshape(-1, *(1,) * (self.weight.ndim - 1)))
-            self.bias = nn.Parameter(self.norm.bias - factor * self.norm.running_mean)
+            self.bias = nn.Parameter(self.norm.bias - factor * mean)
         self.norm = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,8 +149,8 @@ class QuantNetwork(nn.Module):
             module.quantiser.set_bits(bits, module.weight)
         if activations is not None and fresh and sample is not None:
             self._initialise(fresh, activations, sample)
-        for module in self.activations.values():
-            module.set_bits(activations)
+        for activation in self.activations.values():
+            activation.set_bits(activations)
 
     def _initialise(self, fresh: list[Activation], bits: int, sample: Tensor) -> None:
         """Scales from what enters each activation, in order: later ones see the earlier ones quantised."""

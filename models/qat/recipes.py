@@ -7,6 +7,7 @@ the result. Nothing here needs torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import FormatError
 from ..recipes import SIGMOID_KINDS, check_choices, named
@@ -155,7 +156,7 @@ _SIGMOID = (
 )
 
 
-_DIGITS = {"data": "digits", "architecture": "convnet", "batch": 32, "augmentation": "affine"}
+_DIGITS: dict[str, Any] = {"data": "digits", "architecture": "convnet", "batch": 32, "augmentation": "affine"}
 
 
 def _calif(name: str, scales: str, weights: int, activations: int, epochs: tuple[int, int], **options) -> Recipe:

@@ -6,7 +6,7 @@ They round half to even; the one thing that is changed here is that they round h
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class ToolkitWeight(WeightQuantiser):
         super().__init__()
         _check(scales)
         self.scales = scales
-        self.core: nn.Module | None = None
+        self.core: Any = None  # a layer of the toolkit
 
     def initialise(self, weight: Tensor) -> None:
         """Make the toolkit's layer around the very parameter, whose scale it follows."""
@@ -79,7 +79,8 @@ class ToolkitWeight(WeightQuantiser):
     def codes(self, weight):
         found = self._quantised(weight)
         codes = found.int().long().detach()
-        return codes, found.scale.detach().reshape(1).expand(weight.shape[0]).clone(), Fixed(self.bits, narrow=True)
+        scale = found.scale.detach().reshape(1).expand(weight.shape[0]).clone()
+        return codes, scale, Fixed(cast(int, self.bits), narrow=True)
 
 
 class ToolkitReLU(Activation):
@@ -96,6 +97,7 @@ class ToolkitReLU(Activation):
         self.scales = scales
         self.bits = None
         self.core: Any = None
+        self.core_bits: int | None = None
         self.place = nn.Parameter(torch.zeros(0), requires_grad=False)  # says on which device it is
 
     def set_bits(self, bits: int | None) -> None:

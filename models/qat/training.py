@@ -145,7 +145,8 @@ class _Run(Run[QuantNetwork]):
         place = torch.device(device)
         classes = len(data.classes) or int(data.labels.max()) + 1
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        network = build(recipe, data.images.shape[1:], classes).to(place).to(memory_format=self.layout)
+        network = build(recipe, data.images.shape[1:], classes).to(place)
+        network = network.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's overloads lack it alone
         stages = [(stage.name, stage.epochs) for stage in recipe.stages]
         super().__init__(recipe, data, network, stages, place, checkpoint)
         self.images = _images(data, data.images.shape[1:], place)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
@@ -136,7 +137,7 @@ class _Spiking:
     def accuracy(self, data: Dataset) -> float:
         """Per cent right after T steps."""
         found = simulate(self.converted, data.images, steps=self.steps).predictions
-        return accuracy(found, data.labels)
+        return accuracy(found, cast(np.ndarray, data.labels))
 
 
 def _entering(network: QuantNetwork, layer: str, counts: dict[str, np.ndarray], share: float, dtype) -> Tensor:

@@ -7,6 +7,7 @@ integers, their scale and their format for the file. ``forward(w) == codes * sca
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -170,7 +171,7 @@ class ApotWeight(WeightQuantiser):
             apot(bits)
 
     def _table(self, like: Tensor) -> Tensor:
-        integers = torch.tensor(apot(self.bits).table, dtype=like.dtype, device=like.device)
+        integers = torch.tensor(apot(cast(int, self.bits)).table, dtype=like.dtype, device=like.device)
         return integers / integers.max()
 
     def latent(self, weight: Tensor) -> Tensor:
@@ -182,7 +183,7 @@ class ApotWeight(WeightQuantiser):
         return _Apot.apply(self.latent(weight), self.alpha.clamp(min=LEAST_SCALE), self._table(weight))
 
     def codes(self, weight):
-        fmt = apot(self.bits)
+        fmt = apot(cast(int, self.bits))  # float weights have no codes
         ratio = (self.latent(weight.detach()) / self.alpha.detach().clamp(min=LEAST_SCALE)).clamp(-1, 1)
         integers = torch.tensor(fmt.table, device=weight.device)
         found = integers[nearest_level(ratio, self._table(weight))]

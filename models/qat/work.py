@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from ... import datasets
 from ...convert import Rule, convert
 from ...curve import curve
+from ...quantised import QuantisedNetwork
 from ...scores import accuracy, mean_iou
 from ...simulate import simulate
 from ..torch_work import epoch_line, facts, provenance, seeded, told
@@ -136,7 +137,7 @@ def _measure(
     from ...files import load
 
     threads = settings["threads"]
-    converted = convert(load(settings["output"]), Rule(chosen.method)).network
+    converted = convert(cast(QuantisedNetwork, load(settings["output"])), Rule(chosen.method)).network
     run = simulate(converted, test.images, settle=True, threads=threads)
     drive, extra = converted.t_drive or 0, int(run.extra_steps.max(initial=0))
     by_step = curve(converted, test.images, test.labels, drive + extra, threads=threads).accuracy
