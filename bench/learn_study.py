@@ -4,6 +4,9 @@
 the float twin (same network, rule, seeds, batches and budget), then with each width changed by itself. Every run is
 one line of JSON in the file; a run that is there is never computed again, so a study can be stopped and called again.
 ``--table`` prints what is there.
+
+Each pool of recordings has a fixed test set. A run for ``test`` trains on what is left, drawn and ordered by its seed;
+one for ``validation`` trains on four fifths of that and is tested on the last fifth: settings are chosen by those only.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +27,18 @@ from .. import learn_memory
 from ..learn import Conv, LearningNetwork, Rule, Schedule
 from ..models.decolle_data import order, sequences
 from ..models.decolle_recipes import Recipe, with_widths
-from ..models.decolle_training import test_accuracy, train
+from ..models.decolle_training import train
 
 __all__ = ["Run", "Subset", "compute", "main", "plan", "rows", "summary"]
 
-# pools of recordings and how many of them, drawn by the seed, are for training and for testing
+# pools of recordings and how many of them are for training, drawn by the seed, and for testing, always the same
 POOLS = {
-    "nmnist": (("nmnist:train", "nmnist:test"), 800, 300),
-    "mnist-saccades": (("mnist-saccades:train:6000",), 800, 300),
+    "nmnist": (("nmnist:train", "nmnist:test"), 700, 400),
+    "mnist-saccades": (("mnist-saccades:train:6000",), 700, 400),
     "digits": (("digits:train:300",), 200, 100),
 }
+PARTS = ("test", "validation")
+ROUNDING = ("trace_rounding", "gradient_scale", "step_limit")  # fields of the rule that only integers feel
 BASE = Recipe(
     name="study",
     note="",
@@ -47,7 +52,7 @@ BASE = Recipe(
     steps=30,
     test_steps=30,
     batch=32,
-    epochs=3,
+    epochs=8,
 )
 TINY = replace(
     BASE, layers=(Conv(4, 3, 1, pool=2), Conv(6, 3, 1, pool=2)), coding="rate", divide=1, steps=10, test_steps=10,
@@ -78,7 +83,9 @@ class Run:
         What differs from the published widths.
     kind : {"integer", "float"}
     changes : str
-        Fields of the rule that differ, as JSON.
+        Fields of the rule, of the schedule or of the recipe that differ, as JSON.
+    part : {"test", "validation"}
+        What it is tested on.
     """
 
     data: str
@@ -86,13 +93,18 @@ class Run:
     widths: str = ""
     kind: str = "integer"
     changes: str = ""
+    part: str = "test"
 
     @property
     def recipe(self) -> Recipe:
         """Everything that decides the result, but for the split; on another grid G the real learning rate stays."""
         found = replace(TINY if self.data == "digits" else BASE, seed=self.seed)
-        if self.changes:
-            found = replace(found, rule=replace(found.rule, **json.loads(self.changes)))
+        changes = json.loads(self.changes) if self.changes else {}
+        for name in ("rule", "schedule"):
+            known = {item.name for item in fields(getattr(found, name))}
+            own = {key: changes.pop(key) for key in list(changes) if key in known}
+            found = replace(found, **{name: replace(getattr(found, name), **own)})
+        found = replace(found, **changes)
         found = with_widths(found, self.widths)
         finer = found.rule.widths.gradient - BASE.rule.widths.gradient
         return replace(found, schedule=replace(found.schedule, start=found.schedule.start - finer))
@@ -101,6 +113,7 @@ class Run:
     def key(self) -> str:
         """Digest of all that decides the result."""
         spec = {"recipe": self.recipe.to_json(), "pool": POOLS[self.data], "data": self.data, "kind": self.kind}
+        spec["part"] = self.part
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
 
@@ -108,20 +121,20 @@ class Subset:
     """Some sequences of several sets."""
 
     def __init__(self, parts: Sequence[Any], indices, name: str) -> None:
-        self._parts, self._indices, self.name = parts, np.asarray(indices), name
+        self.parts, self.indices, self.name = parts, np.asarray(indices), name
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
-        self.labels = np.concatenate([part.labels for part in parts])[self._indices]
+        self.labels = np.concatenate([part.labels for part in parts])[self.indices]
         self.shape, self.classes, self.steps = parts[0].shape, parts[0].classes, parts[0].steps
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def frames(self, indices, epoch: int) -> np.ndarray:
         """As of `decolle_data.EventSequences.frames`."""
         found = []
-        for index in self._indices[indices]:
+        for index in self.indices[indices]:
             part = int(np.searchsorted(self._starts, index, side="right")) - 1
-            found.append(self._parts[part].frames([index - self._starts[part]], epoch))
+            found.append(self.parts[part].frames([index - self._starts[part]], epoch))
         return np.concatenate(found, axis=1)
 
 
@@ -129,17 +142,21 @@ _PARTS: dict[tuple, list[Any]] = {}
 
 
 def split(run: Run) -> tuple[Subset, Subset]:
-    """Training and test sequences of a run, drawn by its seed."""
+    """Training and test sequences of a run."""
     specs, count, tests = POOLS[run.data]
     chosen = replace(run.recipe, seed=0 if run.recipe.coding == "events" else run.seed)
-    key = (run.data, chosen.seed)
+    key = (run.data, chosen.seed, chosen.steps, chosen.bin_us, chosen.divide)
     if key not in _PARTS:
         _PARTS.clear()
         _PARTS[key] = [sequences(chosen, False, spec) for spec in specs]
     parts = _PARTS[key]
-    drawn = order(sum(len(part) for part in parts), run.seed, 1 << 32)
-    name = f"{run.data}, split {run.seed}"
-    return Subset(parts, drawn[:count], name), Subset(parts, drawn[count : count + tests], name)
+    fixed = order(sum(len(part) for part in parts), 0, 1 << 32)
+    test, rest = fixed[:tests], fixed[tests:]
+    drawn = rest[order(len(rest), run.seed, 1 << 32)][:count]
+    if run.part == "validation":
+        cut = count * 4 // 5
+        drawn, test = drawn[:cut], drawn[cut:]
+    return Subset(parts, drawn, f"{run.data}, {run.part} {run.seed}"), Subset(parts, test, f"{run.data}, {run.part}")
 
 
 def compute(run: Run) -> dict[str, Any]:
@@ -147,25 +164,44 @@ def compute(run: Run) -> dict[str, Any]:
     data, test = split(run)
     began, cpu, chosen = time.monotonic(), time.process_time(), run.recipe
     network = LearningNetwork(data.shape, chosen.layers, data.classes, chosen.rule)
-    values: dict[str, Any] = {}
+    learner: Any
     if run.kind == "integer":
-        trained = train(chosen, data, test)
-        accuracies, last = trained.accuracies, trained.history[-1]
-        values = {"weights_sha256": trained.learner.weights_sha256(), "saturations": last["saturations"]}
-        values |= {"train": last["train"], "loss": last["loss"], "steps": trained.learner.steps}
+        trained = train(chosen, data, Subset(test.parts, test.indices[:1], test.name))
+        learner, last = trained.learner, trained.history[-1]
+        values = {"weights_sha256": learner.weights_sha256(), "saturations": last["saturations"]}
+        values |= {
+            "train": last["train"],
+            "loss": last["loss"],
+            "changed": [each["changed"] for each in trained.history],
+        }
     else:
-        accuracies, values["steps"] = _float(chosen, network, data, test)
+        learner, values = _float(chosen, network, data), {}
+    right, shares = _right(learner, test, chosen.test_batch)
+    accuracies = [100.0 * float(layer.mean()) for layer in right]
     size = learn_memory.memory(network)
     return {
         "key": run.key, "data": run.data, "seed": run.seed, "widths": run.widths, "kind": run.kind,
-        "changes": run.changes, "accuracy": accuracies[-1], "accuracies": accuracies, "tested": len(test),
+        "changes": run.changes, "part": run.part, "accuracy": accuracies[-1],
+        "accuracies": accuracies, "tested": len(test), "steps": learner.steps,
+        "right": np.packbits(right[-1]).tobytes().hex(), "shares": shares,
         "formula_bits": size.bits, "fp32_bits": size.bits_fp32, "saving": size.saving,
         "measured_bytes": size.measured_bytes, "seconds": time.monotonic() - began,
         "cpu_seconds": time.process_time() - cpu, **values,
     }  # fmt: skip
 
 
-def _float(chosen: Recipe, network: LearningNetwork, data: Subset, test: Subset) -> tuple[list[float], int]:
+def _right(learner, test: Subset, batch: int) -> tuple[np.ndarray, list[float]]:
+    """Which tests each readout gets right by the vote of all steps ``(layers, N)``; per cent of votes for the label."""
+    found, shares = [], []
+    for start in range(0, len(test), batch):
+        indices = np.arange(start, min(start + batch, len(test)))
+        votes, labels = learner.votes(test.frames(indices, 0), first_sample=start), test.labels[indices]
+        found.append(votes.argmax(2) == labels)
+        shares.append(votes[:, np.arange(len(labels)), labels] / votes.sum(2))
+    return np.concatenate(found, axis=1), [100.0 * float(x) for x in np.concatenate(shares, axis=1).mean(1)]
+
+
+def _float(chosen: Recipe, network: LearningNetwork, data: Subset) -> Any:
     """The same batches through the float twin."""
     from .learn_float import FloatLearner
 
@@ -178,19 +214,31 @@ def _float(chosen: Recipe, network: LearningNetwork, data: Subset, test: Subset)
             state = learner.begin(size)
             for frame in data.frames(indices, epoch):
                 learner.learn(state, frame, data.labels[indices], chosen.schedule.shift(epoch))
-    return test_accuracy(learner, test, chosen.test_batch), learner.steps
+    return learner
 
 
-def plan(data: Sequence[str], seeds: int, sweep_seeds: int, sweeps: Sequence[str]) -> Iterator[Run]:
-    """Runs in order: the base point of every seed with its twin, then one group of widths at a time."""
+def plan(
+    data: Sequence[str], seeds: int, sweep_seeds: int, sweeps: Sequence[str], points: Sequence[str] = (),
+    changes: str = "", part: str = "test",
+) -> Iterator[Run]:  # fmt: skip
+    """Runs in order: the base point of every seed with its twin, further points, then one group of widths at a time."""
     for seed in range(seeds):
         for name in data:
-            yield Run(name, seed)
-            yield Run(name, seed, kind="float")
+            yield Run(name, seed, changes=changes, part=part)
+            yield Run(name, seed, kind="float", changes=twin_changes(changes), part=part)
+            for widths in points:
+                yield Run(name, seed, widths, changes=changes, part=part)
     for seed in range(sweep_seeds):
-        for group in sweeps:
-            for widths in SWEEPS[group]:
-                yield Run(data[0], seed, widths)
+        for name in data:
+            for group in sweeps:
+                for widths in SWEEPS[group]:
+                    yield Run(name, seed, widths, changes=changes, part=part)
+
+
+def twin_changes(changes: str) -> str:
+    """Those of `changes` that the float twin feels."""
+    kept = {name: value for name, value in json.loads(changes or "{}").items() if name not in ROUNDING}
+    return json.dumps(kept) if kept else ""
 
 
 def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -221,25 +269,31 @@ def _append(path: str | os.PathLike[str], row: dict[str, Any]) -> None:
 
 
 def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By data, kind, widths and changes: runs, mean accuracy, and the mean loss against the twin of the same seed.
+    """By data, part, kind, widths and changes: runs, mean accuracy, and the mean loss against the twins.
 
-    ``loss`` is in points, over the seeds that have a twin; ``error`` is its standard error (None for one seed).
+    ``loss`` is in points, over the seeds that have a twin. ``error`` is its standard error over seeds (None for one
+    seed), ``error_tests`` that over test sequences, each with the mean of its seeds (None where sets differ by seed).
     """
-    twins = {(row["data"], row["seed"]): row["accuracy"] for row in found if row["kind"] == "float"}
+    twins = {
+        (row["data"], row["part"], row["changes"], row["seed"]): row for row in found if row["kind"] == "float"
+    }  # fmt: skip
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in found:
-        groups.setdefault((row["data"], row["kind"], row["widths"], row["changes"]), []).append(row)
+        key = tuple(row[name] for name in ("data", "part", "kind", "widths", "changes"))
+        groups.setdefault(key, []).append(row)
     table = []
-    for (data, kind, widths, changes), group in groups.items():
-        losses = [
-            twins[row["data"], row["seed"]] - row["accuracy"] for row in group if (row["data"], row["seed"]) in twins
-        ]
+    for (data, part, kind, widths, changes), group in groups.items():
+        pairs = [(twins.get((data, part, twin_changes(changes), row["seed"])), row) for row in group]
+        both = [(twin, row) for twin, row in pairs if twin is not None]
+        losses = [twin["accuracy"] - row["accuracy"] for twin, row in both]
+        by_test = np.mean([_bits(twin) - _bits(row) for twin, row in both], axis=0) if both and part == "test" else None
         table.append(
             {
-                "data": data, "kind": kind, "widths": widths, "changes": changes, "runs": len(group),
+                "data": data, "part": part, "kind": kind, "widths": widths, "changes": changes, "runs": len(group),
                 "accuracy": statistics.mean(row["accuracy"] for row in group),
                 "loss": statistics.mean(losses) if losses else None,
                 "error": statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else None,
+                "error_tests": None if by_test is None else 100 * float(by_test.std(ddof=1)) / len(by_test) ** 0.5,
                 "saving": group[0]["saving"] if kind == "integer" else 0.0,
                 "formula_bits": group[0]["formula_bits"] if kind == "integer" else group[0]["fp32_bits"],
             }
@@ -247,18 +301,29 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
+def _bits(row: dict[str, Any]) -> np.ndarray:
+    """Which tests a run got right, 0 or 1."""
+    packed = np.frombuffer(bytes.fromhex(row["right"]), np.uint8)
+    return np.unpackbits(packed, count=row["tested"]).astype(np.int64)
+
+
 def table_text(found: Sequence[dict[str, Any]]) -> str:
-    """The summary as a table in Markdown."""
-    lines = ["| data | widths | runs | accuracy | loss, points | memory saved |", "|---|---|---|---|---|---|"]
+    """The summary as a table in Markdown; the first error is over seeds, the second over test sequences."""
+    lines = [
+        "| data | part | widths | runs | accuracy | loss, points | memory saved |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in summary(found):
         name = "float twin" if row["kind"] == "float" else row["widths"] or "as published"
         if row["changes"]:
             name += f" {row['changes']}"
         loss = "" if row["loss"] is None or row["kind"] == "float" else f"{row['loss']:+.2f}"
-        if loss and row["error"] is not None:
-            loss += f" ± {row['error']:.2f}"
+        for error in ("error", "error_tests") if loss else ():
+            loss += "" if row[error] is None else f" ± {row[error]:.2f}"
         saved = "" if row["kind"] == "float" else f"{row['saving']:.2f} %"
-        lines.append(f"| {row['data']} | {name} | {row['runs']} | {row['accuracy']:.2f} % | {loss} | {saved} |")
+        lines.append(
+            f"| {row['data']} | {row['part']} | {name} | {row['runs']} | {row['accuracy']:.2f} % | {loss} | {saved} |"
+        )
     return "\n".join(lines)
 
 
@@ -271,7 +336,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sweep-seeds", type=int, default=1)
     parser.add_argument("--sweeps", default="PQ,S,EG", help=f"of {', '.join(SWEEPS)}; empty: none")
     parser.add_argument("--widths", action="append", default=[], help="one more point, on every seed: 'P9 Q8'")
-    parser.add_argument("--rule", action="append", default=[], help="one more point: fields of the rule as JSON")
+    parser.add_argument(
+        "--settings", action="append", help="fields of rule, schedule or recipe as JSON, for integers and twin alike"
+    )
+    parser.add_argument(
+        "--part", choices=PARTS, default="test", help="what is tested on; settings are chosen by validation"
+    )
     parser.add_argument("--most", type=int, default=None, help="stop after so many runs")
     parser.add_argument("--table", action="store_true", help="compute nothing, print the table")
     given = parser.parse_args(arguments)
@@ -280,9 +350,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, known in [(n, POOLS) for n in names] + [(n, SWEEPS) for n in sweeps]:
         if name not in known:
             parser.error(f"{name!r} is none of {', '.join(known)}")
-    wanted = list(plan(names, given.seeds, given.sweep_seeds, sweeps))
-    wanted += [Run(names[0], seed, text) for text in given.widths for seed in range(given.seeds)]
-    wanted += [Run(names[0], seed, changes=text) for text in given.rule for seed in range(given.seeds)]
+    wanted = [
+        run
+        for changes in given.settings or [""]
+        for run in plan(names, given.seeds, given.sweep_seeds, sweeps, given.widths, changes, given.part)
+    ]
     done = {row["key"] for row in rows(given.results)}
     missing = [] if given.table else [run for run in wanted if run.key not in done][: given.most]
     for number, run in enumerate(missing, 1):
@@ -290,7 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _append(given.results, row)
         print(
             f"[{number}/{len(missing)}] {run.data} seed {run.seed} {run.kind} {run.widths or 'as published'} "
-            f"{run.changes}: {row['accuracy']:.2f} % ({row['cpu_seconds']:.0f} s)",
+            f"{run.changes} {run.part}: {row['accuracy']:.2f} %, {row['shares'][-1]:.2f} % of votes "
+            f"({row['cpu_seconds']:.0f} s)",
             flush=True,
         )
     print(table_text(rows(given.results)))

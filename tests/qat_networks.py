@@ -1,5 +1,6 @@
 """Small networks with random weights for the tests of training; torch has to be there."""
 
+import pytest
 import torch
 
 from intsnn.models.blueprint import Add, AvgPool, Blueprint, Chain, Conv, Dense, Dropout, Flatten, MaxPool, Relu
@@ -7,6 +8,15 @@ from intsnn.models.qat.activations import ClipReLU, LsqReLU
 from intsnn.models.qat.network import QuantNetwork
 from intsnn.models.qat.sigmoids import SigmoidWeight
 from intsnn.models.qat.weights import ApotWeight, MaxWeight, SymmetricWeight
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """For a test file that imports it: torch uses one thread, as its results belong to a number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tiny(input_shape=(1, 8, 8), classes=10, width=1.0):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from oracle import rounded_value as rounded
 
 from intsnn import arithmetic
 from intsnn.arithmetic import (
@@ -61,26 +62,6 @@ def with_codes(formats, count=SOME):
         return st.tuples(st.just(f), count.flatmap(lambda n: st.lists(one, min_size=n, max_size=n)))
 
     return formats.flatmap(codes)
-
-
-def rounded(value: Fraction, mode: Rounding) -> int:
-    """Oracle: the definition of each mode on a rational."""
-    below, above = math.floor(value), math.ceil(value)
-    if mode == Rounding.TRN:
-        return below
-    if mode == Rounding.TRN_ZERO:
-        return math.trunc(value)
-    if value - below != above - value or below == above:
-        return below if value - below < above - value or below == above else above
-    if mode == Rounding.RND_CONV:
-        return below if below % 2 == 0 else above
-    goes_up = {
-        Rounding.RND: True,
-        Rounding.RND_MIN_INF: False,
-        Rounding.RND_INF: value > 0,
-        Rounding.RND_ZERO: value < 0,
-    }
-    return above if goes_up[mode] else below
 
 
 def stochastic(x: int, k: int, key: RandomKey, element: int) -> int:

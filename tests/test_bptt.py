@@ -9,6 +9,8 @@ from click.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install intsnn[qat]")
 
+from qat_networks import one_thread  # noqa: E402, F401
+
 from intsnn.cli import main  # noqa: E402
 from intsnn.errors import ConversionError, DataNotFoundError, FormatError, ImportRefused  # noqa: E402
 from intsnn.files import load, save  # noqa: E402
@@ -27,14 +29,6 @@ TINY = EventRecipe(
     name="tiny", data="digits-saccades", width=0.03125, binning=Binning(steps=4, bin_us=78_750, clip=1), batch=16,
     float_epochs=1, epochs=2, hard_epochs=1, seed=3, first="same", last="same", decay=(1, 1),
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_frames(count, steps=4, size=17, clip=1, seed=0):

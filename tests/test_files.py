@@ -463,9 +463,9 @@ def test_things_that_cannot_be_stored(tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def by_hand(path, edit=None):
-    """A quantised network without digest, as another program would write it."""
-    save(small_quantised(np.random.default_rng(5)), path)
+def by_hand(path, edit=None, make=small_quantised):
+    """A quantised network (or what else is made) without digest, as another program would write it."""
+    save(make(np.random.default_rng(5)), path)
     with h5py.File(path, "r+") as file:
         del file.attrs["digest"], file.attrs["intsnn"]
         if edit:
@@ -473,11 +473,7 @@ def by_hand(path, edit=None):
 
 
 def network_by_hand(path, edit=None):
-    save(small_network(np.random.default_rng(5)), path)
-    with h5py.File(path, "r+") as file:
-        del file.attrs["digest"], file.attrs["intsnn"]
-        if edit:
-            edit(file)
+    by_hand(path, edit, small_network)
 
 
 def attribute(path, name, value):

@@ -39,10 +39,10 @@ def test_every_sweep_holds_widths_that_can_be():
 
 def test_splits_do_not_overlap():
     data, test = learn_study.split(Run("digits", 3))
-    assert not set(data._indices) & set(test._indices) and len(data) == 200 and len(test) == 100
+    assert not set(data.indices) & set(test.indices) and len(data) == 200 and len(test) == 100
     again, _ = learn_study.split(Run("digits", 3))
     other, _ = learn_study.split(Run("digits", 4))
-    assert list(again._indices) == list(data._indices) != list(other._indices)
+    assert list(again.indices) == list(data.indices) != list(other.indices)
     assert data.frames([0, 5], 0).shape == (10, 2, 1, 8, 8)
     assert (data.frames([5], 0)[:, 0] == data.frames([0, 5], 0)[:, 1]).all()
 

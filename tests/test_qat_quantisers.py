@@ -7,6 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install intsnn[qat]")
 
+from qat_networks import one_thread  # noqa: E402, F401
+
 from intsnn.errors import FormatError  # noqa: E402
 from intsnn.formats import NAMED_LEVELS, Bipolar, Fixed, Levels, apot  # noqa: E402
 from intsnn.models.qat.activations import ClipReLU, LsqReLU, least_error_clip  # noqa: E402
@@ -14,14 +16,6 @@ from intsnn.models.qat.rounding import half_up, straight_half_up  # noqa: E402
 from intsnn.models.qat.sigmoids import LEVEL_SETS, SigmoidWeight, centres, temperature  # noqa: E402
 from intsnn.models.qat.weights import ApotWeight, MaxWeight, SymmetricWeight, nearest_level  # noqa: E402
 from intsnn.quantised import QuantReLU  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def draw(*shape, seed=0, scale=1.0):

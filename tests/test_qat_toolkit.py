@@ -12,6 +12,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("brevitas", reason="brevitas is not installed: pip install intsnn[qat]")
 
+from qat_networks import one_thread  # noqa: E402, F401
+
 from intsnn.convert import Rule, convert  # noqa: E402
 from intsnn.datasets import load  # noqa: E402
 from intsnn.errors import FormatError  # noqa: E402
@@ -25,14 +27,6 @@ from intsnn.models.qat.training import train  # noqa: E402
 from intsnn.quantised import QuantReLU  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the toolkit
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def is_power_of_two(value):

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install intsnn[qat]")
 
-from qat_networks import joined, made, tiny  # noqa: E402
+from qat_networks import joined, made, one_thread, tiny  # noqa: E402, F401
 
 from intsnn.convert import Rule, convert  # noqa: E402
 from intsnn.datasets import load  # noqa: E402
@@ -21,14 +21,6 @@ from intsnn.quantised import InputScale  # noqa: E402
 from intsnn.simulate import simulate  # noqa: E402
 
 QUICK = Tuning(epochs=2, batch=64, rate=0.01, samples=320)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

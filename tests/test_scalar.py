@@ -1,7 +1,6 @@
 """Rounding, overflow and random bits: the plain functions against rationals, the compiled ones against the plain."""
 
 import itertools
-import math
 import re
 from fractions import Fraction
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from oracle import rounded_value as rounded
 
 from intsnn.kernels import exact, scalar
 from intsnn.kernels.modes import Overflow, Rounding
@@ -24,25 +24,6 @@ INT64 = st.one_of(
     ),
 )
 WORD = st.integers(0, 2**64 - 1)
-
-
-def rounded(value: Fraction, mode: Rounding) -> int:
-    """Oracle: the definition of each mode on a rational, with no shift and no remainder."""
-    below, above = math.floor(value), math.ceil(value)
-    if mode == Rounding.TRN:
-        return below
-    if mode == Rounding.TRN_ZERO:
-        return math.trunc(value)
-    if value - below != above - value:
-        return below if value - below < above - value else above
-    tie = {
-        Rounding.RND: above,
-        Rounding.RND_MIN_INF: below,
-        Rounding.RND_CONV: below if below % 2 == 0 else above,
-        Rounding.RND_INF: above if value > 0 else below,
-        Rounding.RND_ZERO: below if value > 0 else above,
-    }
-    return tie[mode] if below != above else below
 
 
 def in_range(x: int, lo: int, hi: int, mode: Overflow) -> int:
