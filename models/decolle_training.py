@@ -23,13 +23,25 @@ from ..learn_files import load, save
 from .decolle_data import Sequences, order
 from .decolle_recipes import Recipe
 
-__all__ = ["Progress", "Trained", "Training", "network_of", "test_accuracy", "train"]
+__all__ = ["Progress", "Steps", "Trained", "Training", "network_of", "test_accuracy", "train"]
 
 SATURATIONS = {"membrane_trace": P_CLIPPED, "synapse_trace": Q_CLIPPED, "state": U_CLIPPED, "weight": W_CLIPPED}
 
 
+class Steps:
+    """How far something is that counts its learning steps."""
+
+    step: int
+    steps: int
+
+    @property
+    def part(self) -> float:
+        """Share of the whole that is done."""
+        return self.step / max(1, self.steps)
+
+
 @dataclass(frozen=True)
-class Progress:
+class Progress(Steps):
     """Where a training is. `accuracy` is that of the epoch so far, in per cent of the sequences that were finished."""
 
     epoch: int
@@ -44,11 +56,6 @@ class Progress:
     saturations: int
     left: float | None
     stage: str = "learning"
-
-    @property
-    def part(self) -> float:
-        """Share of the whole that is done."""
-        return self.step / max(1, self.steps)
 
     @property
     def note(self) -> str:

@@ -17,6 +17,7 @@ from ..hdf5 import read_tree, write_tree
 from ..kernels.learn_parameters import DRAW_START, PAIR_CHANGED, PAIR_CLIPPED, PAIR_COUNTERS
 from ..learn_stdp import Plasticity
 from .decolle_data import RateSequences, order, words
+from .decolle_training import Steps
 from .stdp_recipes import StdpRecipe, pair_rule
 
 __all__ = ["Progress", "Training", "classify", "train"]
@@ -25,7 +26,7 @@ FORMAT = "intsnn-stdp"
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Steps):
     """Where a training is."""
 
     epoch: int
@@ -36,11 +37,6 @@ class Progress:
     changed: int
     left: float | None
     stage: str = "learning"
-
-    @property
-    def part(self) -> float:
-        """Share of the whole that is done."""
-        return self.step / max(1, self.steps)
 
     @property
     def note(self) -> str:
