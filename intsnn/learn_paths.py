@@ -108,9 +108,14 @@ class Compiled(_Kernels):
         self._connect.accumulate(p, e, constants.window, pairs, part, parts, gradient)
 
     def dense_fits(self, constants, p, master) -> bool:
-        """Whether a gradient need not be stored: one pixel, 16 bits, sums of the batch below 2**30."""
+        """Whether a gradient need not be stored: one pixel, whole tiles, 16 bits, sums of the batch below 2**30."""
         window = constants.window
-        if window.height * window.width > 1 or p.dtype != np.int16 or master.dtype != np.int16:
+        if (
+            window.height * window.width > 1
+            or window.out_channels % self._dense.WIDTH
+            or p.dtype != np.int16
+            or master.dtype != np.int16
+        ):
             return False
         if len(p) * constants.gradients < 1 << 30:
             return True

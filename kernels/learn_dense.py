@@ -148,7 +148,7 @@ def coarse(p, e, c, s):
             for o in range(WIDTH):
                 i = start + o
                 errors[at + o] = _word(e0[i], e1[i], e2[i], e3[i])
-        for i in range(e.shape[1]):
+        for i in range(below.size):
             below[i] += rest * (min(e0[i], 0) + min(e1[i], 0) + min(e2[i], 0) + min(e3[i], 0))
             above[i] += rest * (max(e0[i], 0) + max(e1[i], 0) + max(e2[i], 0) + max(e3[i], 0))
     return True

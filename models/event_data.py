@@ -250,6 +250,8 @@ def _gesture(part: str) -> EventSet:
         return EventSet(
             "dvs-gesture", shape, labels, GESTURES, lambda index: _five_bytes(files[index], shape), str(folder)
         )
+    if files:
+        layout = "tonic's DVSGesture folder; the .bs2 files that are there have no parts: they are dvs-gesture"
     part = part or "test"
     return _by_tonic("dvs-gesture", "DVSGesture", part, shape, GESTURES, "*.npy", layout, (root, folder))
 
@@ -279,6 +281,8 @@ def _poker(part: str) -> EventSet:
         shape = shapes.pop()
         labels = np.array([_suit(path) for path in files], np.int64)
         return EventSet("poker-dvs", shape, labels, SUIT_NAMES, lambda index: _event_stream(files[index]), str(folder))
+    if files:
+        layout = "tonic's POKERDVS folder; the .es files that are there have no parts: they are poker-dvs"
     part, shape = part or "test", (2, 35, 35)
     return _by_tonic("poker-dvs", "POKERDVS", part, shape, SUIT_NAMES, "*.npy", layout, (root, folder))
 

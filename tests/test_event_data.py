@@ -95,6 +95,8 @@ def test_gestures_from_a_list_of_labels(root):
     write(root / "dvs-gesture/2.bs2", five_bytes([(5, 6, 9, 0)]))
     labels = root / "dvs-gesture/INFERRED_LABELS.txt"
     write(labels, b"# file class name\n2 3 x\n10 11 y\n")
+    with pytest.raises(DataNotFoundError, match="DVSGesture folder; the .bs2 files that are there .* are dvs-gesture$"):
+        load_events("dvs-gesture:train")
     found = load_events("dvs-gesture")
     assert found.labels.tolist() == [2, 10] and found.shape == (2, 128, 128) and len(found.classes) == 11
     assert found.events(1).tolist() == [(127, 127, 9, 1)]
@@ -134,6 +136,8 @@ HEAD = b"Event Stream" + bytes((2, 0, 0, 1, 30, 0, 32, 0))
 def test_poker_from_an_event_stream(root):
     body = bytes((5 << 1 | 1, 19, 0, 15, 0, 0xFF, 0xFE, 3 << 1, 29, 0, 0, 0))
     write(root / "poker-dvs/trhe12.es", HEAD + body)
+    with pytest.raises(DataNotFoundError, match="POKERDVS folder; the .es files that are there .* are poker-dvs$"):
+        load_events("poker-dvs:test")
     found = load_events("poker-dvs")
     assert found.shape == (2, 32, 30) and found.labels.tolist() == [1]
     assert found.events(0).tolist() == [(19, 16, 5, 1), (29, 31, 5 + 127 + 3, 0)]

@@ -237,6 +237,17 @@ def test_schedule_of_the_original():
     assert Schedule(start=2, every=None).shift(1000) == 2
 
 
+@pytest.mark.parametrize("scale", ["batch", "previous"])
+def test_outputs_that_fill_no_tile_store_their_gradient(scale):
+    """The arrays of the other way have room for whole tiles only."""
+    rule = Rule.corrected(burn_in=0, weight_scale="0.0005", tau_membrane=(4, 9), gradient_scale=scale)
+    learner = Learner(LearningNetwork((45,), (Dense(40), Dense(32)), 3, rule), 3)
+    state, rng = learner.begin(5), np.random.default_rng(8)
+    for _ in range(4):
+        learner.learn(state, random_frame(rng, 5, (45,), density=0.6), rng.integers(0, 3, 5))
+    assert learner._buffers[0]._dense is None and learner._buffers[0].gradient is not None
+
+
 def test_dense_layers_learn_without_a_stored_gradient():
     """The same weights as with one: own exponents and those of the step before, one to three threads, odd sizes."""
     for scale, widths in (("batch", "W7 G9"), ("batch", "RNG11 E10 P9"), ("previous", "RNG11")):

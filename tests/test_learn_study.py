@@ -18,14 +18,21 @@ def test_plan():
     runs = list(learn_study.plan(["nmnist", "digits"], 5, 1, ["S"]))
     assert [run.seed for run in runs if run.data == "nmnist" and run.kind == "float"] == [0, 1, 2, 3, 4]
     assert [run.widths for run in runs[-len(SWEEPS["S"]) :]] == SWEEPS["S"]
-    assert len({run.key for run in runs}) == len(runs) == 2 * 2 * 5 + len(SWEEPS["S"])
+    assert len({run.key for run in runs}) == len(runs) == 2 * (2 * 5 + len(SWEEPS["S"]))
+    more = list(learn_study.plan(["digits"], 2, 0, [], ["P9"], '{"epochs": 2, "trace_rounding": "TRN"}', "validation"))
+    assert [(run.kind, run.widths, run.seed) for run in more[3:]] == [
+        ("integer", "", 1), ("float", "", 1), ("integer", "P9", 1),
+    ]  # fmt: skip
+    assert {run.part for run in more} == {"validation"} and {run.recipe.epochs for run in more} == {2}
+    assert more[1].changes == '{"epochs": 2}'  # the twin feels no rounding
 
 
 def test_keys_follow_what_decides():
     base = Run("digits", 0)
     others = [Run("digits", 1), Run("digits", 0, "P8"), Run("digits", 0, kind="float"),
-              Run("digits", 0, changes='{"dropout": 0}')]  # fmt: skip
-    assert len({base.key, *(run.key for run in others)}) == 5
+              Run("digits", 0, changes='{"dropout": 0}'), Run("digits", 0, part="validation"),
+              Run("digits", 0, changes='{"start": 1}')]  # fmt: skip
+    assert len({base.key, *(run.key for run in others)}) == 7
     assert Run("digits", 0, "P12").key == base.key  # the published width
     assert others[3].recipe.rule.dropout == 0
     assert Run("digits", 0, "G8").recipe.schedule.shift(0) == base.recipe.schedule.shift(0) + 2  # the same real rate
@@ -41,7 +48,10 @@ def test_splits_do_not_overlap():
     data, test = learn_study.split(Run("digits", 3))
     assert not set(data.indices) & set(test.indices) and len(data) == 200 and len(test) == 100
     again, _ = learn_study.split(Run("digits", 3))
-    other, _ = learn_study.split(Run("digits", 4))
+    other, same = learn_study.split(Run("digits", 4))
+    assert list(same.indices) == list(test.indices)  # of every seed
+    less, held = learn_study.split(Run("digits", 3, part="validation"))
+    assert list(less.indices) + list(held.indices) == list(data.indices) and len(held) == 40
     assert list(again.indices) == list(data.indices) != list(other.indices)
     assert data.frames([0, 5], 0).shape == (10, 2, 1, 8, 8)
     assert (data.frames([5], 0)[:, 0] == data.frames([0, 5], 0)[:, 1]).all()
@@ -76,5 +86,5 @@ def test_resume_and_table(tmp_path, capsys, monkeypatch):
         for seed in (0, 1)
     ]
     assert table["integer"]["loss"] == pytest.approx(sum(paired) / 2) and table["integer"]["runs"] == 2
-    assert f"| digits | as published | 2 | {table['integer']['accuracy']:.2f} %" in out
+    assert f"| digits | test | as published | 2 | {table['integer']['accuracy']:.2f} %" in out
     assert all(row["steps"] == 100 and row["tested"] == 100 for row in found)
