@@ -117,7 +117,8 @@ def exercise():
     edges += zip(names[5:-1], names[6:], strict=True)
     run = prepare(Network(layers, edges, t_drive=7, levels=7), settle=True)
     run(codes)
-    run(np.repeat(codes[None], 9, axis=0))
+    for _ in range(2):  # the second time it is known what such frames are
+        run(np.repeat(codes[None], 9, axis=0).astype(np.int8))
     for bits in (2, 20, 34):  # plain neurons that need 16, 32 and 64 bits
         top = (1 << bits) - 1
         network = Network.sequential(
