@@ -5,8 +5,9 @@ the float twin (same network, rule, seeds, batches and budget), then with each w
 one line of JSON in the file; a run that is there is never computed again, so a study can be stopped and called again.
 ``--table`` prints what is there.
 
-Each pool of recordings has a fixed test set. A run for ``test`` trains on what is left, drawn and ordered by its seed;
-one for ``validation`` trains on four fifths of that and is tested on the last fifth: settings are chosen by those only.
+Each pool of recordings has a fixed test set, a part of the pool or another set. A run for ``test`` trains on what is
+left, drawn and ordered by its seed; one for ``validation`` trains on four fifths of that and is tested on the last
+fifth: settings are chosen by those only.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from ..models.decolle_training import train
 
 __all__ = ["Run", "Subset", "compute", "main", "plan", "rows", "summary"]
 
-# pools of recordings and how many of them are for training, drawn by the seed, and for testing, always the same
-POOLS = {
+# pools of recordings and how many of them are for training, drawn by the seed, and for testing, always the same: from
+# the pool, or from the sets that are named last
+POOLS: dict[str, tuple[tuple[str, ...], int, int] | tuple[tuple[str, ...], int, int, tuple[str, ...]]] = {
     "nmnist": (("nmnist:train", "nmnist:test"), 700, 400),
     "mnist-saccades": (("mnist-saccades:train:6000",), 700, 400),
+    "mnist-saccades-full": (("mnist-saccades:train",), 7500, 10_000, ("mnist-saccades:test",)),
     "digits": (("digits:train:300",), 200, 100),
 }
 PARTS = ("test", "validation")
@@ -143,15 +146,19 @@ _PARTS: dict[tuple, list[Any]] = {}
 
 def split(run: Run) -> tuple[Subset, Subset]:
     """Training and test sequences of a run."""
-    specs, count, tests = POOLS[run.data]
+    specs, count, tests, *others = POOLS[run.data]
     chosen = replace(run.recipe, seed=0 if run.recipe.coding == "events" else run.seed)
-    key = (run.data, chosen.seed, chosen.steps, chosen.bin_us, chosen.divide)
+    key = (POOLS[run.data], chosen.seed, chosen.steps, chosen.bin_us, chosen.divide)
     if key not in _PARTS:
         _PARTS.clear()
-        _PARTS[key] = [sequences(chosen, False, spec) for spec in specs]
+        _PARTS[key] = [sequences(chosen, False, spec) for spec in (*specs, *(others[0] if others else ()))]
     parts = _PARTS[key]
-    fixed = order(sum(len(part) for part in parts), 0, 1 << 32)
-    test, rest = fixed[:tests], fixed[tests:]
+    pool = sum(len(part) for part in parts[: len(specs)])
+    fixed = order(pool, 0, 1 << 32)
+    if others:
+        test, rest = np.arange(pool, sum(len(part) for part in parts))[:tests], fixed
+    else:
+        test, rest = fixed[:tests], fixed[tests:]
     drawn = rest[order(len(rest), run.seed, 1 << 32)][:count]
     if run.part == "validation":
         cut = count * 4 // 5

@@ -5,6 +5,7 @@ import json
 import numba
 import pytest
 
+from intsnn import datasets
 from intsnn.bench import learn_study
 from intsnn.bench.learn_study import BASE, SWEEPS, Run
 from intsnn.learn import Widths
@@ -55,6 +56,19 @@ def test_splits_do_not_overlap():
     assert list(again.indices) == list(data.indices) != list(other.indices)
     assert data.frames([0, 5], 0).shape == (10, 2, 1, 8, 8)
     assert (data.frames([5], 0)[:, 0] == data.frames([0, 5], 0)[:, 1]).all()
+
+
+def test_a_pool_with_a_test_set_of_its_own(monkeypatch):
+    pool = (("digits:train:300",), 250, 60, ("digits:test:60",))
+    monkeypatch.setitem(learn_study.POOLS, "digits", pool)
+    data, test = learn_study.split(Run("digits", 3))
+    assert len(set(data.indices)) == 250 and data.indices.max() < 300  # drawn from the whole training set
+    recordings = datasets.load("digits:test:60")
+    assert list(test.labels) == list(recordings.labels) and list(test.indices) == list(range(300, 360))
+    shown = test.frames(range(60), 0).sum(axis=(0, 2)).reshape(60, -1) > 0  # only dark pixels never fire
+    assert not (shown & (recordings.images.reshape(60, -1) == 0)).any()
+    less, held = learn_study.split(Run("digits", 3, part="validation"))
+    assert list(less.indices) + list(held.indices) == list(data.indices)  # nothing of the test set
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="takes too long without the compiler")
