@@ -20,6 +20,7 @@ from ..errors import FormatError, ImportRefused, ShapeError
 from ..kernels.learn_parameters import COUNTERS, LOSS, P_CLIPPED, Q_CLIPPED, SPIKES, U_CLIPPED, W_CHANGED, W_CLIPPED
 from ..learn import Learner, LearningNetwork, State
 from ..learn_files import load, save
+from .checkpoints import check_identity
 from .decolle_data import Sequences, order
 from .decolle_recipes import Recipe
 
@@ -223,19 +224,8 @@ class Training:
             One of another training.
         """
         saved = load(path)
-        theirs = saved.facts.get("identity")
-        if not isinstance(theirs, dict):
-            raise ImportRefused(f"{path} holds a learner, but no training that could go on", code="field")
-        own = self.identity()
-        different = sorted(name for name in own if own[name] != theirs.get(name))
-        if saved.network != self.learner.network:
-            different.append("network")
-        if saved.seed != self.learner.seed:
-            different.append("seed")
-        if different:
-            raise FormatError(
-                f"{path} belongs to another training ({', '.join(different)} differ); give another file or start anew"
-            )
+        others = [name for name in ("network", "seed") if getattr(saved, name) != getattr(self.learner, name)]
+        check_identity(path, self.identity(), saved.facts.get("identity"), others)
         try:
             self.epoch, self.batch = int(saved.facts["epoch"]), int(saved.facts["batch"])
             self.history = list(saved.facts["history"])

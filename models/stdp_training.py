@@ -6,16 +6,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import FormatError, ImportRefused
+from ..errors import ImportRefused
 from ..hdf5 import read_tree, write_tree
 from ..kernels.learn_parameters import DRAW_START, PAIR_CHANGED, PAIR_CLIPPED, PAIR_COUNTERS
 from ..learn_stdp import Plasticity
+from .checkpoints import check_identity
 from .decolle_data import RateSequences, order, words
 from .decolle_training import Steps
 from .stdp_recipes import StdpRecipe, pair_rule
@@ -132,26 +133,28 @@ class Training:
             One of another training.
         """
         tree = read_tree(path)
+        damaged = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
         try:
             facts = json.loads(np.asarray(tree.datasets["description"], np.uint8).tobytes())
             if facts["format"] != FORMAT or facts["version"] != 1:
                 raise ValueError("another format")
-            own, theirs = self.identity(), facts["identity"]
-            different = sorted(name for name in own if own[name] != theirs.get(name))
-            if not different:
-                self.synapse.weight[:] = tree.datasets["weight"]
-                self.adaptation[:] = tree.datasets["adaptation"]
-                self.synapse.counters[:PAIR_COUNTERS] = tree.datasets["counters"]
-                self.synapse.steps, self.fired = int(facts["steps"]), int(facts["fired"])
-                self.epoch, self.batch, self.history = int(facts["epoch"]), int(facts["batch"]), list(facts["history"])
-                if self.weights_sha256() != facts["sha256"]:
-                    raise ValueError("its weights are not those whose digest it states")
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except damaged as error:
             raise ImportRefused(f"{path} is no checkpoint that can be read: {error}", code="field") from None
-        if different:
-            raise FormatError(
-                f"{path} belongs to another training ({', '.join(different)} differ); give another file or start anew"
-            )
+        check_identity(path, self.identity(), facts.get("identity"))
+        try:
+            self._restore(tree.datasets, facts)
+        except damaged as error:
+            raise ImportRefused(f"{path} is no checkpoint that can be read: {error}", code="field") from None
+
+    def _restore(self, arrays: Mapping[str, Any], facts: dict[str, Any]) -> None:
+        """Be where `save` was called."""
+        self.synapse.weight[:] = arrays["weight"]
+        self.adaptation[:] = arrays["adaptation"]
+        self.synapse.counters[:PAIR_COUNTERS] = arrays["counters"]
+        self.synapse.steps, self.fired = int(facts["steps"]), int(facts["fired"])
+        self.epoch, self.batch, self.history = int(facts["epoch"]), int(facts["batch"]), list(facts["history"])
+        if self.weights_sha256() != facts["sha256"]:
+            raise ValueError("its weights are not those whose digest it states")
 
 
 def compete(v, frame, weight, c: StdpRecipe, adaptation) -> np.ndarray:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConversionError, DataNotFoundError, FormatError, ImportRefused
+from ..errors import ConversionError, DataNotFoundError, ImportRefused
 from ..hdf5 import _replacing as replacing
+from .checkpoints import check_identity
 
 __all__ = ["Outcome", "Progress", "Run", "chosen_device", "generator_of"]
 
@@ -190,16 +191,25 @@ class Run(ABC, Generic[AnyNetwork]):
             version, identity = state["version"], json.loads(state["identity"])
         except Exception as error:
             raise ImportRefused(f"{path} is no checkpoint that can be read: {type(error).__name__}") from error
-        own = json.loads(self._identity())
         if version != VERSION:
             raise ImportRefused(f"{path} is a checkpoint of version {version}; this intsnn reads {VERSION}")
-        identity["recipe"] = self.completed(identity.get("recipe"))
-        different = [name for name in own if own[name] != identity.get(name)]
-        if different:
-            raise FormatError(
-                f"{path} belongs to another training ({', '.join(different)} differ); give another file or start anew"
-            )
-        self.stage, self.epoch, self.history = state["stage"], state["epoch"], json.loads(state["history"])
+        if isinstance(identity, dict):
+            identity["recipe"] = self.completed(identity.get("recipe"))
+        check_identity(path, json.loads(self._identity()), identity)
+        try:
+            self._restore(state)
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # the last is torch's for shapes
+            raise ImportRefused(f"{path} is no checkpoint that can be read: {error}", code="field") from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Be where the checkpoint `state` was written."""
+        self.stage, self.epoch, self.history = int(state["stage"]), int(state["epoch"]), json.loads(state["history"])
         self.rebuild(state)
         self.network.load_state_dict(state["network"])
         if state["optimiser"] is not None:

@@ -212,6 +212,15 @@ def test_checkpoints_of_other_trainings_are_refused(small, tmp_path):
         with pytest.raises(ImportRefused):
             train(chosen, data, test, steps=4, checkpoint=path)
     train(chosen, data, test, steps=3, checkpoint=path, resume=False)  # anew
+    saved = learn_files.load(path)
+    facts = saved.facts
+    for change in ({"identity": []}, {"identity": None}, {"epoch": None}, {"batch": "first"}, {"history": 3}):
+        learner = saved.learner()
+        learn_files.save(path, learner, saved.state(learner), facts | change, saved.extra)
+        with pytest.raises(ImportRefused, match="no checkpoint that can be read"):
+            train(chosen, data, test, steps=4, checkpoint=path)
+    learn_files.save(path, learner, saved.state(learner), facts, saved.extra)
+    train(chosen, data, test, steps=3, checkpoint=path)
     assert learn_files.load(path).steps == 3
 
 

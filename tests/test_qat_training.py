@@ -1,5 +1,6 @@
 """Training: repeatable to the bit, resumable to the bit, and what it makes equals the settled integer network."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +107,26 @@ def test_checkpoints_of_something_else_are_refused(digits, tmp_path):
         train(SMALL, *digits, device="cpu", checkpoint=path)
     train(SMALL, *digits, device="cpu", checkpoint=path, stop_after=1, resume=False)
     assert path.read_bytes() != content[: len(content) // 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": "[]"}, {"identity": "null"}, {"identity": 3}, {"version": 99}, {"stage": None}, {"epoch": []},
+        {"history": "{"}, {"network": {}}, {"network": 3}, {"optimiser": {"state": {}}}, {"optimiser": 7},
+    ],
+)  # fmt: skip
+def test_checkpoints_that_lie_are_refused(digits, tmp_path, change):
+    path = tmp_path / "run.pt"
+    train(SMALL, *digits, device="cpu", checkpoint=path, stop_after=1)
+    state = torch.load(path, weights_only=True)
+    assert state.keys() >= change.keys()
+    torch.save(state | change, path)
+    with pytest.raises(ImportRefused, match=re.escape(str(path))):
+        train(SMALL, *digits, device="cpu", checkpoint=path)
+    torch.save({name: value for name, value in state.items() if name not in change}, path)  # a field is missing
+    with pytest.raises(ImportRefused, match="no checkpoint that can be read"):
+        train(SMALL, *digits, device="cpu", checkpoint=path)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(digits, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from intsnn import datasets
 from intsnn.cli import main
 from intsnn.errors import FormatError, ImportRefused
+from intsnn.hdf5 import read_tree, write_tree
 from intsnn.models.decolle_data import RateSequences
 from intsnn.models.stdp_recipes import RECIPES, StdpRecipe, pair_rule
 from intsnn.models.stdp_training import Training, classify, compete, train
@@ -73,6 +74,28 @@ def test_interrupted_is_uninterrupted(small, tmp_path):
     open(path, "wb").write(content[: len(content) // 2])
     with pytest.raises(ImportRefused):
         train(chosen, data, checkpoint=path)
+
+
+@compiled_only
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": []}, {"identity": None}, {"version": 2}, {"format": "other"}, {"steps": "many"}, {"epoch": None},
+        {"history": 1}, {"sha256": ""},
+    ],
+)  # fmt: skip
+def test_checkpoints_that_lie_are_refused(small, tmp_path, change):
+    chosen, data, _ = small
+    path = str(tmp_path / "c")
+    train(chosen, data, steps=1, checkpoint=path)
+    arrays = {name: np.array(array) for name, array in read_tree(path, trust=True).datasets.items()}
+    facts = json.loads(arrays["description"].tobytes())
+    missing = {name: value for name, value in facts.items() if name not in change}
+    for wrong in (facts | change, missing, [facts]):
+        text = np.frombuffer(json.dumps(wrong).encode(), np.uint8)
+        write_tree(path, arrays | {"description": text})
+        with pytest.raises(ImportRefused, match="c is no checkpoint that can be read"):
+            train(chosen, data, checkpoint=path)
 
 
 @compiled_only
