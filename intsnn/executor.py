@@ -14,6 +14,7 @@ Values lie as ``(B, T, H * W * C)``, channel fastest.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import cast
 
@@ -327,7 +328,7 @@ class Worker:
         return waiting
 
 
-class _Operation:
+class _Operation(ABC):
     """One node: `begin` makes its state for a block, `run` its values for a chunk."""
 
     def __init__(self, name: str, source: str, dtype) -> None:
@@ -336,8 +337,8 @@ class _Operation:
     def begin(self, worker: Worker) -> dict[str, np.ndarray]:
         return {}
 
-    def run(self, worker: Worker) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def run(self, worker: Worker) -> np.ndarray: ...
 
     def out(self, worker: Worker, size: int, steps: int) -> np.ndarray:
         return worker.buffer(self.name, "out", (worker.samples, steps, size), self.dtype)

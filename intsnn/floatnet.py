@@ -78,7 +78,7 @@ class FloatNode:
         return shapes[0]
 
     def _apply(self, arrays: list[np.ndarray]) -> np.ndarray:
-        raise NotImplementedError
+        raise NotImplementedError  # an input has nothing to apply
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,6 +7,7 @@ differ in what is learned and in its gradient. With no bits they are a plain ReL
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class _Clip(torch.autograd.Function):
         return grad * inside, (grad * slope).sum().reshape(()), None
 
 
-class Activation(nn.Module):
+class Activation(nn.Module, ABC):
     """A ReLU with `levels` steps above zero, or without any (`bits` None).
 
     Attributes
@@ -75,9 +76,9 @@ class Activation(nn.Module):
         return (1 << self.bits) - 1
 
     @property
+    @abstractmethod
     def step(self) -> Tensor:
         """Value of one level, positive."""
-        raise NotImplementedError
 
     def set_bits(self, bits: int | None) -> None:
         """Change the number of levels; the range that is covered stays."""
@@ -85,9 +86,9 @@ class Activation(nn.Module):
             raise FormatError(f"activation: found {bits} bits; 1 to 8 are possible")
         self.bits = bits
 
+    @abstractmethod
     def initialise(self, x: Tensor) -> None:
         """Choose the scale from a batch of inputs `x`."""
-        raise NotImplementedError
 
 
 class LsqReLU(Activation):

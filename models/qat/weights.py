@@ -7,6 +7,7 @@ integers, their scale and their format for the file. ``forward(w) == codes * sca
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
@@ -21,7 +22,7 @@ __all__ = ["WEIGHTS", "ApotWeight", "MaxWeight", "SymmetricWeight", "WeightQuant
 LEAST_SCALE = 1e-8
 
 
-class WeightQuantiser(nn.Module):
+class WeightQuantiser(nn.Module, ABC):
     """Weights of one layer to integers and back; without `bits` they pass as they are."""
 
     def __init__(self) -> None:
@@ -44,9 +45,9 @@ class WeightQuantiser(nn.Module):
     def initialise(self, weight: Tensor) -> None:
         """Choose scales from `weight`, for the bits that are set."""
 
+    @abstractmethod
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor, Fixed | Bipolar | Levels]:
         """Integers ``(O, ...)`` int64, scale ``(O,)`` float and the format of the integers."""
-        raise NotImplementedError
 
     def latent(self, weight: Tensor) -> Tensor:
         """The weights before rounding, as the quantiser sees them."""
