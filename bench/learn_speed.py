@@ -58,7 +58,7 @@ class _Ours:
     def own(self) -> None:
         """The gradient is normalised by its own exponent: two passes over tiles, no gradient is stored."""
         self.dense.lay_out(self.p, self.e, self.scratch)
-        coarsely = self.dense.coarse(self.p, self.e, self.c, self.scratch)
+        coarsely = self.dense.coarse(self.e, self.c, self.scratch)
         peak = self.dense.dense_peak(self.scratch, self.c, coarsely, 0, 1)
         self._step(int(self.learn.exponent(peak)), peak)
 

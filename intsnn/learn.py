@@ -419,7 +419,7 @@ class Learner:
         kernels.lay_out(p, f.e, scratch)
         shares = list(range(self.threads))
         if previous is None:
-            coarsely = kernels.coarse(p, f.e, k.parameters, scratch)
+            coarsely = kernels.coarse(f.e, k.parameters, scratch)
             peaks = self._each(
                 lambda share: kernels.dense_peak(scratch, k.parameters, coarsely, share, self.threads), shares
             )

@@ -6,6 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from .cpu import tier
 from .jit import intrinsic
 
 __all__ = ["BIT", "BYTE", "INT16", "INT32", "INT64", "Emit", "emitted", "vector"]
@@ -83,6 +84,16 @@ class Emit:
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(INT32, 0))
         return self.builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), self.constant(vector(lanes, INT32), 0))
 
+    def opaque(self, value):
+        """The same vector; with 512-bit registers LLVM does not see that all its lanes are equal.
+
+        A shift by such a vector is one instruction of the processor, one by a number that all lanes share is two.
+        """
+        if tier() not in ("avx512", "vnni"):
+            return value
+        kind = value.type
+        return self.builder.asm(ir.FunctionType(kind, [kind]), "", "=v,0", [value], False)
+
     def cell(self, value):
         """A variable: LLVM keeps it in a register."""
         place = cgutils.alloca_once(self.builder, value.type)
@@ -100,6 +111,12 @@ class Emit:
     def loop(self, begin, end, step: int = 1):
         """``with loop(a, b) as i:`` for i from a to b (int64)."""
         return _Loop(self.builder, begin, end, step)
+
+    def prefetch(self, pointer) -> None:
+        """Ask for the cache line at `pointer`, to be read; it need not exist."""
+        read, near, data = (ir.Constant(INT32, i) for i in (0, 3, 1))
+        place = self.builder.bitcast(pointer, BYTE.as_pointer())
+        self.call("llvm.prefetch.p0", ir.VoidType(), place, read, near, data)
 
     def call(self, name: str, result, *arguments):
         """An LLVM intrinsic by its full name."""

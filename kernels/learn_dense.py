@@ -14,14 +14,19 @@ from .learn import exponent, step_settings
 from .learn_dense_tiles import (
     BYTES,
     COARSE,
+    ORDER,
     coarse_tile,
     extremes_tile,
     outer_step_tile,
     outer_step_tile_known,
+    pair_block,
+    pair_vector,
+    quad_block,
+    quad_vector,
     step_rows,
 )
 from .learn_parameters import W_CHANGED, W_CLIPPED
-from .learn_tiles import ROWS, SETTINGS, TALLIES, WIDTH, outer_tile
+from .learn_tiles import LANES, ROWS, SETTINGS, TALLIES, WIDTH, outer_tile
 from .scalar import _absorb, random_key
 
 __all__ = ["Scratch", "aligned", "coarse", "dense_peak", "dense_step", "fits", "lay_out", "scratch"]
@@ -81,25 +86,24 @@ def _bound(peak):
 def lay_out(p, e, s):
     """Copy `p` ``(B, inputs)`` and `e` ``(B, outputs)`` into the order in which tiles read them."""
     inputs, errors = s.inputs.reshape(-1).view(np.int32), s.errors.reshape(-1).view(np.int32)
+    flat_p, flat_e = p.reshape(-1), e.reshape(-1)
     silent_p, silent_e = np.zeros_like(p[0]), np.zeros_like(e[0])
-    pairs = s.inputs.shape[1]
+    rows, columns, pairs = p.shape[1], e.shape[1], s.inputs.shape[1]
     for pair in range(pairs):
-        odd = 2 * pair + 1 < p.shape[0]
-        first, second = p[2 * pair], p[2 * pair + 1] if odd else silent_p
-        tiles = first.size // ROWS
-        for tile in range(tiles):
+        b = 2 * pair
+        odd = b + 1 < p.shape[0]
+        second, second_at = (flat_p, (b + 1) * rows) if odd else (silent_p, 0)
+        for tile in range(s.inputs.shape[0]):
             at, start = (tile * pairs + pair) * ROWS, tile * ROWS
-            for i in range(ROWS):
-                inputs[at + i] = _side_by_side(first[start + i], second[start + i])
-        at, start = (tiles * pairs + pair) * ROWS, tiles * ROWS
-        for i in range(first.size - start):
-            inputs[at + i] = _side_by_side(first[start + i], second[start + i])
-        left, right = e[2 * pair], e[2 * pair + 1] if odd else silent_e
+            if pair + 1 < pairs and start + LANES <= rows:  # what is too much is written over by the next pair
+                pair_vector(flat_p, b * rows + start, second, second_at + start, inputs, at)
+            else:
+                for i in range(min(ROWS, rows - start)):
+                    inputs[at + i] = _side_by_side(flat_p[b * rows + start + i], second[second_at + start + i])
+        right, right_at = (flat_e, (b + 1) * columns) if odd else (silent_e, 0)
         for block in range(s.errors.shape[0]):
-            at, start = (block * pairs + pair) * WIDTH, block * WIDTH
-            for i in range(WIDTH // 2):
-                errors[at + i] = _side_by_side(left[start + 2 * i], right[start + 2 * i])
-                errors[at + WIDTH // 2 + i] = _side_by_side(left[start + 2 * i + 1], right[start + 2 * i + 1])
+            start = block * WIDTH
+            pair_block(flat_e, b * columns + start, right, right_at + start, errors, (block * pairs + pair) * WIDTH)
 
 
 @kernel
@@ -118,48 +122,46 @@ def _coarse_shift(c):
 
 
 @kernel
-def coarse(p, e, c, s):
-    """Lay out the upper bits of `p`, all of `e`, and how far their sums are from the true ones; whether that helps."""
+def coarse(e, c, s):
+    """After `lay_out`: the upper bits of traces, all of the errors, and how far their sums are from the true ones.
+
+    Whether that helps.
+    """
     shift = _coarse_shift(c)
     if not COARSE or c.error_max > 127 or shift > 6:
         return False
-    shift = np.int32(shift)
-    inputs, errors = s.coarse_inputs.reshape(-1).view(np.int32), s.coarse_errors.reshape(-1).view(np.int32)
-    tiles, quads = s.coarse_inputs.shape[0], s.coarse_inputs.shape[1]
-    blocks = s.coarse_errors.shape[0]
-    below, above = s.below.reshape(-1), s.above.reshape(-1)
-    rest = (np.int32(1) << shift) - np.int32(1)
-    below[:] = 0
-    above[:] = 0
-    silent_p, silent_e = np.zeros_like(p[0]), np.zeros_like(e[0])
+    pairs, quads = s.inputs.shape[1], s.coarse_inputs.shape[1]
+    inputs, errors = s.inputs.reshape(-1).view(np.int32), s.errors.reshape(-1).view(np.int32)
+    to_inputs = s.coarse_inputs.reshape(-1).view(np.int32)
+    to_errors = s.coarse_errors.reshape(-1).view(np.int32)
+    silent = np.zeros(WIDTH, np.int32)
     for quad in range(quads):
-        b = BYTES * quad
-        p0, e0 = p[b], e[b]
-        p1, e1 = (p[b + 1], e[b + 1]) if b + 1 < p.shape[0] else (silent_p, silent_e)
-        p2, e2 = (p[b + 2], e[b + 2]) if b + 2 < p.shape[0] else (silent_p, silent_e)
-        p3, e3 = (p[b + 3], e[b + 3]) if b + 3 < p.shape[0] else (silent_p, silent_e)
-        for tile in range(tiles):
-            at, start = (tile * quads + quad) * ROWS, tile * ROWS
-            for i in range(start, min(start + ROWS, p.shape[1])):
-                word = _word(p0[i] >> shift, p1[i] >> shift, p2[i] >> shift, p3[i] >> shift)
-                inputs[at + i - start] = word
-        for block in range(blocks):
-            at, start = (block * quads + quad) * WIDTH, block * WIDTH
-            for o in range(WIDTH):
-                i = start + o
-                errors[at + o] = _word(e0[i], e1[i], e2[i], e3[i])
-        for i in range(below.size):
-            below[i] += rest * (min(e0[i], 0) + min(e1[i], 0) + min(e2[i], 0) + min(e3[i], 0))
-            above[i] += rest * (max(e0[i], 0) + max(e1[i], 0) + max(e2[i], 0) + max(e3[i], 0))
+        both = 2 * quad + 1 < pairs
+        for tile in range(s.inputs.shape[0]):
+            at = (tile * pairs + 2 * quad) * ROWS
+            second, second_at = (inputs, at + ROWS) if both else (silent, 0)
+            quad_vector(inputs, at, second, second_at, shift, to_inputs, (tile * quads + quad) * ROWS)
+        for block in range(s.errors.shape[0]):
+            at = (block * pairs + 2 * quad) * WIDTH
+            second, second_at = (errors, at + WIDTH) if both else (silent, 0)
+            quad_block(errors, at, second, second_at, to_errors, (block * quads + quad) * WIDTH)
+    _margins(e, (np.int32(1) << np.int32(shift)) - np.int32(1), s.below.reshape(-1), s.above.reshape(-1))
     return True
 
 
 @kernel
-def _word(a, b, c, d):
-    """Four bytes as one number of 32 bits, the first one in its lowest byte."""
-    m = np.int32(255)
-    low = (np.int32(a) & m) | ((np.int32(b) & m) << np.int32(8))
-    return np.int32(low | ((np.int32(c) & m) << np.int32(16)) | (np.int32(d) << np.int32(24)))
+def _margins(e, rest, below, above):
+    """`rest` times the sums of the errors below and above 0, in the order of the columns of a tile."""
+    low, high = np.zeros(e.shape[1], np.int32), np.zeros(e.shape[1], np.int32)
+    for b in range(e.shape[0]):
+        row = e[b]
+        for i in range(e.shape[1]):
+            low[i] += min(np.int32(row[i]), np.int32(0))
+            high[i] += max(np.int32(row[i]), np.int32(0))
+    for i in range(e.shape[1]):
+        source = i // WIDTH * WIDTH + ORDER[i % WIDTH]
+        below[i] = rest * low[source]
+        above[i] = rest * high[source]
 
 
 @kernel
@@ -234,8 +236,8 @@ def dense_step(s, shift, peak, c, step, draw, part, parts, master, weight, count
     step_settings(shift, c, _bound(peak), settings)
     tallies = np.zeros(TALLIES, np.int32)
     sums = np.empty(ROWS * WIDTH, np.int32)
-    slowly = c.random_bits != 16 or shift < 16
-    known = peak >= 0 and (peak >> shift) + 1 <= c.step_max
+    most = peak if peak >= 0 else 2 * pairs * np.int64(c.p_max) * np.int64(c.error_max)
+    slowly = c.random_bits != 16 or shift < 16 or (most >> shift) + 1 > c.step_max
     key = _absorb(random_key(c.seed, step, c.layer, draw), 0)
     flat_inputs, flat_errors = s.inputs.reshape(-1), s.errors.reshape(-1)
     flat_master, flat_weight = master.reshape(-1), weight.reshape(-1)
@@ -248,7 +250,7 @@ def dense_step(s, shift, peak, c, step, draw, part, parts, master, weight, count
             if slowly or rows < ROWS:
                 outer_tile(flat_inputs, p_at, flat_errors, e_at, counts, sums)
                 step_rows(sums, rows, key, where // 4, settings, flat_master, flat_weight, where, outputs, tallies)
-            elif known:
+            elif peak >= 0:
                 outer_step_tile_known(
                     flat_inputs, p_at, flat_errors, e_at, counts, key, where // 4, settings, flat_master, flat_weight,
                     where, outputs, tallies,

@@ -8,12 +8,11 @@ import numpy as np
 from llvmlite import ir
 
 from .cpu import tier
-from .emit import BYTE, INT32, INT64, Emit, emitted, vector
+from .emit import BYTE, INT16, INT32, INT64, Emit, emitted, vector
 from .jit import kernel
 from .learn_tiles import (
     GROUP,
     LANES,
-    RIGHT,
     ROWS,
     SHORT,
     VECTORS,
@@ -60,7 +59,7 @@ def _plain_outer_step_tile(p, p_at, e, e_at, counts, key, first, s, master, weig
     """`outer_tile`, and a step of the weights by its sums at once: row r at ``where + r * stride``.
 
     Sum o of a row is that of its weight ``ORDER[o]``; weight i has the 16 random bits i % 4 of word
-    ``first + (r * stride + i) // 4``. In the settings `LEFT` is 0 and `PLACES` 16.
+    ``first + (r * stride + i) // 4``. In the settings `LEFT` is 0 and `PLACES` 16; no change is beyond `STEP_MAX`.
     """
     sums = np.empty(ROWS * WIDTH, np.int32)
     outer_tile(p, p_at, e, e_at, counts, sums)
@@ -77,6 +76,40 @@ def _step_rows(sums, rows, key, first, s, master, weight, where, stride, tallies
         for i in range(WORDS):
             words[i] = _absorb(key, first + r * (stride // 4) + i)
         step_tile(row, 0, words, 0, s, master, weight, where + r * stride, tallies, 1)
+
+
+def _plain_pair_vector(first, first_at, second, second_at, out, to):
+    """LANES numbers of 16 bits and as many others, side by side: the first one in the lower half."""
+    low, half = np.int32(0xFFFF), np.int32(16)
+    for i in range(LANES):
+        out[to + i] = (np.int32(first[first_at + i]) & low) | (np.int32(second[second_at + i]) << half)
+
+
+def _plain_pair_block(first, first_at, second, second_at, out, to):
+    """WIDTH numbers and as many others, side by side, in `ORDER`."""
+    low, half = np.int32(0xFFFF), np.int32(16)
+    for i in range(WIDTH):
+        o = ORDER[i]
+        out[to + i] = (np.int32(first[first_at + o]) & low) | (np.int32(second[second_at + o]) << half)
+
+
+def _plain_quad_vector(first, first_at, second, second_at, shift, out, to):
+    """ROWS pairs and as many others, without their lowest `shift` bits, as four bytes side by side."""
+    byte = np.int32(255)
+    right, left = np.int32(shift), np.int32(16 + shift)
+    for i in range(ROWS):
+        a, b = first[first_at + i], second[second_at + i]
+        low = ((a >> right) & byte) | (((a >> left) & byte) << np.int32(8))
+        out[to + i] = low | (((b >> right) & byte) << np.int32(16)) | (((b >> left) & byte) << np.int32(24))
+
+
+def _plain_quad_block(first, first_at, second, second_at, out, to):
+    """WIDTH pairs and as many others as four bytes side by side."""
+    byte = np.int32(255)
+    for i in range(WIDTH):
+        a, b = first[first_at + i], second[second_at + i]
+        low = (a & byte) | (((a >> np.int32(16)) & byte) << np.int32(8))
+        out[to + i] = low | ((b & byte) << np.int32(16)) | (((b >> np.int32(16)) & byte) << np.int32(24))
 
 
 def _take_in(emit: Emit, sums: Sums):
@@ -111,8 +144,57 @@ def _coarse_tile(emit: Emit):
     _take_in(emit, sums)
 
 
+def _side_by_side(emit: Emit, low, high):
+    """Lower halves of `low`, and those of `high` in the upper halves."""
+    b = emit.builder
+    return b.or_(b.and_(low, emit.constant(low.type, 0xFFFF)), b.shl(high, emit.constant(high.type, 16)))
+
+
+def _pair_vector(emit: Emit):
+    rows = []
+    for name in ("first", "second"):
+        row = emit.read(emit.pointer(name, emit.whole(f"{name}_at")), vector(LANES, INT16))
+        rows.append(emit.builder.zext(row, WIDE))
+    emit.write(_side_by_side(emit, *rows), emit.pointer("out", emit.whole("to")))
+
+
+def _pair_block(emit: Emit):
+    b, halves = emit.builder, []
+    for name in ("first", "second"):
+        row = emit.read(emit.pointer(name, emit.whole(f"{name}_at")), vector(WIDTH, emit.element(name)))
+        halves.append(b.bitcast(row if row.type.element.width == 16 else b.sext(row, SHORT), WIDE))
+    place, half = emit.pointer("out", emit.whole("to")), emit.constant(WIDE, 16)
+    emit.write(_side_by_side(emit, *halves), place)
+    upper = b.and_(halves[1], emit.constant(WIDE, -(1 << 16)))
+    emit.write(b.or_(b.lshr(halves[0], half), upper), emit.shift(place, LANES))
+
+
+def _four(emit: Emit, lanes: int, at: int, shift):
+    """Four bytes out of two pairs, `lanes` times from number `at` on."""
+    b, kind = emit.builder, vector(lanes, INT32)
+    found = emit.zeros(kind)
+    for i, name in enumerate(("first", "second")):
+        pairs = emit.read(emit.pointer(name, emit.sum(emit.whole(f"{name}_at"), at)), kind)
+        pairs = b.lshr(pairs, emit.splat(shift, lanes)) if shift is not None else pairs
+        low = b.and_(pairs, emit.constant(kind, 255))
+        high = b.and_(b.lshr(pairs, emit.constant(kind, 8)), emit.constant(kind, 255 << 8))
+        found = b.or_(found, b.shl(b.or_(low, high), emit.constant(kind, 16 * i)))
+    emit.write(found, emit.pointer("out", emit.sum(emit.whole("to"), at)))
+
+
+def _quad_vector(emit: Emit):
+    shift = emit.builder.trunc(emit.whole("shift"), INT32)
+    for at in range(0, ROWS, 4):
+        _four(emit, 4, at, shift)
+
+
+def _quad_block(emit: Emit):
+    for v in range(VECTORS):
+        _four(emit, LANES, v * LANES, None)
+
+
 def _outer_step_tile(known: bool):
-    """With `known` every change is within `STEP_MAX` and sizes of gradients are not asked for."""
+    """Every change is within `STEP_MAX`; with `known` sizes of gradients are not asked for."""
 
     def outer_step_tile(emit: Emit):
         b, kind = emit.builder, ir.ArrayType(vector(WORDS, INT64), ROWS)
@@ -132,11 +214,11 @@ def _outer_step_tile(known: bool):
                 g = emit.get(sums.cells[r * VECTORS + v])
                 if not known:
                     step.watch(g)
-                found.append(b.add(b.ashr(g, step.s[RIGHT]), bits))
+                found.append(b.add(b.ashr(g, step.right), bits))
             # the upper halves are the changes
             even = b.bitcast(b.ashr(found[0], half), SHORT)
             n = b.shuffle_vector(even, b.bitcast(found[1], SHORT), odd)
-            step.move(n, emit.sum(where, emit.times(stride, r)), within=known)
+            step.move(n, emit.sum(where, emit.times(stride, r)), within=True)
         step.finish()
 
     return outer_step_tile
@@ -144,9 +226,15 @@ def _outer_step_tile(known: bool):
 
 step_rows = kernel(_step_rows)
 if tier() == "portable":
+    pair_vector, pair_block = kernel(_plain_pair_vector), kernel(_plain_pair_block)
+    quad_vector, quad_block = kernel(_plain_quad_vector), kernel(_plain_quad_block)
     extremes_tile, outer_step_tile = kernel(_plain_extremes_tile), kernel(_plain_outer_step_tile)
     outer_step_tile_known = outer_step_tile
 else:
+    BESIDE = "first first_at second second_at out to"
+    pair_vector, pair_block = emitted(BESIDE, _pair_vector), emitted(BESIDE, _pair_block)
+    quad_vector = emitted("first first_at second second_at shift out to", _quad_vector)
+    quad_block = emitted(BESIDE, _quad_block)
     OUTER = "p p_at e e_at counts key first settings master weight where stride tallies"
     extremes_tile = emitted("p p_at e e_at counts low high", _extremes_tile)
     outer_step_tile = emitted(OUTER, _outer_step_tile(False))

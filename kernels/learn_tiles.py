@@ -18,6 +18,7 @@ VECTORS = 2  # registers beside each other: a tile is 32 sums wide
 WIDTH = LANES * VECTORS
 ROWS = 12  # rows of a tile: 24 registers of sums, 2 of factors, 1 for the other factor
 WORDS = 16  # random words of one tile: two registers
+AHEAD = 8  # so many steps of an outer tile errors are asked for before they are read
 WIDE, PAIR, SHORT = vector(LANES, INT32), vector(2 * LANES, INT16), vector(WIDTH, INT16)
 
 
@@ -122,6 +123,8 @@ def outer_sums(emit: Emit) -> Sums:
         with emit.loop(0, n[2]) as k:
             base = emit.pointer("p", emit.sum(p_j, emit.times(k, n[5])))
             errors = emit.pointer("e", emit.sum(e_j, emit.times(k, n[8])))
+            for v in range(VECTORS):  # of dense layers they come from the second cache
+                emit.prefetch(emit.shift(errors, (AHEAD * VECTORS + v) * 2 * LANES))
             sums.add([emit.shift(base, 2 * r) for r in range(ROWS)], errors)
     return sums
 
@@ -181,6 +184,8 @@ class Step:
         scalars = [emit.read(emit.pointer("settings", emit.number(i)), INT32) for i in range(SETTINGS)]
         self.s = [emit.splat(value, LANES) for value in scalars]
         self.t = [emit.splat(emit.builder.trunc(value, INT16), GROUP) for value in scalars]
+        self.w_odd = emit.builder.shl(self.t[W_SOME], self.t[W_RIGHT])
+        self.right, self.w_right = emit.opaque(self.s[RIGHT]), emit.opaque(self.t[W_RIGHT])
         self.tallies = emit.pointer("tallies", emit.number(0))
         self.counts = [emit.cell(emit.read(emit.shift(self.tallies, i), INT32)) for i in range(2)]
         self.peak = emit.cell(emit.read(emit.shift(self.tallies, 2), WIDE))
@@ -238,7 +243,9 @@ class Step:
             bits = b.bitcast(b.icmp_signed("!=", code, other), INT32)
             emit.put(b.add(emit.get(cell), b.ctpop(bits)), cell)
         emit.write(code, place)
-        value = self._nearest(code, t[W_RIGHT], t[W_HALF], t[W_SOME])
+        odd = b.icmp_signed("!=", b.and_(code, self.w_odd), zero)
+        up = b.select(odd, t[W_HALF], b.sub(t[W_HALF], t[W_SOME]))  # a tie goes to the even number
+        value = b.ashr(b.add(code, up), self.w_right)
         value = self._within(value, b.sub(zero, t[W_TOP]), t[W_TOP])
         element = emit.element("weight")
         emit.write(

@@ -12,6 +12,7 @@ from intsnn.errors import FormatError, RangeError, ShapeError
 from intsnn.kernels import learn_parameters as P
 from intsnn.kernels import learn_reference as exact
 from intsnn.learn import Conv, Dense, Learner, LearningNetwork, Rule, Schedule, Widths
+from intsnn.learn_constants import layer_constants
 
 # INTSNN_LONG=1: the full comparison, a few minutes; few and short ones where kernels run as Python
 CASES, STEPS = (50, 1000) if os.environ.get("INTSNN_LONG") else (2, 6) if numba.config.DISABLE_JIT else (8, 30)
@@ -266,3 +267,58 @@ def test_dense_layers_learn_without_a_stored_gradient():
                 same(learners[0], learners[i], states[0], states[i], outcomes[0], outcomes[i])
         assert all(learner._buffers[0].gradient is None for learner in learners[1:])  # the way was taken in every step
         assert outcomes[0].counters[0, P.W_CHANGED] > 0 and learners[0].layers[0].exponents[0] > 0
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="takes too long without the compiler")
+@pytest.mark.parametrize("case", range(40))
+def test_dense_steps_are_those_of_a_stored_gradient(case):
+    """Any number of samples, inputs and parts; traces and errors up to their limits; few and many steps allowed."""
+    from intsnn.kernels import learn, learn_connect, learn_dense
+
+    rng = np.random.default_rng(case)
+    samples, inputs, outputs = int(rng.integers(1, 12)), int(rng.integers(1, 70)), 32 * int(rng.integers(1, 4))
+    rule = Rule.corrected(
+        widths=Widths.parse(["", "E4 P8", "E9", "E12 P7", "W4 G6"][case % 5]),
+        step_limit=[None, 1, 3, 200][int(rng.integers(0, 4))],
+    )
+    constants = layer_constants(LearningNetwork((inputs,), (Dense(outputs),), 3, rule), 0, 0)
+    c = constants.parameters
+    p = rng.integers(0, rng.choice([2, 300, c.p_max]) + 1, (samples, inputs)).clip(0, c.p_max).astype(np.int16)
+    e = rng.integers(-c.error_max, c.error_max + 1, (samples, outputs)).astype(
+        np.int8 if c.error_max < 128 else np.int16
+    )
+    start = rng.integers(-c.master_max, c.master_max + 1, (inputs, outputs)).astype(np.int16)
+
+    gradient = np.zeros((1, 1, inputs, outputs), np.int64)
+    learn_connect.accumulate(p, e, constants.window, 0, 0, 1, gradient)
+    assert np.array_equal(gradient[0, 0], p.T.astype(np.int64) @ e)
+    peak = int(learn.largest(gradient))
+    shift = max(0, int(learn.exponent(peak)) + int(rng.integers(-1, 4)))
+    expected = [start.copy(), np.zeros((inputs, outputs), np.int8), np.zeros(P.COUNTERS, np.int64)]
+    learn.update(
+        expected[0].reshape(-1), gradient.reshape(-1), shift, c, 5, P.DRAW_WEIGHT, expected[1].reshape(-1), expected[2]
+    )  # fmt: skip
+
+    scratch = learn_dense.scratch(samples, inputs, outputs)
+    for name, array in scratch._asdict().items():
+        if name not in ("inputs", "coarse_inputs"):  # nothing of the batch before is left, but for rows that are none
+            array[:] = 77
+    learn_dense.lay_out(p, e, scratch)
+    parts = int(rng.integers(1, 4))
+    coarsely = learn_dense.coarse(e, c, scratch)
+    found = max(learn_dense.dense_peak(scratch, c, coarsely, part, parts) for part in range(parts))
+    assert learn.exponent(found) == learn.exponent(peak) and found >= peak
+    taken = 0
+    for bound in (-1, found):
+        if not learn_dense.fits(shift, bound, c, outputs):
+            continue
+        master, weight, counters = start.copy(), np.zeros((inputs, outputs), np.int8), np.zeros(P.COUNTERS, np.int64)
+        sizes = [
+            learn_dense.dense_step(scratch, shift, bound, c, 5, P.DRAW_WEIGHT, part, parts, master, weight, counters)
+            for part in range(parts)
+        ]
+        assert max(sizes) == (peak if bound < 0 else found)
+        assert np.array_equal(master, expected[0]) and np.array_equal(weight, expected[1])
+        assert np.array_equal(counters, expected[2])
+        taken += 1
+    assert taken

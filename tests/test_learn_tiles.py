@@ -53,6 +53,18 @@ def cases():
     yield "extremes", plain_extremes, (*outer, low, high)
     inputs, bytes_ = numbers(3 * ROWS * BYTES + 4, np.uint8, 0, 256), numbers(3 * WIDTH * BYTES + 4, np.int8, -128, 128)
     yield "coarse", learn_dense_tiles._plain_coarse_tile, (inputs, 4, bytes_, 4, 3, low, high)
+    traces, out = numbers(200, np.int16, 0, 4096), np.zeros(WIDTH + 5, np.int32)
+    pairs = numbers(200, np.int32, -(1 << 31), 1 << 31)
+    yield "pair_vector", learn_dense_tiles._plain_pair_vector, (traces, 3, traces, 101, out, 2)
+    yield (
+        "quad_vector",
+        learn_dense_tiles._plain_quad_vector,
+        (pairs & 0x0FFF0FFF, 3, pairs & 0x0FFF0FFF, 90, 4, out, 2),
+    )
+    yield "quad_block", learn_dense_tiles._plain_quad_block, (pairs, 3, pairs, 90, out, 2)
+    for kind in (np.int8, np.int16):
+        beside = (numbers(100, kind, -127, 128), 3, numbers(100, kind, -127, 128), 60, out, 2)
+        yield "pair_block", learn_dense_tiles._plain_pair_block, beside
     words = rng.integers(0, 1 << 63, 200).astype(np.uint64)
     settings = np.zeros(SETTINGS, np.int32)
     settings[:] = (0, 3, 4, 1, 11, 5, 14, 2, 511, 2, 2, 1, 127)
