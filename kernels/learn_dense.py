@@ -145,7 +145,7 @@ def coarse(e, c, s):
             at = (block * pairs + 2 * quad) * WIDTH
             second, second_at = (errors, at + WIDTH) if both else (silent, 0)
             quad_block(errors, at, second, second_at, to_errors, (block * quads + quad) * WIDTH)
-    _margins(e, (np.int32(1) << np.int32(shift)) - np.int32(1), s.below.reshape(-1), s.above.reshape(-1))
+    _margins(e, (np.int32(1) << np.int32(shift)) - np.int32(1), s.below, s.above)
     return True
 
 
@@ -158,10 +158,11 @@ def _margins(e, rest, below, above):
         for i in range(e.shape[1]):
             low[i] += min(np.int32(row[i]), np.int32(0))
             high[i] += max(np.int32(row[i]), np.int32(0))
-    for i in range(e.shape[1]):
-        source = i // WIDTH * WIDTH + ORDER[i % WIDTH]
-        below[i] = rest * low[source]
-        above[i] = rest * high[source]
+    for block in range(below.shape[0]):
+        for o in range(WIDTH):
+            source = block * WIDTH + ORDER[o]
+            below[block, o] = rest * low[source]
+            above[block, o] = rest * high[source]
 
 
 @kernel
