@@ -1,4 +1,4 @@
-"""What did a training do? Loss, accuracy, weight changes and saturations by epoch; matplotlib, extra ``report``."""
+"""What did a training do, and what does each width cost? matplotlib, extra ``report``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from .plots import check_plots
 
-__all__ = ["check_plots", "plot_history"]
+__all__ = ["check_plots", "plot_history", "plot_widths"]
 
 LABELS = {
     "loss": "loss of a step", "train": "training sequences right, %", "test": "test sequences right, %",
@@ -24,7 +24,6 @@ def plot_history(history: list[dict[str, Any]], folder: str, name: str) -> list[
     check_plots()
     from matplotlib.figure import Figure
 
-    os.makedirs(folder, exist_ok=True)
     panels = [name for name in LABELS if any(entry.get(name) is not None for entry in history)]
     figure = Figure(figsize=(9, 3 * max(1, (len(panels) + 1) // 2)))
     for number, panel in enumerate(panels, 1):
@@ -37,11 +36,51 @@ def plot_history(history: list[dict[str, Any]], folder: str, name: str) -> list[
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize=7)
     figure.suptitle(name)
+    return _save(figure, folder, name)
+
+
+def _save(figure, folder: str, name: str) -> list[str]:
+    """As PNG and SVG; the files written."""
+    os.makedirs(folder, exist_ok=True)
     figure.tight_layout()
     written = []
     for ending in ("png", "svg"):
         written.append(os.path.join(folder, f"{name}.{ending}"))
         figure.savefig(written[-1], dpi=150)
+    return written
+
+
+def plot_widths(table: list[dict[str, Any]], groups: dict[str, list[str]], folder: str) -> list[str]:
+    """Draw accuracy at the widths of each group, beside that of the recipe and of its twin; the files written.
+
+    Parameters
+    ----------
+    table : list of dict
+        Of `learn_study.summary`, for one recipe.
+    groups : dict
+        Widths by the name of their group, in the order in which they are drawn.
+    folder : str
+    """
+    check_plots()
+    from matplotlib.figure import Figure
+
+    of = {row["widths"]: row for row in table if row["kind"] == "integer"}
+    twin = next((row for row in table if row["kind"] == "float" and not row["widths"]), None)
+    written = []
+    for group, points in groups.items():
+        shown = [of[point] for point in points if point in of]
+        figure = Figure(figsize=(7, 4))
+        axes = figure.add_subplot()
+        places = list(range(len(shown)))
+        errors = [row["error"] or 0.0 for row in shown]
+        axes.errorbar(places, [row["accuracy"] for row in shown], errors, fmt="o-", capsize=3, label="integers")
+        axes.set_xticks(places, [row["widths"] for row in shown], rotation=45)
+        for name, row, style in (("as in the recipe", of.get(""), "--"), ("float twin", twin, ":")):
+            if row is not None:
+                axes.axhline(row["accuracy"], color="0.4", ls=style, lw=1, label=name)
+        axes.set(ylabel="test sequences right, %", title=f"{table[0]['data']}: {group}")
+        axes.legend(fontsize=8)
+        written += _save(figure, folder, f"widths-{group}")
     return written
 
 

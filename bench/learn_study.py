@@ -3,7 +3,7 @@
 ``python -m intsnn.bench.learn_study --results runs.jsonl`` trains a small convolutional network with integers and with
 the float twin (same network, rule, seeds, batches and budget), then with each width changed by itself. Every run is
 one line of JSON in the file; a run that is there is never computed again, so a study can be stopped and called again.
-``--table`` prints what is there.
+``--table`` prints what is there. ``intsnn bench learn`` does the same for a recipe and its own training and test data.
 
 Each pool of recordings has a fixed test set, a part of the pool or another set. A run for ``test`` trains on what is
 left, drawn and ordered by its seed; one for ``validation`` trains on four fifths of that and is tested on the last
@@ -27,10 +27,10 @@ import numpy as np
 from .. import learn_memory
 from ..learn import Conv, LearningNetwork, Rule, Schedule
 from ..models.decolle_data import order, sequences
-from ..models.decolle_recipes import Recipe, with_widths
+from ..models.decolle_recipes import Recipe, recipe, with_widths
 from ..models.decolle_training import train
 
-__all__ = ["Run", "Subset", "compute", "main", "plan", "rows", "summary"]
+__all__ = ["SWEEPS", "Run", "Subset", "compute", "main", "plan", "rows", "study", "summary"]
 
 # pools of recordings and how many of them are for training, drawn by the seed, and for testing, always the same: from
 # the pool, or from the sets that are named last
@@ -40,6 +40,7 @@ POOLS: dict[str, tuple[tuple[str, ...], int, int] | tuple[tuple[str, ...], int, 
     "mnist-saccades-full": (("mnist-saccades:train",), 7500, 10_000, ("mnist-saccades:test",)),
     "digits": (("digits:train:300",), 200, 100),
 }
+OF_RECIPE = "recipe:"  # and its name, in the place of a pool: the training and test data of the recipe
 PARTS = ("test", "validation")
 ROUNDING = ("trace_rounding", "gradient_scale", "step_limit")  # fields of the rule that only integers feel
 BASE = Recipe(
@@ -67,7 +68,12 @@ SWEEPS = {
     "S": [f"S{s}" for s in (2, 3, 4, 5, 7, 8)],
     "EG": [f"E{e} G{e + 4}" for e in (2, 3, 4, 5, 7, 8)],
     "W": [f"W{w}" for w in (2, 4, 6, 10)],
+    "P": [f"P{p}" for p in (6, 8, 10, 14)],
+    "Q": [f"Q{q}" for q in (4, 6, 8, 12)],
+    "R": [f"R{r}" for r in (1, 3, 4, 6)],
     "U": [f"U{u}" for u in (3, 4, 5, 8)],
+    "A": [f"A{a}" for a in (3, 4, 5, 8)],
+    "Sig": [f"Sig{s}" for s in (3, 4, 5, 8)],
     "E": [f"E{e}" for e in (2, 3, 4, 5)],
     "G": [f"G{g}" for g in (6, 7, 8, 9, 12)],
 }
@@ -80,10 +86,11 @@ class Run:
     Parameters
     ----------
     data : str
-        Of `POOLS`.
+        Of `POOLS`, or `OF_RECIPE` with the name of a recipe or a TOML file.
     seed : int
     widths : str
-        What differs from the published widths.
+        What differs from the published widths. The float twin feels of them what is drawn or decided before learning:
+        the codes of the readouts, the scale of outputs, the range of the weights.
     kind : {"integer", "float"}
     changes : str
         Fields of the rule, of the schedule or of the recipe that differ, as JSON.
@@ -101,7 +108,11 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """Everything that decides the result, but for the split; on another grid G the real learning rate stays."""
-        found = replace(TINY if self.data == "digits" else BASE, seed=self.seed)
+        if self.data.startswith(OF_RECIPE):
+            base = recipe(self.data.removeprefix(OF_RECIPE))
+        else:
+            base = TINY if self.data == "digits" else BASE
+        found = replace(base, seed=self.seed)
         changes = json.loads(self.changes) if self.changes else {}
         for name in ("rule", "schedule"):
             known = {item.name for item in fields(getattr(found, name))}
@@ -109,13 +120,14 @@ class Run:
             found = replace(found, **{name: replace(getattr(found, name), **own)})
         found = replace(found, **changes)
         found = with_widths(found, self.widths)
-        finer = found.rule.widths.gradient - BASE.rule.widths.gradient
+        finer = found.rule.widths.gradient - base.rule.widths.gradient
         return replace(found, schedule=replace(found.schedule, start=found.schedule.start - finer))
 
     @property
     def key(self) -> str:
         """Digest of all that decides the result."""
-        spec = {"recipe": self.recipe.to_json(), "pool": POOLS[self.data], "data": self.data, "kind": self.kind}
+        pool = POOLS.get(self.data)
+        spec = {"recipe": self.recipe.to_json(), "pool": pool, "data": self.data, "kind": self.kind}
         spec["part"] = self.part
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
@@ -146,6 +158,8 @@ _PARTS: dict[tuple, list[Any]] = {}
 
 def split(run: Run) -> tuple[Subset, Subset]:
     """Training and test sequences of a run."""
+    if run.data.startswith(OF_RECIPE):
+        return _split_recipe(run)
     specs, count, tests, *others = POOLS[run.data]
     chosen = replace(run.recipe, seed=0 if run.recipe.coding == "events" else run.seed)
     key = (POOLS[run.data], chosen.seed, chosen.steps, chosen.bin_us, chosen.divide)
@@ -164,6 +178,23 @@ def split(run: Run) -> tuple[Subset, Subset]:
         cut = count * 4 // 5
         drawn, test = drawn[:cut], drawn[cut:]
     return Subset(parts, drawn, f"{run.data}, {run.part} {run.seed}"), Subset(parts, test, f"{run.data}, {run.part}")
+
+
+def _split_recipe(run: Run) -> tuple[Subset, Subset]:
+    """Data of a recipe; in validation the last fifth of the training data, in an order of the seed."""
+    chosen = run.recipe
+    key = tuple(getattr(chosen, name) for name in (
+        "data", "test", "seed", "coding", "steps", "test_steps", "bin_us", "divide", "window", "peak",
+    ))  # fmt: skip
+    if key not in _PARTS:
+        _PARTS.clear()
+        _PARTS[key] = [sequences(chosen, False), sequences(chosen, True)]
+    data, test = _PARTS[key]
+    everything = np.arange(len(data))
+    if run.part == "test":
+        return Subset([data], everything, data.name), Subset([test], np.arange(len(test)), test.name)
+    drawn, cut = everything[order(len(data), run.seed, 1 << 32)], len(data) * 4 // 5
+    return Subset([data], drawn[:cut], f"{data.name}, learned"), Subset([data], drawn[cut:], f"{data.name}, held out")
 
 
 def compute(run: Run) -> dict[str, Any]:
@@ -226,15 +257,21 @@ def _float(chosen: Recipe, network: LearningNetwork, data: Subset) -> Any:
 
 def plan(
     data: Sequence[str], seeds: int, sweep_seeds: int, sweeps: Sequence[str], points: Sequence[str] = (),
-    changes: str = "", part: str = "test",
+    changes: str = "", part: str = "test", twins: bool = True, own_twins: bool = False,
 ) -> Iterator[Run]:  # fmt: skip
-    """Runs in order: the base point of every seed with its twin, further points, then one group of widths at a time."""
+    """Runs in order: the base point of every seed with its twin, further points, then one group of widths at a time.
+
+    With `own_twins` each of the further points has a twin with its widths.
+    """
     for seed in range(seeds):
         for name in data:
             yield Run(name, seed, changes=changes, part=part)
-            yield Run(name, seed, kind="float", changes=twin_changes(changes), part=part)
+            if twins:
+                yield Run(name, seed, kind="float", changes=twin_changes(changes), part=part)
             for widths in points:
                 yield Run(name, seed, widths, changes=changes, part=part)
+                if own_twins:
+                    yield Run(name, seed, widths, "float", twin_changes(changes), part)
     for seed in range(sweep_seeds):
         for name in data:
             for group in sweeps:
@@ -275,23 +312,47 @@ def _append(path: str | os.PathLike[str], row: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def study(path: str | os.PathLike[str], wanted: Sequence[Run], most: int | None = None) -> Iterator[tuple]:
+    """Compute what is missing in the file: number, how many there are to do, the run, its result."""
+    done = {row["key"] for row in rows(path)}
+    missing = [run for run in wanted if run.key not in done][:most]
+    for number, run in enumerate(missing, 1):
+        row = compute(run)
+        _append(path, row)
+        yield number, len(missing), run, row
+
+
+def told(run: Run, row: dict[str, Any]) -> str:
+    """A line about a run that has ended."""
+    name = " ".join(word for word in (run.kind, run.widths or "as published", run.changes, run.part) if word)
+    return (
+        f"{run.data} seed {run.seed} {name}: {row['accuracy']:.2f} %, {row['shares'][-1]:.2f} % of votes "
+        f"({row['cpu_seconds']:.0f} s)"
+    )
+
+
 def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """By data, part, kind, widths and changes: runs, mean accuracy, and the mean loss against the twins.
 
     ``loss`` is in points, over the seeds that have a twin. ``error`` is its standard error over seeds (None for one
     seed), ``error_tests`` that over test sequences, each with the mean of its seeds (None where sets differ by seed).
+    ``own_loss`` is the loss against twins of the same widths, None where there are none.
     """
     twins = {
-        (row["data"], row["part"], row["changes"], row["seed"]): row for row in found if row["kind"] == "float"
-    }  # fmt: skip
+        (row["data"], row["part"], row["changes"], row["seed"], row["widths"]): row
+        for row in found
+        if row["kind"] == "float"
+    }
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for row in found:
         key = tuple(row[name] for name in ("data", "part", "kind", "widths", "changes"))
         groups.setdefault(key, []).append(row)
     table = []
     for (data, part, kind, widths, changes), group in groups.items():
-        pairs = [(twins.get((data, part, twin_changes(changes), row["seed"])), row) for row in group]
+        pairs = [(twins.get((data, part, twin_changes(changes), row["seed"], "")), row) for row in group]
         both = [(twin, row) for twin, row in pairs if twin is not None]
+        own = [(twins.get((data, part, twin_changes(changes), row["seed"], widths)), row) for row in group]
+        own_losses = [twin["accuracy"] - row["accuracy"] for twin, row in own if twin is not None]
         losses = [twin["accuracy"] - row["accuracy"] for twin, row in both]
         by_test = np.mean([_bits(twin) - _bits(row) for twin, row in both], axis=0) if both and part == "test" else None
         table.append(
@@ -299,6 +360,7 @@ def summary(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "data": data, "part": part, "kind": kind, "widths": widths, "changes": changes, "runs": len(group),
                 "accuracy": statistics.mean(row["accuracy"] for row in group),
                 "loss": statistics.mean(losses) if losses else None,
+                "own_loss": statistics.mean(own_losses) if own_losses and kind == "integer" else None,
                 "error": statistics.stdev(losses) / len(losses) ** 0.5 if len(losses) > 1 else None,
                 "error_tests": None if by_test is None else 100 * float(by_test.std(ddof=1)) / len(by_test) ** 0.5,
                 "saving": group[0]["saving"] if kind == "integer" else 0.0,
@@ -321,7 +383,8 @@ def table_text(found: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in summary(found):
-        name = "float twin" if row["kind"] == "float" else row["widths"] or "as published"
+        name = " ".join(["float twin"] * (row["kind"] == "float") + [row["widths"]] * bool(row["widths"]))
+        name = name or "as published"
         if row["changes"]:
             name += f" {row['changes']}"
         loss = "" if row["loss"] is None or row["kind"] == "float" else f"{row['loss']:+.2f}"
@@ -343,6 +406,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sweep-seeds", type=int, default=1)
     parser.add_argument("--sweeps", default="PQ,S,EG", help=f"of {', '.join(SWEEPS)}; empty: none")
     parser.add_argument("--widths", action="append", default=[], help="one more point, on every seed: 'P9 Q8'")
+    parser.add_argument("--own-twins", action="store_true", help="a float twin for each of --widths")
     parser.add_argument(
         "--settings", action="append", help="fields of rule, schedule or recipe as JSON, for integers and twin alike"
     )
@@ -360,19 +424,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [
         run
         for changes in given.settings or [""]
-        for run in plan(names, given.seeds, given.sweep_seeds, sweeps, given.widths, changes, given.part)
-    ]
-    done = {row["key"] for row in rows(given.results)}
-    missing = [] if given.table else [run for run in wanted if run.key not in done][: given.most]
-    for number, run in enumerate(missing, 1):
-        row = compute(run)
-        _append(given.results, row)
-        print(
-            f"[{number}/{len(missing)}] {run.data} seed {run.seed} {run.kind} {run.widths or 'as published'} "
-            f"{run.changes} {run.part}: {row['accuracy']:.2f} %, {row['shares'][-1]:.2f} % of votes "
-            f"({row['cpu_seconds']:.0f} s)",
-            flush=True,
+        for run in plan(
+            names, given.seeds, given.sweep_seeds, sweeps, given.widths, changes, given.part, True, given.own_twins
         )
+    ]
+    for number, count, run, row in study(given.results, wanted, 0 if given.table else given.most):
+        print(f"[{number}/{count}] {told(run, row)}", flush=True)
     print(table_text(rows(given.results)))
     return 0
 

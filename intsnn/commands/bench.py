@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import bench_speed
+from . import bench_learn, bench_speed
 from .common import (
     DATA_HELP,
     INTERRUPTED,
@@ -118,6 +118,7 @@ def command(ctx: click.Context, **options: Any) -> None:
 
 
 command.add_command(bench_speed.command)
+command.add_command(bench_learn.command)
 
 
 def _given(ctx: click.Context, name: str | None) -> bool:

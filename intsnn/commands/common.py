@@ -125,7 +125,7 @@ def integer_network(path: str, trust: bool):
 
 
 def check_output(path: str | None, *inputs: str | None) -> None:
-    """Find out before the work that its result has no place to go."""
+    """Find out before the work that its result has no place to go, or would go where something of `inputs` is."""
     if path is None or path == "-":
         return
     folder = os.path.dirname(os.path.abspath(path))
@@ -136,8 +136,15 @@ def check_output(path: str | None, *inputs: str | None) -> None:
     if not os.access(folder, os.W_OK):
         raise Failure(f"{folder}: {os.strerror(13)}", REFUSED)
     for source in inputs:
-        if source and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-            raise Failure(f"{path} is also what is read; write to another file", USAGE)
+        if source and _same_file(path, source):
+            raise Failure(f"{path} is also what is read or written here; write to another file", USAGE)
+
+
+def _same_file(one: str, other: str) -> bool:
+    """Also of files that are not there yet."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def finish(report, values: dict) -> None:
