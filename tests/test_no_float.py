@@ -248,7 +248,7 @@ def report():
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = os.environ | {"INTSNN_CACHE": "", "NUMBA_DISABLE_JIT": "0", "PYTHONPATH": paths}
     done = subprocess.run(
-        [sys.executable, os.path.abspath(__file__)], env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, os.path.abspath(__file__)], env=environment, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
