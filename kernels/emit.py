@@ -112,11 +112,11 @@ class Emit:
         """``with loop(a, b) as i:`` for i from a to b (int64)."""
         return _Loop(self.builder, begin, end, step)
 
-    def prefetch(self, pointer) -> None:
-        """Ask for the cache line at `pointer`, to be read; it need not exist."""
-        read, near, data = (ir.Constant(INT32, i) for i in (0, 3, 1))
+    def prefetch(self, pointer, write: bool = False) -> None:
+        """Ask for the cache line at `pointer`, to be read or to be written as well; it need not exist."""
+        way, near, data = (ir.Constant(INT32, i) for i in (int(write), 3, 1))
         place = self.builder.bitcast(pointer, BYTE.as_pointer())
-        self.call("llvm.prefetch.p0", ir.VoidType(), place, read, near, data)
+        self.call("llvm.prefetch.p0", ir.VoidType(), place, way, near, data)
 
     def call(self, name: str, result, *arguments):
         """An LLVM intrinsic by its full name."""

@@ -218,7 +218,10 @@ def _outer_step_tile(known: bool):
             # the upper halves are the changes
             even = b.bitcast(b.ashr(found[0], half), SHORT)
             n = b.shuffle_vector(even, b.bitcast(found[1], SHORT), odd)
-            step.move(n, emit.sum(where, emit.times(stride, r)), within=True)
+            place = emit.sum(where, emit.times(stride, r))
+            step.move(n, place, within=True)
+            for name in ("master", "weight"):  # the rows of the tile after the next one
+                emit.prefetch(emit.pointer(name, emit.sum(place, 2 * WIDTH)), write=True)
         step.finish()
 
     return outer_step_tile
