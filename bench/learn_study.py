@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .. import learn_memory
+from ..errors import FormatError
 from ..learn import Conv, LearningNetwork, Rule, Schedule
 from ..models.decolle_data import order, sequences
 from ..models.decolle_recipes import Recipe, recipe, with_widths
@@ -42,6 +43,7 @@ POOLS: dict[str, tuple[tuple[str, ...], int, int] | tuple[tuple[str, ...], int, 
 }
 OF_RECIPE = "recipe:"  # and its name, in the place of a pool: the training and test data of the recipe
 PARTS = ("test", "validation")
+BEGIN = b'{"key": "'  # of every line of a results file
 ROUNDING = ("trace_rounding", "gradient_scale", "step_limit")  # fields of the rule that only integers feel
 BASE = Recipe(
     name="study",
@@ -286,9 +288,19 @@ def twin_changes(changes: str) -> str:
 
 
 def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Finished runs; a last line that was cut off is none."""
+    """Finished runs; a line that was cut off is none.
+
+    Raises
+    ------
+    FormatError
+        A file that is something else: nothing may be added to it.
+    """
     found: dict[str, dict[str, Any]] = {}
     if os.path.exists(path):
+        with open(path, "rb") as file:
+            begin = file.read(len(BEGIN))
+        if not BEGIN.startswith(begin):
+            raise FormatError(f"{os.fspath(path)} holds no runs of a study; give another file for the results")
         with open(path, encoding="utf-8") as file:
             for line in file:
                 try:

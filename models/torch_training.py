@@ -26,6 +26,7 @@ from .checkpoints import check_identity
 __all__ = ["Outcome", "Progress", "Run", "chosen_device", "generator_of"]
 
 VERSION = 1  # of the checkpoint
+DAMAGED = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)  # what its fields can cause; torch: the last
 
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 AnyRecipe = TypeVar("AnyRecipe")
@@ -198,13 +199,7 @@ class Run(ABC, Generic[AnyNetwork]):
         check_identity(path, json.loads(self._identity()), identity)
         try:
             self._restore(state)
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-        ) as error:  # the last is torch's for shapes
+        except DAMAGED as error:
             raise ImportRefused(f"{path} is no checkpoint that can be read: {error}", code="field") from error
 
     def _restore(self, state: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ def test_a_study_of_a_recipe_and_how_it_goes_on(folder):
     kept = (folder / "learn.jsonl").read_text()
     again = learn(*options)
     assert json.loads((folder / "a.json").read_text())["computed"] == 0
-    assert again.output.splitlines()[-1:] != [] and (folder / "learn.jsonl").read_text() == kept
+    assert "4 runs, 0 of them computed now" in again.output and (folder / "learn.jsonl").read_text() == kept
     more = learn("--no-twin", "--widths", "G9", "--epochs", "2", "--json", "b.json")
     assert more.exit_code == 0
     found = json.loads((folder / "b.json").read_text())  # more epochs are other runs
@@ -76,11 +76,30 @@ def test_a_plan_is_shown_and_nothing_computed(folder, monkeypatch):
         (("--sweep", "S,none"), 2, "--sweep none: choose of PQ, S"), (("--widths", "P99"), 2, "found 99; 1 to 20"),
         (("--widths", "X3"), 2, "X3"), (("--seeds", "0"), 2, "seeds"), (("--json", "learn.jsonl"), 2, "learn.jsonl"),
         (("--results", "no/folder.jsonl"), 3, "there is no folder"),
+        (("--results", "small.toml"), 2, "small.toml is also"), (("--json", "small.toml"), 2, "small.toml is also"),
+        (("--results", "other.json"), 2, "other.json holds no runs"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_an_error(folder, arguments, code, part):
+    (folder / "other.json").write_text('{\n  "a": 1\n}\n')
     done = learn(*arguments)
     assert done.exit_code == code and part in done.output and not (folder / "learn.jsonl").exists()
+    assert (folder / "small.toml").read_text() == TOML and (folder / "other.json").read_text() == '{\n  "a": 1\n}\n'
+
+
+@compiled_only
+def test_the_recipe_as_it_is_learns_what_train_learns(folder):
+    assert learn("--no-twin", "--json", "a.json").exit_code == 0
+    trained = CliRunner().invoke(main, ["train", "--recipe", "small.toml", "--json", "b.json"])
+    assert trained.exit_code == 0, trained.output
+    found, other = (json.loads((folder / name).read_text()) for name in ("a.json", "b.json"))
+    run = found["runs"][0]
+    assert all(run[name] == other[name] for name in ("weights_sha256", "steps", "accuracy", "accuracies"))
+
+
+def test_the_help_names_every_group():
+    text = " ".join(learn("--help").output.split())
+    assert f"themselves: {', '.join(learn_study.SWEEPS)}." in text
 
 
 def test_recipes_that_are_none(folder):

@@ -53,8 +53,8 @@ def command(
     from ..bench import learn_plots, learn_study
     from ..console import Report
 
-    check_output(json_path, results)
-    check_output(results)
+    check_output(json_path, results, recipe)
+    check_output(results, recipe)
     if plot_folder is not None:
         learn_plots.check_plots()
     groups = _words(sweeps)
@@ -67,9 +67,9 @@ def command(
     with options_checked():
         name = learn_study.OF_RECIPE + recipe
         runs = list(learn_study.plan([name], seeds, seeds, groups, widths, changes, part, not no_twin, own_twins))
-        keys = [run.key for run in runs]  # widths that cannot be are found here
-    if dry_run:
+        keys = [run.key for run in runs]  # widths that cannot be are found here, and results that are none
         there = {row["key"] for row in learn_study.rows(results)}
+    if dry_run:
         rows = [(r.seed, r.kind, r.widths, "there" if k in there else "to do") for r, k in zip(runs, keys, strict=True)]
         report.table(f"{len(runs)} runs", ("seed", "kind", "widths", ""), rows)
         return
