@@ -20,7 +20,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,13 +33,24 @@ from ..models.decolle_training import train
 
 __all__ = ["SWEEPS", "Run", "Subset", "compute", "main", "plan", "rows", "study", "summary"]
 
-# pools of recordings and how many of them are for training, drawn by the seed, and for testing, always the same: from
-# the pool, or from the sets that are named last
-POOLS: dict[str, tuple[tuple[str, ...], int, int] | tuple[tuple[str, ...], int, int, tuple[str, ...]]] = {
-    "nmnist": (("nmnist:train", "nmnist:test"), 700, 400),
-    "mnist-saccades": (("mnist-saccades:train:6000",), 700, 400),
-    "mnist-saccades-full": (("mnist-saccades:train",), 7500, 10_000, ("mnist-saccades:test",)),
-    "digits": (("digits:train:300",), 200, 100),
+
+class Pool(NamedTuple):
+    """Recordings: how many are for training, drawn by the seed, and for testing, always the same.
+
+    Tests are from `test`, or where that is None from `sets`.
+    """
+
+    sets: tuple[str, ...]
+    training: int
+    testing: int
+    test: str | None = None
+
+
+POOLS = {
+    "nmnist": Pool(("nmnist:train", "nmnist:test"), 700, 400),
+    "mnist-saccades": Pool(("mnist-saccades:train:6000",), 700, 400),
+    "mnist-saccades-full": Pool(("mnist-saccades:train",), 7500, 10_000, "mnist-saccades:test"),
+    "digits": Pool(("digits:train:300",), 200, 100),
 }
 OF_RECIPE = "recipe:"  # and its name, in the place of a pool: the training and test data of the recipe
 PARTS = ("test", "validation")
@@ -128,7 +139,7 @@ class Run:
     @property
     def key(self) -> str:
         """Digest of all that decides the result."""
-        pool = POOLS.get(self.data)
+        pool = [value for value in POOLS.get(self.data, ()) if value is not None] or None
         spec = {"recipe": self.recipe.to_json(), "pool": pool, "data": self.data, "kind": self.kind}
         spec["part"] = self.part
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
@@ -155,48 +166,47 @@ class Subset:
         return np.concatenate(found, axis=1)
 
 
-_PARTS: dict[tuple, list[Any]] = {}
+FRAMES = ("data", "test", "seed", "coding", "steps", "test_steps", "bin_us", "divide", "window", "peak")  # decide them
+_PARTS: dict[tuple, tuple[list[Any], Any]] = {}
 
 
 def split(run: Run) -> tuple[Subset, Subset]:
-    """Training and test sequences of a run."""
-    if run.data.startswith(OF_RECIPE):
-        return _split_recipe(run)
-    specs, count, tests, *others = POOLS[run.data]
-    chosen = replace(run.recipe, seed=0 if run.recipe.coding == "events" else run.seed)
-    key = (POOLS[run.data], chosen.seed, chosen.steps, chosen.bin_us, chosen.divide)
-    if key not in _PARTS:
-        _PARTS.clear()
-        _PARTS[key] = [sequences(chosen, False, spec) for spec in (*specs, *(others[0] if others else ()))]
-    parts = _PARTS[key]
-    pool = sum(len(part) for part in parts[: len(specs)])
-    fixed = order(pool, 0, 1 << 32)
-    if others:
-        test, rest = np.arange(pool, sum(len(part) for part in parts))[:tests], fixed
+    """Training and test sequences of a run; in validation the last fifth of the training sequences is tested on.
+
+    All training data of a recipe are learned, in its own order: a run is what ``intsnn train`` does.
+    """
+    training, own = _parts(run)
+    everything, pool = np.arange(sum(len(part) for part in training)), POOLS.get(run.data)
+    if pool is None:
+        tests, drawn = np.arange(len(own)), everything
+        if run.part == "validation":
+            drawn = drawn[order(len(drawn), run.seed, 1 << 32)]
     else:
-        test, rest = fixed[:tests], fixed[tests:]
-    drawn = rest[order(len(rest), run.seed, 1 << 32)][:count]
+        fixed, tests = order(len(everything), 0, 1 << 32), np.arange(pool.testing)
+        if own is None:
+            tests, fixed = fixed[: pool.testing], fixed[pool.testing :]
+        drawn = fixed[order(len(fixed), run.seed, 1 << 32)][: pool.training]
+    name = f"{run.data}, {run.part}"
     if run.part == "validation":
-        cut = count * 4 // 5
-        drawn, test = drawn[:cut], drawn[cut:]
-    return Subset(parts, drawn, f"{run.data}, {run.part} {run.seed}"), Subset(parts, test, f"{run.data}, {run.part}")
+        cut = len(drawn) * 4 // 5
+        return Subset(training, drawn[:cut], f"{name} {run.seed}"), Subset(training, drawn[cut:], name)
+    return Subset(training, drawn, f"{name} {run.seed}"), Subset(training if own is None else [own], tests, name)
 
 
-def _split_recipe(run: Run) -> tuple[Subset, Subset]:
-    """Data of a recipe; in validation the last fifth of the training data, in an order of the seed."""
-    chosen = run.recipe
-    key = tuple(getattr(chosen, name) for name in (
-        "data", "test", "seed", "coding", "steps", "test_steps", "bin_us", "divide", "window", "peak",
-    ))  # fmt: skip
+def _parts(run: Run) -> tuple[list[Any], Any]:
+    """Sets to learn from, and the one that is for tests alone if there is one; those of the last run are kept."""
+    chosen, pool = run.recipe, POOLS.get(run.data)
+    if pool is not None and chosen.coding == "events":
+        chosen = replace(chosen, seed=0)  # draws nothing: one set serves every seed
+    key = (pool, *(getattr(chosen, name) for name in FRAMES))
     if key not in _PARTS:
         _PARTS.clear()
-        _PARTS[key] = [sequences(chosen, False), sequences(chosen, True)]
-    data, test = _PARTS[key]
-    everything = np.arange(len(data))
-    if run.part == "test":
-        return Subset([data], everything, data.name), Subset([test], np.arange(len(test)), test.name)
-    drawn, cut = everything[order(len(data), run.seed, 1 << 32)], len(data) * 4 // 5
-    return Subset([data], drawn[:cut], f"{data.name}, learned"), Subset([data], drawn[cut:], f"{data.name}, held out")
+        if pool is None:
+            _PARTS[key] = [sequences(chosen, False)], sequences(chosen, True)
+        else:
+            own = None if pool.test is None else sequences(chosen, False, pool.test)
+            _PARTS[key] = [sequences(chosen, False, spec) for spec in pool.sets], own
+    return _PARTS[key]
 
 
 def compute(run: Run) -> dict[str, Any]:

@@ -9,6 +9,7 @@ flipped kernel has been resolved by its importer.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -45,7 +46,7 @@ _MAX_BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FloatNode:
+class FloatNode(ABC):
     """One operation of a float network.
 
     Parameters
@@ -77,8 +78,8 @@ class FloatNode:
     def _shape(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         return shapes[0]
 
-    def _apply(self, arrays: list[np.ndarray]) -> np.ndarray:
-        raise NotImplementedError  # an input has nothing to apply
+    @abstractmethod
+    def _apply(self, arrays: list[np.ndarray]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,6 +94,10 @@ class FloatInput(FloatNode):
         if len(self.shape) not in (1, 3) or any(int(n) != n or n < 1 for n in self.shape):
             raise _shape_error(self, f"the input shape is {self.shape}; it has to be (C, H, W) or (N,), each >= 1")
         return tuple(int(n) for n in self.shape)
+
+    def _apply(self, arrays):
+        (x,) = arrays  # the samples, in any form
+        return x.reshape(len(x), *self.shape)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -502,10 +507,7 @@ def blocks(
         values: dict[str, np.ndarray] = {}
         kept: dict[str, np.ndarray] = {}
         for node in network.nodes:
-            if isinstance(node, FloatInput):
-                values[node.name] = chunk.reshape(chunk.shape[0], *shape)
-            else:
-                values[node.name] = node._apply([values[name] for name in node.inputs])
+            values[node.name] = node._apply([values[name] for name in node.inputs] or [chunk])
             if node.name in names:
                 kept[node.name] = values[node.name]
             for name in node.inputs:

@@ -128,7 +128,7 @@ _RULES: dict[Any, tuple[Callable, Callable]] = {
 _PARTS = (Decay, Refractory)  # dataclasses inside a layer: their fields are stored as "field.part"
 _RANGES = frozenset({(Neuron, "u_range")})  # pairs that may be negative
 _WEIGHTS = frozenset({(Affine, "weight"), (Conv2d, "weight"), (QuantAffine, "codes"), (QuantConv2d, "codes")})
-_ELSEWHERE = {  # fields that are not in the record of a layer
+_ELSEWHERE: dict[type, set[str]] = {  # fields that are not in the record of a layer
     QuantConv2d: {"weight"},  # follows from codes and scale
     QuantAffine: {"weight"},
 }

@@ -59,12 +59,12 @@ def test_splits_do_not_overlap():
 
 
 def test_a_pool_with_a_test_set_of_its_own(monkeypatch):
-    pool = (("digits:train:300",), 250, 60, ("digits:test:60",))
+    pool = learn_study.Pool(("digits:train:300",), 250, 60, "digits:test:60")
     monkeypatch.setitem(learn_study.POOLS, "digits", pool)
     data, test = learn_study.split(Run("digits", 3))
     assert len(set(data.indices)) == 250 and data.indices.max() < 300  # drawn from the whole training set
     recordings = datasets.load("digits:test:60")
-    assert list(test.labels) == list(recordings.labels) and list(test.indices) == list(range(300, 360))
+    assert list(test.labels) == list(recordings.labels) and list(test.indices) == list(range(60))
     shown = test.frames(range(60), 0).sum(axis=(0, 2)).reshape(60, -1) > 0  # only dark pixels never fire
     assert not (shown & (recordings.images.reshape(60, -1) == 0)).any()
     less, held = learn_study.split(Run("digits", 3, part="validation"))
