@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import datasets
+from ..decoders import read_npz
 from ..errors import DataNotFoundError, FormatError
 from ..files import load, save, stored_bytes
 from ..hdf5 import _replacing as replacing
@@ -114,10 +115,10 @@ def _frames(spec: str, chosen: EventRecipe, folder: Path) -> Any:
         bits = np.packbits(found.frames.reshape(-1)) if chosen.binning.clip == 1 else found.frames.reshape(-1)
         with replacing(file) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, bits=bits, shape=found.frames.shape, labels=found.labels, classes=found.classes)
-    with np.load(file) as kept:
-        shape = tuple(kept["shape"].tolist())
-        flat = np.unpackbits(kept["bits"])[: math.prod(shape)] if chosen.binning.clip == 1 else kept["bits"]
-        return Frames(spec, flat.reshape(shape), kept["labels"], int(kept["classes"]))
+    kept = read_npz(file, ("bits", "shape", "labels", "classes"))
+    shape = tuple(kept["shape"].tolist())
+    flat = np.unpackbits(kept["bits"])[: math.prod(shape)] if chosen.binning.clip == 1 else kept["bits"]
+    return Frames(spec, flat.reshape(shape), kept["labels"], int(kept["classes"]))
 
 
 def seeds(name: str, numbers: Iterable[int], folder: Path, say: Callable[[str], None] = print, **changes: Any) -> None:

@@ -1,4 +1,4 @@
-"""How the files of public data sets are decoded: IDX, CIFAR-10 batches, ``.npz``.
+"""How the files of public data sets are decoded: IDX, CIFAR-10 batches, ``.npy`` and ``.npz``.
 
 Every file is untrusted input: magic numbers and sizes are checked before anything is allocated, a compressed
 file may only hold what its own header announces, and a pickle is read without running anything in it.
@@ -9,6 +9,7 @@ import io
 import math
 import pickle
 import pickletools
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from .errors import ImportRefused, UnsupportedError
+from .npy import BUDGET, read_array, read_exactly
 
-__all__ = ["decode_jpeg", "read_cifar_binary", "read_cifar_pickle", "read_idx", "read_npz"]
+__all__ = ["decode_jpeg", "read_cifar_binary", "read_cifar_pickle", "read_idx", "read_npy", "read_npz"]
 
-BUDGET = 4 << 30  # bytes of one decoded array
 _DEFLATE = 1032  # no deflate stream expands more than this
 _CIFAR_PIXELS = 3 * 32 * 32
 
@@ -57,15 +58,17 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
                 )
             shape = tuple(int(n) for n in np.frombuffer(header, ">u4", axes, 4))
             size = math.prod(shape)
-            if size > min(BUDGET, packed * _DEFLATE):
-                raise ImportRefused(f"{path} announces {size} bytes in a file of {packed}", code="size")
-            content = stream.read(size + 1)
+            # of the axes that are not empty too: (0, 2^32, 2^32) is no array
+            whole = math.prod(max(1, n) for n in shape)
+            if whole > BUDGET or size > (packed * _DEFLATE if zipped else packed):
+                raise ImportRefused(f"{path} announces {shape} bytes in a file of {packed}", code="size")
+            content = read_exactly(stream, size + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ImportRefused(f"{path} is damaged: {error}", code="damaged") from None
     if len(content) != size:
         more = "more" if len(content) > size else f"only {len(content)}"
         raise ImportRefused(f"{path} announces {size} bytes of shape {shape} and holds {more}", code="size")
-    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_cifar_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +88,12 @@ def read_cifar_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     ImportRefused
         The size is no multiple of 3,073, or a label exceeds 9.
     """
+    size = path.stat().st_size
+    if not 0 < size <= BUDGET or size % (1 + _CIFAR_PIXELS):
+        raise ImportRefused(f"{path} has {size} bytes, not a multiple of {1 + _CIFAR_PIXELS}", code="size")
     content = np.fromfile(path, np.uint8)
-    if not content.size or content.size % (1 + _CIFAR_PIXELS):
-        raise ImportRefused(f"{path} has {content.size} bytes, not a multiple of {1 + _CIFAR_PIXELS}", code="size")
+    if content.size != size:
+        raise ImportRefused(f"{path} changed while it was read", code="size")
     records = content.reshape(-1, 1 + _CIFAR_PIXELS)
     return records[:, 1:].reshape(-1, 3, 32, 32), _cifar_labels(records[:, 0], path)
 
@@ -139,6 +145,9 @@ _OPCODES = frozenset(
 )
 
 
+_MOST_TUPLES = 1000  # in a batch: a tuple in a tuple in a tuple, and so on, would break the stack where it is a key
+
+
 class _Reader(pickle.Unpickler):
     """Knows five names, all of them stand-ins defined above."""
 
@@ -168,9 +177,15 @@ def read_cifar_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
     ImportRefused
         Anything but a dictionary with ``data`` uint8 (N, 3072) and ``labels``, N numbers 0..9.
     """
+    if path.stat().st_size > BUDGET:
+        raise ImportRefused(f"{path} is larger than any CIFAR-10 batch", code="size")
     content = path.read_bytes()
+    tuples = 0
     try:
         for opcode, argument, _ in pickletools.genops(content):
+            tuples += opcode.name.startswith("TUPLE")
+            if tuples > _MOST_TUPLES:
+                raise pickle.UnpicklingError("holds more tuples than a batch needs")
             if opcode.name not in _OPCODES:
                 raise pickle.UnpicklingError(f"holds the pickle opcode {opcode.name}")
             if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
@@ -202,6 +217,30 @@ def read_cifar_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def read_npy(path: Path, budget: int = BUDGET) -> np.ndarray:
+    """The array in a ``.npy`` file.
+
+    Parameters
+    ----------
+    path : Path
+    budget : int
+        Most bytes of the array.
+
+    Returns
+    -------
+    ndarray
+        Numbers, truth values, text or records of these; in the byte order of the file.
+
+    Raises
+    ------
+    ImportRefused
+        Anything else, or a header that the size of the file contradicts.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        return read_array(stream, size, str(path), budget)
+
+
 def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Those of the named arrays that an ``.npz`` file holds; the others are left unread.
 
@@ -217,48 +256,43 @@ def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     Raises
     ------
     ImportRefused
-        No zip archive, an array of Python objects, or one whose header, stored size and file size disagree.
+        No zip archive, an array that is there twice, is encrypted or holds Python objects, or one whose header, stored
+        size and file size disagree.
     """
     found = {}
+    size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
+            members: dict[str, list[zipfile.ZipInfo]] = {}
+            for info in archive.infolist():
+                members.setdefault(info.filename, []).append(info)
             for name in names:
-                info = members.get(f"{name}.npy")
-                if info is not None:
-                    found[name] = _read_member(archive, info, f"{path}: {name}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+                here = members.get(f"{name}.npy", [])
+                if len(here) > 1:
+                    raise ImportRefused(f"{path} holds {name} {len(here)} times; which one counts?", code="zip")
+                if here:
+                    found[name] = _read_member(archive, here[0], f"{path}: {name}", size)
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, OverflowError,
+        struct.error,
+    ) as error:  # fmt: skip
+        if isinstance(error, ImportRefused | FileNotFoundError | PermissionError | IsADirectoryError):
             raise
         raise ImportRefused(f"{path} is no sound .npz file: {error}", code="damaged") from None
     return found
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> np.ndarray:
-    """One array of an archive, its sizes compared before its memory is taken."""
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str, size: int) -> np.ndarray:
+    """One array of an archive of `size` bytes, its sizes compared before its memory is taken."""
+    if info.flag_bits & 1:
+        raise ImportRefused(f"{where} is encrypted; store it without a password", code="zip")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ImportRefused(f"{where} is packed by method {info.compress_type}; stored or deflated is read", code="zip")
-    if info.file_size > min(BUDGET, 64 + info.compress_size * _DEFLATE):
+    growth = 1 if info.compress_type == zipfile.ZIP_STORED else _DEFLATE
+    if info.compress_size > size or info.file_size > growth * info.compress_size:
         raise ImportRefused(f"{where} announces {info.file_size} bytes from {info.compress_size}", code="size")
     with archive.open(info) as stream:
-        try:
-            version = np.lib.format.read_magic(stream)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"version {version} of the .npy format")
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(stream)
-        except ValueError as error:
-            raise ImportRefused(f"{where} is no .npy array: {str(error).splitlines()[0]}", code="npy") from None
-        if dtype.hasobject:
-            raise ImportRefused(f"{where} holds Python objects; only numbers and text are read", code="object")
-        size = math.prod(shape) * dtype.itemsize
-        if size != info.file_size - stream.tell():
-            raise ImportRefused(f"{where} has shape {shape} of {dtype}, which its size contradicts", code="size")
-        content = stream.read()
-    if len(content) != size:
-        raise ImportRefused(f"{where} is cut short: {len(content)} bytes of {size}", code="size")
-    array = np.frombuffer(content, dtype).copy() if size else np.zeros(math.prod(shape), dtype)
-    return array.reshape(shape, order="F" if fortran else "C")
+        return read_array(stream, info.file_size, where)  # type: ignore[arg-type]  # it reads, that is enough
 
 
 def decode_jpeg(content: bytes, where: str) -> np.ndarray:

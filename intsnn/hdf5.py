@@ -378,7 +378,7 @@ def _parse(stream: io.BufferedIOBase, label: str, builder: _Builder) -> bool:
                 if not isinstance(header["type"], str) or header["type"] not in _TYPES | {"|b1"}:
                     raise bad("an unknown number type")
                 dtype = np.dtype(header["type"])
-                builder.charge(path, math.prod(shape) * dtype.itemsize)
+                builder.charge(path, math.prod(max(1, n) for n in shape) * dtype.itemsize)
                 value = np.empty(shape, dtype)
                 view = value.reshape(-1).view(np.uint8)  # 0-d too
                 filled = 0
@@ -753,7 +753,7 @@ def _child() -> None:
 def _limit(job: dict) -> None:
     try:
         import resource
-    except ImportError:  # not on this system: the wall clock limit remains
+    except ImportError:  # not on Windows: the limits of wall clock and of every size in the file remain
         return
     limits = {"AS": job["memory"], "CPU": job["cpu"], "NOFILE": 64, "FSIZE": 0, "CORE": 0}
     for name, value in limits.items():
@@ -939,15 +939,15 @@ def _publish(temporary: str, path: str) -> None:
         mask = os.umask(0)
         os.umask(mask)
         mode = 0o666 & ~mask
+    _sync(temporary, os.O_RDWR)  # Windows brings to disk only what may be written
     os.chmod(temporary, mode)  # mkstemp makes files for the owner only
-    _sync(temporary)
     os.replace(temporary, path)
     with contextlib.suppress(OSError):  # folders cannot be synced everywhere
-        _sync(os.path.dirname(os.path.abspath(path)))
+        _sync(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
 
 
-def _sync(path: str) -> None:
-    number = os.open(path, os.O_RDONLY)
+def _sync(path: str, mode: int) -> None:
+    number = os.open(path, mode)
     try:
         os.fsync(number)
     finally:

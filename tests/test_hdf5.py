@@ -394,6 +394,24 @@ def test_modes(tmp_path):
         os.umask(old)
 
 
+def test_what_is_brought_to_disk_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows refuses anything else; a file that was read-only before stays so."""
+    fcntl = pytest.importorskip("fcntl")
+    modes = []
+    monkeypatch.setattr(os, "fsync", lambda n: modes.append((stat.S_ISREG(os.fstat(n).st_mode), fcntl.fcntl(n, 3) & 3)))
+    path = tmp_path / "a.h5"
+    write_tree(path, {"x": np.arange(3)})
+    path.chmod(0o444)
+    write_tree(path, {"x": np.arange(4)})
+    assert [mode for regular, mode in modes if regular] == [os.O_RDWR, os.O_RDWR]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444 and read_tree(path).datasets["x"].size == 4
+
+
+def test_a_system_without_resource_limits_reads_all_the_same(plain, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert hdf5._limit({"memory": 1, "cpu": 1}) is None
+
+
 KILLED = """
 import os, sys
 import numpy as np
