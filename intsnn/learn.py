@@ -14,7 +14,7 @@ import numpy as np
 
 from . import learn_paths
 from .errors import FormatError, RangeError, ShapeError
-from .integers import smallest_dtype
+from .integers import integer_array, smallest_dtype
 from .kernels.learn_parameters import (
     COUNTERS,
     DRAW_BIAS,
@@ -123,6 +123,23 @@ class _Buffers:
         return self._dense
 
 
+def _check_sums(index: int, constants: LayerConstants, samples: int, classes: int) -> None:
+    """Refuse a batch whose sums could leave 63 bits, before anything of it is worked on."""
+    c = constants.parameters
+    sums = {
+        "gradients": constants.gradients,
+        "membranes": constants.neurons * c.u_max,
+        "activities": constants.outputs * int(constants.table.max()),
+        "errors": classes * (2 * c.activation_max + 2) ** 2,
+    }
+    for name, most in sums.items():
+        if samples * most >= 1 << 62:
+            raise RangeError(
+                f"layer {index}: the {name} of {samples:,} samples sum up to {samples * most}, which leaves 63 bits; "
+                f"take at most {((1 << 62) - 1) // most:,} samples at a time, or narrower widths"
+            )
+
+
 def at_least(kind, largest: int) -> np.dtype:
     """`kind`, or a wider type that holds +-`largest`."""
     found = smallest_dtype(-largest, largest)
@@ -228,20 +245,25 @@ class Learner:
         labels : (B,) integers
             Class of each sample.
         rate_shift : int
-            The learning rate is ``2**-rate_shift``.
+            The learning rate is ``2**-rate_shift``; -64 to 64 (``docs/learning.md``, Weights).
 
         Raises
         ------
-        ShapeError, RangeError
-            A frame or labels that do not fit the network.
+        FormatError, ShapeError, RangeError
+            A frame or labels that do not fit the network, labels or a shift that are no integers, or a batch whose sums
+            could leave 63 bits.
         """
-        labels = np.asarray(labels, np.int64)
+        if isinstance(rate_shift, bool) or not isinstance(rate_shift, int | np.integer) or abs(int(rate_shift)) > 64:
+            raise FormatError(f"Learner.learn: found the rate_shift {rate_shift!r}; -64 to 64 is possible")
+        rate_shift = int(rate_shift)
+        labels = integer_array(labels, "Learner.learn: labels")
         if labels.shape != (state.samples,):
             raise ShapeError(f"Learner.learn: found labels of shape {labels.shape}; ({state.samples},) is needed")
         if labels.size and (labels.min() < 0 or labels.max() >= self.network.classes):
             raise RangeError(
                 f"Learner.learn: found labels {labels.min()} to {labels.max()}; 0 to {self.network.classes - 1} can be"
             )
+        labels = labels.astype(np.int64)
         outcome = self._step(state, frame, labels, rate_shift, self.steps)
         self.steps += 1
         return outcome
@@ -303,7 +325,10 @@ class Learner:
     def _prepare(self, samples: int) -> None:
         if samples != self._samples:
             rule, plain = self.network.rule, self.path == "reference"
-            self._batch = [for_batch(k, rule, samples) for k in self.constants]
+            batch = [for_batch(k, rule, samples) for k in self.constants]
+            for index, constants in enumerate(batch):
+                _check_sums(index, constants, samples, self.network.classes)
+            self._batch = batch
             self._buffers = [_Buffers(k, samples, self.network.classes, plain) for k in self._batch]
             self._samples = samples
 

@@ -22,6 +22,8 @@ __all__ = ["PairRule", "Plasticity", "Trace", "by_shift"]
 
 KINDS = {"none": 0, "shift": 1, "multiply": 2, "subtract": 3}
 WORD = 62  # bits that a sum may take
+MOST_SAMPLES = 1 << 30
+REWARD = 1 << 24  # rewards are smaller
 
 
 def by_shift(trace_bits: int, shift: int, gain: int = 1) -> tuple[int, ...]:
@@ -180,8 +182,13 @@ class Plasticity:
         else:
             from .kernels import learn_stdp_reference as kernels  # type: ignore[no-redef]
         self._kernels = kernels
-        largest = samples * 255 * max(np.abs(table).max() for table in self._tables)
-        if largest * (high - low if rule.soft else 1) >= 1 << WORD:
+        largest = samples * 255 * max(int(np.abs(table).max()) for table in self._tables)
+        self._counted = max(1, largest) * weight.size  # the most that a counter grows by in a step
+        if (
+            largest * (high - low if rule.soft else 1) >= 1 << WORD
+            or self._counted >= 1 << WORD
+            or samples > MOST_SAMPLES
+        ):
             raise FormatError(f"Plasticity: changes of {samples} samples would leave 64 bits")
 
     def begin(self) -> None:
@@ -205,27 +212,41 @@ class Plasticity:
         Raises
         ------
         ShapeError, RangeError
-            Spikes or a reward that do not fit.
+            Spikes or a reward that do not fit, or so many steps that a counter could leave 64 bits in this one; nothing
+            has changed then.
         """
         pre, post = (self._spikes(v, t.shape, n) for v, t, n in ((pre, self.x, "pre"), (post, self.y, "post")))
+        if reward is not None:
+            reward = self._reward(reward)
+        if max(map(abs, self.counters.tolist())) + self._counted >= 1 << 63:
+            raise RangeError(
+                f"Plasticity.step: after {self.steps:,} steps a counter could leave 64 bits; set its counters to 0"
+            )
         k, c = self._kernels, self.parameters
         k.fade(self.x, self.y, c, self.steps, 0)
         if reward is None:
             k.pair_step(pre, post, self.x, self.y, *self._tables, c, self.steps, self.weight, self.counters)
         else:
-            reward = np.asarray(reward)
-            if reward.shape != (self.samples,) or reward.dtype.kind not in "iu":
-                raise ShapeError(f"Plasticity.step: found a reward of shape {reward.shape}; ({self.samples},) integers")
-            if reward.size and int(np.abs(reward.astype(np.int64)).max()) >= 1 << 24:
-                raise RangeError("Plasticity.step: a reward is below 2**24 in size")
             if self.eligibility is None:
                 self.eligibility = np.zeros((self.samples, *self.weight.shape), np.int32)
             k.reward_step(
-                pre, post, self.x, self.y, *self._tables, reward.astype(np.int64), c, self.steps, 0, self.eligibility,
+                pre, post, self.x, self.y, *self._tables, reward, c, self.steps, 0, self.eligibility,
                 self.weight, self.counters,
             )  # fmt: skip
         k.mark(pre, post, self.x, self.y, c)
         self.steps += 1
+
+    def _reward(self, reward) -> np.ndarray:
+        reward = np.asarray(reward)
+        if reward.shape != (self.samples,) or reward.dtype.kind not in "iu":
+            raise ShapeError(
+                f"Plasticity.step: found a reward of {reward.dtype} of shape {reward.shape}; integers of shape "
+                f"({self.samples},) are needed"
+            )
+        least, most = (int(reward.min()), int(reward.max())) if reward.size else (0, 0)
+        if not -REWARD < least <= most < REWARD:
+            raise RangeError(f"Plasticity.step: found rewards from {least} to {most}; their size is below 2**24")
+        return reward.astype(np.int64)
 
     def _spikes(self, spikes, shape, name: str) -> np.ndarray:
         spikes = np.asarray(spikes)

@@ -401,12 +401,15 @@ def errors(v, shift, last_shift, choice, u, derivative, quiet, c, window, pool, 
 
 @kernel
 def _stochastic_step(gradient, shift, lane, c):
-    """Twin of `learn_reference.stochastic_step`; below 2**62 after a shift to the left."""
+    """Twin of `learn_reference.stochastic_step`; what would leave 62 bits when shifted left is clipped anyway."""
     bits = np.int64(c.random_bits)
     top = np.int64(c.step_max)
     v = lane >> (np.int64(16) - bits)
     if not c.inclusive_random:
         left, right, _, _ = _split(shift - bits)
+        if left > 0:  # shift < 16, so that the bound stays below 2**41
+            bound = (top + np.int64(1)) << np.int64(shift)
+            gradient = min(max(gradient, -bound), bound)
         return min(max((((gradient << left) >> right) + v) >> bits, -top), top)
     if gradient == 0:
         return np.int64(0)

@@ -1,7 +1,7 @@
 """Compiled spike-timing rules: twins of `learn_stdp_reference.py`, same names, signatures and integers.
 
 Event-driven: a step looks at the rows of inputs that fire and at the columns of outputs that fire. Everything is int64;
-the bounds that make it exact are checked when a rule is built (``intsnn/learn_stdp.py``).
+the bounds that make it exact are checked when weights meet a rule and before a step (``intsnn/learn_stdp.py``).
 """
 
 import numpy as np
@@ -22,6 +22,9 @@ from .neuron import decay
 from .scalar import STOCHASTIC, _absorb, random_key, round_shift
 
 __all__ = ["fade", "mark", "pair_step", "reward_step"]
+
+LOW = 32  # bits of a product of reward and eligibility that are summed apart from the rest
+FAR = 1 << 30  # upper parts beyond which every weight of 16 bits is clipped, whatever the places (at most 40)
 
 
 @kernel
@@ -126,7 +129,8 @@ def reward_step(pre, post, x, y, potentiation, depression, reward, c, step, samp
     for i in range(inputs):
         for j in range(outputs):
             element = i * outputs + j
-            total = np.int64(0)
+            low = np.int64(0)  # the sum in two halves: products have up to 55 bits, so that 256 of them may leave int64
+            high = np.int64(0)
             for b in range(samples):
                 held = np.int64(eligibility[b, i, j])
                 if held:
@@ -149,7 +153,12 @@ def reward_step(pre, post, x, y, potentiation, depression, reward, c, step, samp
                     held -= down
                 held = min(max(held, -top), top)
                 eligibility[b, i, j] = held
-                total += np.int64(reward[b]) * held
+                product = np.int64(reward[b]) * held
+                low += product & np.int64((1 << LOW) - 1)
+                high += product >> np.int64(LOW)
+            high += low >> np.int64(LOW)
+            high = min(max(high, np.int64(-FAR)), np.int64(FAR))  # the change is then 2**22 or more, its weight clipped
+            total = (high << np.int64(LOW)) + (low & np.int64((1 << LOW) - 1))
             if total:
                 word = _word(key, element, c.rounding)
                 _move(weight, i, j, round_shift(total, c.places, c.rounding, word), c, counters)

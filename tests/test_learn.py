@@ -322,3 +322,81 @@ def test_dense_steps_are_those_of_a_stored_gradient(case):
         assert np.array_equal(counters, expected[2])
         taken += 1
     assert taken
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_gradients_far_above_their_shift(inclusive):
+    """Where the step before was small, or the rate is high, sums shifted to the left would leave 64 bits."""
+    from intsnn.kernels import learn
+
+    rule = Rule.corrected(widths=Widths.parse("W8 G18 RNG16"), inclusive_random=inclusive)
+    c = layer_constants(LearningNetwork((3,), (Dense(2),), 3, rule), 0, 5).parameters
+    rng = np.random.default_rng(1)
+    sizes = [
+        0,
+        1,
+        5,
+        (1 << 18) - 3,
+        1 << 18,
+        1 << 45,
+        (1 << 46) - 1,
+        1 << 46,
+        1 << 47,
+        (1 << 48) + 12345,
+        (1 << 62) - 1,
+    ]
+    gradient = np.array([sign * size for size in sizes for sign in (1, -1)], np.int64)
+    for shift in range(18):
+        start = rng.integers(-c.master_max, c.master_max + 1, gradient.size).astype(np.int32)
+        found = []
+        for kernels in (exact, learn):
+            master, weight, counters = start.copy(), np.zeros(start.size, np.int8), np.zeros(P.COUNTERS, np.int64)
+            kernels.update(master, gradient, shift, c, 3, P.DRAW_WEIGHT, weight, counters)
+            found.append((master.tolist(), weight.tolist(), counters.tolist()))
+        assert found[0] == found[1]
+
+
+def test_sums_of_a_batch_have_a_bound():
+    """The largest batch that keeps 62 bits is taken, one more is refused by the name of the layer and the sum."""
+    from intsnn.learn import _check_sums
+
+    rule = Rule.corrected(widths=Widths.parse("P20 E16 U20 A16"))
+    constants = layer_constants(LearningNetwork((2, 40, 40), (Conv(2, 3, pool=2),), 3, rule), 0, 0)
+    most = ((1 << 62) - 1) // constants.gradients
+    _check_sums(7, constants, most, 3)
+    with pytest.raises(RangeError, match=f"layer 7: the gradients of {most + 1:,} samples .* at most {most:,} samples"):
+        _check_sums(7, constants, most + 1, 3)
+    with pytest.raises(RangeError, match="the errors of"):
+        _check_sums(0, layer_constants(LearningNetwork((2,), (Dense(2),), 3, rule), 0, 0), 1 << 20, 1 << 16)
+
+
+@pytest.mark.parametrize(
+    "labels, shift, part",
+    [
+        ([1.9, 0.2], 0, "labels are of type float64"),
+        (["1", "2"], 0, "labels are of type"),
+        ([float("nan"), 1], 0, "labels are of type float64"),
+        ([0, 1], 0.5, "rate_shift 0.5"),
+        ([0, 1], True, "rate_shift True"),
+        ([0, 1], 65, "-64 to 64"),
+        ([0, 1], "1", "rate_shift '1'"),
+    ],
+)
+def test_labels_and_rates_are_integers(labels, shift, part):
+    learner = Learner(small())
+    with pytest.raises(FormatError, match=part):
+        learner.learn(learner.begin(2), np.zeros((2, 1, 4, 4), np.uint8), labels, shift)
+    assert learner.steps == 0
+
+
+def test_a_rate_beyond_the_sums_is_the_greatest_there_is():
+    """Shifts are brought into 0 .. 62: all gradients are clipped, or none moves a weight but by chance."""
+    rule = Rule.corrected(burn_in=0, weight_scale="0.01", tau_membrane=(2, 4), step_limit=3)
+    network = LearningNetwork((1, 4, 4), (Conv(3, 3), Dense(32)), 3, rule)
+    for shift in (-64, -20, 50, 64):
+        learners = [Learner(network, 1, path="reference"), Learner(network, 1)]
+        rng, states = np.random.default_rng(0), [learner.begin(2) for learner in learners]
+        for _ in range(4):
+            frame = random_frame(rng, 2, network.shape, 0.5)
+            outcomes = [one.learn(state, frame, [0, 2], shift) for one, state in zip(learners, states, strict=True)]
+            same(*learners, *states, *outcomes)

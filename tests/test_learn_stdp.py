@@ -121,6 +121,60 @@ def test_reward_decides_what_becomes_of_a_pair():
         assert not learner.eligibility.any() and not learner.x.any()
 
 
+@pytest.mark.parametrize("path", ["compiled", "reference"])
+@pytest.mark.parametrize("places", [0, 40])
+def test_rewards_of_a_large_batch_leave_64_bits_and_are_exact(path, places):
+    """Sums of 256 (within int64) to 600 products of 55 bits, of either sign, and some that cancel far beyond 2**63."""
+    once = Trace(1, 1, Decay())
+    top, most = (1 << 31) - 1, (1 << 24) - 1
+    rule = PairRule(
+        (0, most), (0, 0), once, once, weight_bits=16, signed=True, places=places, rounding="floor",
+        eligibility_bits=32, eligibility=Decay(),
+    )  # fmt: skip
+    for samples, kept in ((256, 256), (257, 257), (600, 600), (600, 1), (600, -600), (599, 0)):
+        learner = Plasticity(rule, [[-7]], samples, path=path)
+        one = np.ones((samples, 1), np.uint8)
+        learner.step(one, 0 * one, np.zeros(samples, np.int64))
+        reward = np.full(samples, most)
+        if kept <= 0:
+            reward *= -1
+        if abs(kept) < samples:  # pairs that cancel: the sum of the first half alone leaves 64 bits
+            reward[samples // 2 :] *= -1
+            reward[-1] = 3 if samples % 2 == 0 else 0
+        learner.step(0 * one, 255 * one, reward)
+        held = min(255 * most, top)
+        expected = -7 + (sum(map(int, reward)) * held >> places)
+        assert learner.weight[0, 0] == min(max(expected, -(1 << 15)), (1 << 15) - 1), (samples, kept)
+        assert learner.counters[P.PAIR_CLIPPED] == (not -(1 << 15) <= expected < 1 << 15)
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [np.array([2**64 - 1], np.uint64), np.array([2**63], np.uint64), np.array([-(2**63)]), [1 << 24], [-(1 << 24)]],
+)
+def test_rewards_beyond_their_range_change_nothing(reward):
+    learner = Plasticity(plain_rule(), [[100]])
+    learner.step([[1]], [[0]], [0])
+    with pytest.raises(RangeError, match="2\\*\\*24"):
+        learner.step([[0]], [[1]], reward)
+    assert learner.steps == 1 and learner.x[0, 0] == 64 and learner.weight[0, 0] == 100
+    learner.step([[0]], [[1]], [(1 << 24) - 1])  # the largest
+
+
+def test_counters_never_wrap():
+    """The step in which a counter could leave 64 bits is refused before anything has changed."""
+    learner = Plasticity(plain_rule(), [[100]])
+    learner.step([[1]], [[0]])
+    room = 255 * max(by_shift(7, 2))
+    learner.counters[P.PAIR_UP] = (1 << 63) - room
+    with pytest.raises(RangeError, match="after 1 steps a counter could leave 64 bits"):
+        learner.step([[0]], [[1]])
+    assert learner.weight[0, 0] == 100 and learner.x[0, 0] == 64 and learner.steps == 1
+    learner.counters[P.PAIR_UP] -= 1
+    learner.step([[0]], [[255]])
+    assert learner.counters[P.PAIR_UP] > (1 << 63) - 1 - room
+
+
 def test_random_rounding_keeps_the_mean():
     """Changes of 5/64 of a step: thousands of synapses move by 5/64 on average, and exact ones exactly."""
     table = tuple(5 if x else 0 for x in range(128))
