@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from .arguments import choice, flag, sequence, whole
 from .errors import FormatError, RangeError
 from .integers import at_index, check_range, integer_array, limits, smallest_dtype
 from .kernels.modes import Overflow, Rounding
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 MAX_BITS = 64
+STYLES = ("fxp", "ap_fixed", "Q", "Q_sign_counted")
 MAX_FRAC = 4096  # keeps 2**frac an ordinary number; no format in use comes near
 
 
@@ -58,20 +60,10 @@ class Fixed:
     narrow: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("bits", "frac"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-                raise FormatError(f"{name} of a fixed-point format is {value!r}; it must be an integer")
-            object.__setattr__(self, name, int(value))
+        object.__setattr__(self, "bits", whole(self.bits, "Fixed.bits", 1, MAX_BITS))
+        object.__setattr__(self, "frac", whole(self.frac, "Fixed.frac", -MAX_FRAC, MAX_FRAC))
         for name in ("signed", "narrow"):
-            value = getattr(self, name)
-            if not isinstance(value, (bool, np.bool_)):
-                raise FormatError(f"{name} of a fixed-point format is {value!r}; it must be True or False")
-            object.__setattr__(self, name, bool(value))
-        if not 1 <= self.bits <= MAX_BITS:
-            raise FormatError(f"a fixed-point format of {self.bits} bits cannot be; 1 to {MAX_BITS} bits are allowed")
-        if abs(self.frac) > MAX_FRAC:
-            raise FormatError(f"frac {self.frac} is out of range; -{MAX_FRAC} to {MAX_FRAC} are allowed")
+            object.__setattr__(self, name, flag(getattr(self, name), f"Fixed.{name}"))
         if self.narrow and (not self.signed or self.bits < 2):
             raise FormatError("a narrow format must be signed and have 2 bits or more; leave narrow out")
 
@@ -162,10 +154,10 @@ class Fixed:
         FormatError
             lo > hi, lo < 0 in an unsigned format, or more than 64 bits are needed.
         """
-        lo, hi = int(lo), int(hi)
+        lo, hi = whole(lo, "Fixed.for_range: lo"), whole(hi, "Fixed.for_range: hi")
         if lo > hi:
             raise FormatError(f"the range {lo}..{hi} is empty; the first bound must not exceed the second")
-        signed = lo < 0 if signed is None else signed
+        signed = lo < 0 if signed is None else flag(signed, "Fixed.for_range: signed")
         if lo < 0 and not signed:
             raise FormatError(f"the range {lo}..{hi} has negative codes; an unsigned format cannot hold them")
         bits = max((code if code >= 0 else ~code).bit_length() for code in (lo, hi)) + signed
@@ -187,16 +179,15 @@ class Fixed:
         FormatError
             An unknown style.
         """
+        choice(style, "Fixed.notation: style", STYLES)
         integer = self.bits - self.frac  # integer bits, counting the sign bit
         if style == "fxp":
             text = f"fxp-{'s' if self.signed else 'u'}{self.bits}/{self.frac}"
         elif style == "ap_fixed":
             text = f"{'ap_fixed' if self.signed else 'ap_ufixed'}<{self.bits},{integer}>"
-        elif style in ("Q", "Q_sign_counted"):
+        else:
             uncounted = self.signed and style == "Q"
             text = f"{'Q' if self.signed else 'UQ'}{integer - uncounted}.{self.frac}"
-        else:
-            raise FormatError(f"notation style {style!r} is unknown; use 'fxp', 'ap_fixed', 'Q' or 'Q_sign_counted'")
         return f"{text} narrow" if self.narrow else text
 
     def describe(self) -> str:
@@ -272,7 +263,8 @@ class Levels:
     table: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        table = tuple(int(v) for v in integer_array(list(self.table), "levels").tolist())
+        entries = sequence(self.table, "Levels.table", "whole numbers in rising order are needed")
+        table = tuple(whole(v, "Levels.table: an entry") for v in entries)
         if not 2 <= len(table) <= 256:
             raise FormatError(f"a level table of {len(table)} entries cannot be; 2 to 256 are allowed")
         if any(a >= b for a, b in zip(table, table[1:], strict=False)):
@@ -363,6 +355,5 @@ def apot(bits: int) -> Levels:
     >>> apot(3).table
     (-4, -2, -1, 0, 1, 2, 4)
     """
-    if bits not in APOT_MAGNITUDES:
-        raise FormatError(f"there is no APoT table of {bits!r} bits; 2 to 5 bits are known")
+    bits = whole(bits, "apot: bits", min(APOT_MAGNITUDES), max(APOT_MAGNITUDES))
     return Levels(NAMED_LEVELS[f"apot{bits}"])

@@ -12,10 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from .arguments import STEPS, array_of, instance, seed_of, whole
 from .errors import RangeError, ShapeError
 from .layers import Input, integers
 
 __all__ = ["Events", "Source", "encode_rate"]
+
+MOST_SPIKES = 1 << 40  # bytes of a spike train
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,9 @@ class Events:
 
     def __post_init__(self) -> None:
         names = ("step", "sample", "index", "value")
-        size = np.asarray(self.step).shape
+        object.__setattr__(self, "steps", whole(self.steps, "Events.steps", 1, STEPS))
+        object.__setattr__(self, "samples", whole(self.samples, "Events.samples", 0, STEPS))
+        size = array_of(self.step, "Events.step").shape
         for name in names:
             value = getattr(self, name)
             array = integers(np.ones(size, np.int64) if value is None else value, f"Events.{name}")
@@ -91,7 +96,7 @@ class Source:
     """
 
     def __init__(self, layer: Input, data, time_axis: int | None = None) -> None:
-        self.layer = layer
+        self.layer = instance(layer, "layer", Input)
         self.size = math.prod(layer.shape)
         self.events: Events | None = None
         self.data: Any = None
@@ -100,8 +105,9 @@ class Source:
             self.events = data
             self.samples, self.steps = data.samples, data.steps
             return
-        data = np.asarray(data)
+        data = array_of(data, "input")
         if time_axis is not None:
+            time_axis = whole(time_axis, "time_axis", -data.ndim, data.ndim - 1, error=ShapeError)
             data = np.moveaxis(data, time_axis, 0)
         rank = len(layer.shape)
         has_time = time_axis is not None or data.ndim == rank + 2 or (rank == 1 and data.ndim == 5)
@@ -175,6 +181,7 @@ def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:
     maximum : int
         Code that fires in every step.
     seed : int
+        0 to 2**63 - 1.
 
     Returns
     -------
@@ -184,8 +191,13 @@ def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:
     from .kernels.encode import rate  # compiled code is loaded when first needed
 
     codes = integers(codes, "encode_rate.codes")
-    if not 1 <= maximum < 1 << 31:
-        raise RangeError(f"encode_rate.maximum: found {maximum}; 1 to 2**31 - 1 is possible")
+    steps = whole(steps, "encode_rate.steps", 1, STEPS)
+    maximum = whole(maximum, "encode_rate.maximum", 1, (1 << 31) - 1, error=RangeError)
+    seed = seed_of(seed, "encode_rate.seed")
+    if codes.ndim == 0:
+        raise ShapeError("encode_rate.codes: found one number; samples first, (B, ...), are needed")
+    if steps * codes.size >= MOST_SPIKES:
+        raise RangeError(f"encode_rate.steps: found {steps} for {codes.size} codes; below 2**40 spikes are possible")
     if codes.size and (codes.min() < 0 or codes.max() > maximum):
         raise RangeError(f"encode_rate: found codes {codes.min()} to {codes.max()}; 0 to {maximum} is possible")
     out = np.empty((steps, codes.shape[0], int(np.prod(codes.shape[1:]))), np.int8)

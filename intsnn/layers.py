@@ -6,12 +6,15 @@ time. Weights are the integers that multiply (for `Bipolar` and `Levels` the val
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import FormatError, RangeError, ShapeError
+from .arguments import array_of, choice, instance, sequence, shown, text, whole, wholes
+from .errors import FormatError, IntsnnError, RangeError, ShapeError
 from .formats import Bipolar, Fixed, Levels, Rounding
+from .notation import as_rounding
 
 __all__ = [
     "Add",
@@ -33,21 +36,29 @@ WeightFormat = Fixed | Bipolar | Levels
 BIAS_MODES = ("step", "spread", "once")
 READOUTS = ("sum", "count", "first_spike")
 UPSAMPLINGS = ("nearest", "zeros")
+LARGEST_SIDE = 1 << 20  # of a kernel, stride, padding, dilation or factor
+MOST_ELEMENTS = 1 << 31  # of one sample in a layer
 
 
 def integers(values, what: str) -> np.ndarray:
     """`values` as a read-only, C-contiguous int64 array; whole numbers only.
+
+    Arrays of floats are taken where every one is a whole number, and arrays of booleans as 0 and 1; one single number
+    has to be an integer.
 
     Raises
     ------
     FormatError
         If a value is not a whole number within 64 bits.
     """
-    array = np.asarray(values)
-    if array.dtype == object:
-        flat = array.ravel().tolist()
-        if not all(isinstance(x, int) and -(1 << 63) <= x < 1 << 63 for x in flat):
-            raise FormatError(f"{what}: every value must be a whole number within 64 bits")
+    array = array_of(values, what)
+    if array.ndim == 0:
+        array = np.asarray(
+            whole(values, what, -(1 << 63), (1 << 63) - 1, allowed="a whole number within 64 bits is needed")
+        )
+    elif array.dtype == object:
+        for x in array.ravel().tolist():
+            whole(x, what, -(1 << 63), (1 << 63) - 1, allowed="every value must be a whole number within 64 bits")
     elif array.dtype.kind == "f":
         if not np.all(np.isfinite(array)) or np.any(array != np.trunc(array)) or np.any(np.abs(array) >= 2.0**63):
             raise FormatError(f"{what}: found {array.dtype} values that are not whole numbers; quantise them first")
@@ -62,23 +73,44 @@ def integers(values, what: str) -> np.ndarray:
     return result
 
 
+def _several(value) -> bool:
+    """Whether `value` is a list of numbers, not one."""
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
 def pair(value, what: str, least: int = 1) -> tuple[int, int]:
     """An int or a pair of ints as a pair, each at least `least`."""
-    result = (value, value) if isinstance(value, int | np.integer) else tuple(value)
-    if len(result) != 2 or not all(isinstance(x, int | np.integer) and x >= least for x in result):
-        raise ShapeError(f"{what}: found {value!r}; give an int or a pair of ints, each at least {least}")
-    return int(result[0]), int(result[1])
+    needed = f"give a whole number or a pair of them, {least} to 2**20"
+    if not _several(value):
+        value = (value, value)
+    result = tuple(value)
+    if len(result) != 2:
+        raise ShapeError(f"{what}: found {shown(value)}; {needed}")
+    one, two = (whole(x, what, least, LARGEST_SIDE, error=ShapeError, allowed=needed) for x in result)
+    return one, two
 
 
 def padding_pairs(value, what: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Padding as ``((top, bottom), (left, right))`` from an int, a pair, or that form itself."""
-    if isinstance(value, int | np.integer):
+    if not _several(value):
         value = (value, value)
-    value = tuple(value)
     if len(value) != 2:
-        raise ShapeError(f"{what}: found {value!r}; give p, (py, px) or ((top, bottom), (left, right))")
+        raise ShapeError(f"{what}: found {shown(value)}; give p, (py, px) or ((top, bottom), (left, right))")
     vertical, horizontal = (pair(v, what, least=0) for v in value)
     return vertical, horizontal
+
+
+def sizes_of_map(shape, what: str) -> tuple[int, ...]:
+    """`shape` as ``(N,)`` or ``(C, H, W)`` with sizes from 1."""
+    needed = "give (N,) or (C, H, W), every size at least 1, below 2**31 elements"
+    try:
+        found = wholes(shape, "shape", 1, MOST_ELEMENTS)
+    except IntsnnError:
+        found = ()
+    if len(found) not in (1, 3) or math.prod(found) >= MOST_ELEMENTS:
+        seen = f"({', '.join(map(shown, shape[:8]))})" if isinstance(shape, list | tuple) else shown(shape)
+        raise ShapeError(f"{what}: found shape {seen}; {needed}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,10 +136,10 @@ class Input:
         return max(self.multiplier * self.format.min, self.multiplier * self.format.max) + self.offset
 
     def __post_init__(self) -> None:
-        shape = tuple(int(n) for n in self.shape)
-        if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ShapeError(f"Input: found shape {self.shape!r}; give (N,) or (C, H, W), every size at least 1")
-        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "shape", sizes_of_map(self.shape, "Input"))
+        instance(self.format, "Input.format", Fixed)
+        for name in ("multiplier", "offset"):
+            object.__setattr__(self, name, whole(getattr(self, name), f"Input.{name}", -(1 << 62), 1 << 62))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +163,7 @@ class _Connection:
         if weight.ndim != rank or 0 in weight.shape:
             raise ShapeError(f"{name}.weight: found shape {weight.shape}; {rank} axes, none empty, are needed")
         outputs = weight.shape[0]
+        instance(self.weight_format, f"{name}.weight_format", Fixed, Bipolar, Levels)
         if isinstance(self.weight_format, Fixed):
             low, high = self.weight_format.min, self.weight_format.max
             if weight.min() < low or weight.max() > high:
@@ -149,7 +182,7 @@ class _Connection:
         object.__setattr__(self, "weight", weight)
         for field_name in ("bias", "multiplier"):
             value = getattr(self, field_name)
-            if value is None:
+            if value is None and field_name == "bias":
                 continue
             array = integers(value, f"{name}.{field_name}")
             if array.shape not in ((), (outputs,)):
@@ -157,10 +190,8 @@ class _Connection:
             full = np.ascontiguousarray(np.broadcast_to(array, (outputs,)))
             full.setflags(write=False)
             object.__setattr__(self, field_name, full)
-        if self.bias_mode not in BIAS_MODES:
-            raise FormatError(f"{name}.bias_mode: found {self.bias_mode!r}; choose one of {', '.join(BIAS_MODES)}")
-        if self.delay not in (0, 1):
-            raise FormatError(f"{name}.delay: found {self.delay!r}; 0 or 1 step is possible")
+        choice(self.bias_mode, f"{name}.bias_mode", BIAS_MODES)
+        object.__setattr__(self, "delay", whole(self.delay, f"{name}.delay", 0, 1, allowed="0 or 1 step is possible"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +222,8 @@ class Conv2d(_Connection):
         object.__setattr__(self, "stride", pair(self.stride, "Conv2d.stride"))
         object.__setattr__(self, "dilation", pair(self.dilation, "Conv2d.dilation"))
         object.__setattr__(self, "padding", padding_pairs(self.padding, "Conv2d.padding"))
-        if self.groups < 1 or self.weight.shape[0] % self.groups:
+        object.__setattr__(self, "groups", whole(self.groups, "Conv2d.groups", 1, error=ShapeError))
+        if self.weight.shape[0] % self.groups:
             raise ShapeError(f"Conv2d.groups: {self.groups} does not divide the {self.weight.shape[0]} output channels")
 
 
@@ -244,7 +276,7 @@ class AvgPool2d(_Pool):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "rounding", Rounding(self.rounding))
+        object.__setattr__(self, "rounding", as_rounding(self.rounding, "AvgPool2d.rounding"))
         if self.rounding is Rounding.STOCHASTIC:
             raise FormatError("AvgPool2d.rounding: STOCHASTIC is for neuron states; choose a deterministic mode")
 
@@ -270,8 +302,7 @@ class Upsample2d:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", pair(self.factor, "Upsample2d.factor"))
-        if self.mode not in UPSAMPLINGS:
-            raise FormatError(f"Upsample2d.mode: found {self.mode!r}; choose one of {', '.join(UPSAMPLINGS)}")
+        choice(self.mode, "Upsample2d.mode", UPSAMPLINGS)
 
     def sizes(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result."""
@@ -303,8 +334,9 @@ class Readout:
     labels: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if self.kind not in READOUTS:
-            raise FormatError(f"Readout.kind: found {self.kind!r}; choose one of {', '.join(READOUTS)}")
+        choice(self.kind, "Readout.kind", READOUTS)
+        labels = sequence(self.labels, "Readout.labels", "names of the outputs are needed")
+        object.__setattr__(self, "labels", tuple(text(name, "Readout.labels: a name") for name in labels))
 
 
 def _windows(size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int = 1) -> int:

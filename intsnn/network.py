@@ -6,14 +6,17 @@ Shapes, formats and the widths of all sums are settled here, so that a run canno
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from .arguments import instance, mapping, sequence, shown, text, whole_or_none
 from .bounds import Bound, analyse, fits
 from .errors import FormatError, RangeError, ShapeError
 from .layers import (
+    MOST_ELEMENTS,
     Add,
     Affine,
     AvgPool2d,
@@ -32,6 +35,21 @@ from .neurons import Neuron
 __all__ = ["Network"]
 
 KINDS = (Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Neuron, Readout, Scale, SumPool2d, Upsample2d)
+
+
+PAIRS = "pairs (source, target) of names are needed"
+
+
+def _edge(pair) -> tuple[str, str]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise FormatError(f"Network.edges: found {shown(pair)}; {PAIRS}")
+    return text(pair[0], "Network.edges: a name"), text(pair[1], "Network.edges: a name")
+
+
+def spiking_network(value, what: str = "network") -> Network:
+    """`value`, which has to be a `Network`: what `simulate` and its like run."""
+    needed = "an integer spiking Network is needed; `convert` makes one of a quantised network"
+    return instance(value, what, Network, needed=needed)
 
 
 class _Derived:
@@ -70,11 +88,11 @@ class Network(_Derived):
     metadata: Mapping = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
-        object.__setattr__(self, "edges", tuple((str(a), str(b)) for a, b in self.edges))
-        for name, value in (("t_drive", self.t_drive), ("levels", self.levels)):
-            if value is not None and not 1 <= value <= 1 << 20:
-                raise FormatError(f"Network.{name}: found {value!r}; None or 1 to 2**20 is possible")
+        object.__setattr__(self, "nodes", MappingProxyType(dict(mapping(self.nodes, "Network.nodes"))))
+        object.__setattr__(self, "edges", tuple(map(_edge, sequence(self.edges, "Network.edges", PAIRS))))
+        for name in ("t_drive", "levels"):
+            object.__setattr__(self, name, whole_or_none(getattr(self, name), f"Network.{name}", 1, 1 << 20))
+        instance(self.metadata, "Network.metadata", Mapping)
         self._check_edges()
         object.__setattr__(self, "order", self._sort())
         object.__setattr__(self, "shapes", self._infer_shapes())
@@ -86,7 +104,13 @@ class Network(_Derived):
         """A chain of layers, named by their kind and position (``conv2d_1``); pairs (name, layer) keep their name."""
         nodes: dict[str, object] = {}
         for i, layer in enumerate(layers):
-            name, layer = layer if isinstance(layer, tuple) else (f"{type(layer).__name__.lower()}_{i}", layer)
+            if not isinstance(layer, tuple):
+                layer = (f"{type(layer).__name__.lower()}_{i}", layer)
+            if len(layer) != 2:
+                raise FormatError(
+                    f"Network.sequential: layers: found {shown(layer)}; a layer or (name, layer) is needed"
+                )
+            name, layer = text(layer[0], "Network.sequential: the name of one of the layers"), layer[1]
             if name in nodes:
                 raise ShapeError(f"Network: two layers are called {name!r}; give each its own name")
             nodes[name] = layer
@@ -97,6 +121,8 @@ class Network(_Derived):
 
     def inputs_of(self, name: str) -> tuple[str, ...]:
         """Names of the nodes that feed `name`, in the order of the edges."""
+        if not isinstance(name, str) or name not in self._inputs:
+            raise FormatError(f"Network: name: found {shown(name)}; choose one of {', '.join(self.nodes)}")
         return self._inputs[name]
 
     @property
@@ -217,6 +243,9 @@ class Network(_Derived):
                     shapes[name] = (layer.weight.shape[0],)
                 elif known:
                     shapes[name] = output_shape(name, layer, known)
+        for name, shape in shapes.items():
+            if math.prod(shape) >= MOST_ELEMENTS:
+                raise ShapeError(f"{name}: its shape would be {shape}; below 2**31 elements are possible")
         missing = [name for name in self.nodes if name not in shapes]
         if missing:
             raise ShapeError(f"Network: the shapes of {missing} cannot be inferred; the loop needs an Affine or an Add")
@@ -260,4 +289,5 @@ class Network(_Derived):
 
     def describe(self, name: str) -> str:
         """One line about a layer: kind, shape."""
+        self.inputs_of(name)
         return f"{name}: {type(self.nodes[name]).__name__} {self.shapes[name]}"

@@ -15,15 +15,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arguments import choice, flag, instance, text, whole, whole_or_none, wholes
 from .errors import FormatError, RangeError
 from .formats import Fixed, Overflow, Rounding
 from .layers import integers
+from .notation import as_overflow, as_rounding
 
 __all__ = ["CaLIF", "CubaLIF", "Decay", "IF", "LIF", "Neuron", "QFFS", "Refractory", "SignedIF", "loihi"]
 
 COMPARES = (">=", ">")
 RESETS = ("subtract", "zero", "none")
 WIDE = Fixed(32)
+INT31 = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,15 @@ class Decay:
     at_least_one: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rounding", Rounding(self.rounding))
-        if self.kind not in ("none", "shift", "multiply", "subtract"):
-            raise FormatError(f"Decay.kind: found {self.kind!r}; choose none, shift, multiply or subtract")
-        if not 0 <= self.shift <= 31:
-            raise FormatError(f"Decay.shift: found {self.shift}; 0 to 31 is possible")
-        if self.kind == "multiply" and not 0 <= self.multiplier <= 1 << self.shift:
-            raise FormatError(f"Decay.multiplier: found {self.multiplier}; 0 to 2**{self.shift} lets no state grow")
-        if not 0 <= self.amount < 1 << 31:
-            raise FormatError(f"Decay.amount: found {self.amount}; 0 to 2**31 - 1 is possible")
+        choice(self.kind, "Decay.kind", ("none", "shift", "multiply", "subtract"))
+        object.__setattr__(self, "shift", whole(self.shift, "Decay.shift", 0, 31))
+        most, words = (1 << self.shift, f"0 to 2**{self.shift} lets no state grow")
+        if self.kind != "multiply":
+            most, words = 1 << 31, "0 to 2**31 is possible"
+        object.__setattr__(self, "multiplier", whole(self.multiplier, "Decay.multiplier", 0, most, allowed=words))
+        object.__setattr__(self, "amount", whole(self.amount, "Decay.amount", 0, INT31))
+        object.__setattr__(self, "rounding", as_rounding(self.rounding, "Decay.rounding"))
+        object.__setattr__(self, "at_least_one", flag(self.at_least_one, "Decay.at_least_one"))
 
     @classmethod
     def by_shift(cls, shift: int, rounding: Rounding = Rounding.TRN, at_least_one: bool = False) -> Decay:
@@ -83,12 +86,11 @@ class Refractory:
     format: Fixed = Fixed(16)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("none", "counter", "trace"):
-            raise FormatError(f"Refractory.kind: found {self.kind!r}; choose none, counter or trace")
-        if not 0 <= self.steps < 1 << 31:
-            raise FormatError(f"Refractory.steps: found {self.steps}; 0 to 2**31 - 1 is possible")
-        if not -(1 << 31) <= self.amplitude < 1 << 31:
-            raise FormatError(f"Refractory.amplitude: found {self.amplitude}; -2**31 to 2**31 - 1 is possible")
+        choice(self.kind, "Refractory.kind", ("none", "counter", "trace"))
+        object.__setattr__(self, "steps", whole(self.steps, "Refractory.steps", 0, INT31))
+        object.__setattr__(self, "amplitude", whole(self.amplitude, "Refractory.amplitude", -(1 << 31), INT31))
+        instance(self.decay, "Refractory.decay", Decay)
+        instance(self.format, "Refractory.format", Fixed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,13 @@ class Neuron:
     preset: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("v_format", "threshold_format", "bias_format"):
+            instance(getattr(self, name), f"Neuron.{name}", Fixed)
+        for name in ("u_format", "acc_format"):
+            instance(getattr(self, name), f"Neuron.{name}", Fixed, none=True)
+        for name in ("v_decay", "u_decay"):
+            instance(getattr(self, name), f"Neuron.{name}", Decay)
+        instance(self.refractory, "Neuron.refractory", Refractory)
         for name, fmt in (
             ("threshold", self.threshold_format),
             ("v_initial", self.v_format),
@@ -139,17 +148,18 @@ class Neuron:
                 )
             object.__setattr__(self, name, array)
         for name in ("v_overflow", "u_overflow", "acc_overflow"):
-            object.__setattr__(self, name, Overflow(getattr(self, name)))
-        if self.compare not in COMPARES:
-            raise FormatError(f"Neuron.compare: found {self.compare!r}; choose >= or >")
-        if self.reset not in RESETS:
-            raise FormatError(f"Neuron.reset: found {self.reset!r}; choose {', '.join(RESETS)}")
-        if self.reset_delay not in (0, 1):
-            raise FormatError(f"Neuron.reset_delay: found {self.reset_delay!r}; 0 or 1 step is possible")
-        if self.max_count is not None and not 1 <= self.max_count < 1 << 31:
-            raise FormatError(f"Neuron.max_count: found {self.max_count}; None or 1 to 2**31 - 1 is possible")
-        if not 1 <= self.max_spikes_per_step <= 127:
-            raise FormatError(f"Neuron.max_spikes_per_step: found {self.max_spikes_per_step}; 1 to 127 is possible")
+            object.__setattr__(self, name, as_overflow(getattr(self, name), f"Neuron.{name}"))
+        choice(self.compare, "Neuron.compare", COMPARES)
+        choice(self.reset, "Neuron.reset", RESETS)
+        text(self.preset, "Neuron.preset")
+        delay = whole(self.reset_delay, "Neuron.reset_delay", 0, 1, allowed="0 or 1 step is possible")
+        object.__setattr__(self, "reset_delay", delay)
+        object.__setattr__(self, "signed", flag(self.signed, "Neuron.signed"))
+        object.__setattr__(self, "max_count", whole_or_none(self.max_count, "Neuron.max_count", 1, INT31))
+        most = whole(self.max_spikes_per_step, "Neuron.max_spikes_per_step", 1, 127)
+        object.__setattr__(self, "max_spikes_per_step", most)
+        object.__setattr__(self, "u_shift", whole(self.u_shift, "Neuron.u_shift", 0, 31))
+        object.__setattr__(self, "u_range", self._range_of_u())
         if self.max_spikes_per_step > 1 and self.reset != "subtract":
             raise FormatError("Neuron.max_spikes_per_step: more than one spike needs reset='subtract'")
         threshold = np.asarray(self.threshold)
@@ -165,14 +175,32 @@ class Neuron:
         ):
             if state is not None and decay.kind == "multiply" and state.bits + decay.shift > 62:
                 raise FormatError(f"Neuron.{name}: {state} times {decay.shift} bits; at most 62 bits together")
-        if not 0 <= self.u_shift <= 31:
-            raise FormatError(f"Neuron.u_shift: found {self.u_shift}; 0 to 31 is possible")
         for name in ("v_format", "u_format", "acc_format", "threshold_format", "bias_format"):
             fmt = getattr(self, name)
             if fmt is not None and fmt.bits > 48:
                 raise FormatError(f"Neuron.{name}: found {fmt}; at most 48 bits are possible")
         if trace is not None and trace.bits > 48:
             raise FormatError(f"Neuron.refractory.format: found {trace}; at most 48 bits are possible")
+
+    def _range_of_u(self) -> tuple[int, int] | None:
+        """`u_range`, in order and of no more codes than `u_format` has, at most one beyond its end."""
+        if self.u_range is None:
+            return None
+        found = wholes(self.u_range, "Neuron.u_range", -(1 << 47), 1 << 47, needed="None or (low, high) is possible")
+        if len(found) != 2 or found[0] > found[1]:
+            raise FormatError(f"Neuron.u_range: found {found}; None or (low, high) with low <= high is possible")
+        low, high = found
+        if self.u_format is None:
+            raise FormatError("Neuron.u_range: found a range without u_format; give both or none")
+        fmt = self.u_format
+        if low < fmt.min - 1 or high > fmt.max + 1 or high - low >= 1 << fmt.bits:
+            raise FormatError(
+                f"Neuron.u_range: found {low} to {high}; at most the {1 << fmt.bits} codes of {fmt}, and at most one "
+                "beyond an end, are possible"
+            )
+        if self.u_overflow == Overflow.SAT_SYM and low < 0 > high:
+            raise FormatError(f"Neuron.u_range: found {low} to {high}; SAT_SYM needs an upper end of at least 0")
+        return low, high
 
     @property
     def channels(self) -> int | None:
@@ -196,6 +224,7 @@ def LIF(threshold, decay: Decay, **parts) -> Neuron:
 
 def CubaLIF(threshold, u_decay: Decay, v_decay: Decay, u_format: Fixed = WIDE, **parts) -> Neuron:
     """Current-based LIF: the synaptic current u leaks with `u_decay`, the membrane v with `v_decay`."""
+    instance(u_format, "CubaLIF.u_format", Fixed)
     return Neuron(threshold, u_decay=u_decay, v_decay=v_decay, u_format=u_format, **{"preset": "CubaLIF", **parts})
 
 
@@ -205,6 +234,7 @@ def SignedIF(threshold, levels: int | None = None, v_negative=0, **parts) -> Neu
     V0 = threshold >> 1. `levels` caps the net count; None is the published, uncapped neuron.
     """
     threshold = integers(threshold, "SignedIF.threshold")
+    levels = whole_or_none(levels, f"{parts.get('preset', 'SignedIF')}.levels", 1, INT31)
     return Neuron(
         threshold,
         v_initial=parts.pop("v_initial", threshold >> 1),
@@ -237,9 +267,9 @@ def loihi(vth: int, du: int, dv: int, bias: int = 0) -> Neuron:
     `vth` 17 bits, `du` and `dv` 0...4095 (12-bit decays toward zero), `bias` already shifted by its exponent.
     u wraps into (-2**23, 2**23], v saturates symmetrically at 2**23 - 1, compare is `>`, reset to zero.
     """
-    for name, value, top in (("vth", vth, (1 << 17) - 1), ("du", du, 4095), ("dv", dv, 4095)):
-        if not 0 <= value <= top:
-            raise RangeError(f"loihi.{name}: found {value}; 0 to {top} is possible")
+    vth = whole(vth, "loihi.vth", 0, (1 << 17) - 1, error=RangeError)
+    du, dv = (whole(value, f"loihi.{name}", 0, 4095, error=RangeError) for name, value in (("du", du), ("dv", dv)))
+    bias = whole(bias, "loihi.bias", WIDE.min, WIDE.max)
     return Neuron(
         threshold=vth << 6,
         v_format=Fixed(24),

@@ -6,8 +6,7 @@ How a format writes itself is in :mod:`intsnn.formats`.
 import re
 from dataclasses import dataclass
 
-import numpy as np
-
+from .arguments import flag, shown, whole
 from .errors import FormatError
 from .formats import NAMED_LEVELS, Bipolar, Fixed, Levels, WeightFormat
 from .kernels.modes import Overflow, Rounding
@@ -43,13 +42,13 @@ def _as_mode(kind, aliases: dict, what: str, value):
         name = re.sub(r"^(AP|SC|AC)_", "", value.strip().upper())
         if name in kind.__members__:
             return kind[name]
-    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) in list(kind):
-        return kind(int(value))
     accepted = ", ".join(f"{mode.name} ({alias})" for alias, mode in aliases.items())
-    raise FormatError(f"{what} {value!r} is unknown; it must be one of {accepted}")
+    if not isinstance(value, str):
+        return kind(whole(value, what, min(kind), max(kind), allowed=f"choose a mode, one of {accepted}"))
+    raise FormatError(f"{what}: found {shown(value)}; choose one of {accepted}")
 
 
-def as_rounding(value: Rounding | str | int) -> Rounding:
+def as_rounding(value: Rounding | str | int, what: str = "rounding") -> Rounding:
     """Return the rounding mode of a name (``"RND_CONV"``, ``"AP_RND_CONV"``, ``"half even"``), number or mode.
 
     Raises
@@ -57,10 +56,10 @@ def as_rounding(value: Rounding | str | int) -> Rounding:
     FormatError
         The name is none of those listed in ``docs/semantics.md``.
     """
-    return _as_mode(Rounding, ROUNDING_ALIASES, "rounding mode", value)
+    return _as_mode(Rounding, ROUNDING_ALIASES, what, value)
 
 
-def as_overflow(value: Overflow | str | int) -> Overflow:
+def as_overflow(value: Overflow | str | int, what: str = "overflow") -> Overflow:
     """Return the overflow mode of a name (``"SAT"``, ``"AP_SAT"``, ``"saturate"``), number or mode.
 
     Raises
@@ -68,7 +67,7 @@ def as_overflow(value: Overflow | str | int) -> Overflow:
     FormatError
         The name is none of those listed in ``docs/semantics.md``.
     """
-    return _as_mode(Overflow, OVERFLOW_ALIASES, "overflow mode", value)
+    return _as_mode(Overflow, OVERFLOW_ALIASES, what, value)
 
 
 @dataclass(frozen=True)
@@ -136,11 +135,12 @@ def parse(text: str, *, sign_counted: bool = False) -> Notation:
         The text is none of these; the message quotes it and lists what is accepted.
     """
     if not isinstance(text, str):
-        raise FormatError(f"a format in text was expected, found {text!r}; accepted are {ACCEPTED}")
+        raise FormatError(f"the text of a format: found {shown(text)}; accepted are {ACCEPTED}")
+    sign_counted = flag(sign_counted, "sign_counted")
     body, narrow = re.subn(r"\s+narrow\s*$", "", text, flags=re.IGNORECASE)
     body = body.strip()
     if len(body) > 4096:
-        raise FormatError(f"a format of {len(body)} characters cannot be; accepted are {ACCEPTED}")
+        raise FormatError(f"the text of a format has {len(body)} characters; accepted are {ACCEPTED}")
     try:
         if match := _FXP.fullmatch(body):
             signed = match[1].lower() == "s"
@@ -160,8 +160,8 @@ def parse(text: str, *, sign_counted: bool = False) -> Notation:
         if not narrow and (match := _LEVELS.fullmatch(body)):
             return Notation(text, Levels(tuple(_number(part) for part in match[1].split(","))))
     except FormatError as error:
-        raise FormatError(f"format {text!r}: {error}") from None
-    raise FormatError(f"format {text!r} is not understood; accepted are {ACCEPTED}")
+        raise FormatError(f"the text of a format, {shown(text)}: {error}") from None
+    raise FormatError(f"the text of a format, {shown(text)}, is not understood; accepted are {ACCEPTED}")
 
 
 def _number(part: str | int) -> int:

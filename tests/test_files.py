@@ -412,13 +412,12 @@ def test_integers_are_narrow_and_bytes_exist(tmp_path):
         ({"a": float("nan")}, "finite"),
         ({1: 2}, "keys"),
         ({"a": "x" * (1 << 20)}, "bytes as JSON"),
-        ([1], "mapping"),
+        ([1], "Mapping"),
     ],
 )
 def test_metadata_that_is_no_json(metadata, part, tmp_path):
-    network = Network.sequential(Input((2,)), Readout(), metadata=metadata)
     with pytest.raises(FormatError, match=part):
-        save(network, tmp_path / "n.h5")
+        save(Network.sequential(Input((2,)), Readout(), metadata=metadata), tmp_path / "n.h5")
     assert os.listdir(tmp_path) == []
 
 
