@@ -57,6 +57,7 @@ MAX_STRINGS = 1 << 16  # strings in one dataset or attribute
 MAX_STRING_BYTES = 16 << 20  # text in one dataset
 MAX_RATIO = 200  # declared / stored bytes of a compressed dataset ...
 SMALL = 64 << 10  # ... which a dataset of this size or less may exceed (all zeros compress 1000:1)
+ROWS = 64  # of variable length that are read at a time
 FREE_CHUNK = 1 << 20  # a chunk may be this large whatever the dataset is
 
 _MAX_HEADER = 8 << 20
@@ -119,6 +120,7 @@ def read_tree(
     timeout: float = 60.0,
     skip: Sequence[str] = (),
     attributes: Sequence[str] | None = None,
+    ragged: Sequence[str] = (),
     label: str | None = None,
 ) -> Tree:
     """Read every array and attribute of an HDF5 file, by strict rules and with bounded memory.
@@ -137,6 +139,9 @@ def read_tree(
     attributes : sequence of str, optional
         Names (with ``*``) of the attributes that are read; others are not touched. Default: all, and each must be text
         or numbers.
+    ragged : sequence of str
+        Paths of datasets ``(N,)`` whose elements are rows of numbers of variable length. Each is read as two arrays:
+        the values of all rows, one after the other, and ``PATH:lengths``, how many each row has.
     label : str, optional
         What messages call the file; default its path.
 
@@ -164,7 +169,10 @@ def read_tree(
     label = label or path
     _check_file(path, label, budget)
     digest = _sha256(path)
-    rules = {"budget": int(budget), "skip": list(skip), "attributes": None if attributes is None else list(attributes)}
+    rules = {
+        "budget": int(budget), "skip": list(skip), "attributes": None if attributes is None else list(attributes),
+        "ragged": list(ragged),
+    }  # fmt: skip
     builder = _Builder(label, int(budget))
     if trust:
         try:
@@ -492,6 +500,7 @@ class _Walk:
         self.left = rules["budget"]
         self.skip = frozenset(rules["skip"])
         self.wanted = rules["attributes"]
+        self.ragged = frozenset(rules["ragged"])
         self.stored_left = file_size
         self.objects = 0
         self.seen: set[int] = set()
@@ -530,7 +539,11 @@ class _Walk:
                 yield from self.group(thing, child, depth + 1)
             elif isinstance(thing, h5py.h5d.DatasetID):
                 self.once(thing, child)
-                yield "dataset", child, None, self.dataset(thing, child)
+                found = self.dataset(thing, child)
+                if isinstance(found, tuple):
+                    yield "dataset", f"{child}:lengths", None, found[1]
+                    found = found[0]
+                yield "dataset", child, None, found
                 yield from self.attributes_of(thing, child)
             else:
                 raise _Refusal("object-type", child, "is neither a group nor a dataset")
@@ -550,7 +563,8 @@ class _Walk:
             raise _Refusal("shared-object", path, "is linked twice, or contains itself; each object is read once")
         self.seen.add(address)
 
-    def dataset(self, dataset: Any, path: str) -> np.ndarray:
+    def dataset(self, dataset: Any, path: str) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Its values; of a ragged one the values of all rows and their lengths."""
         h5py = self.h5py
         plist = dataset.get_create_plist()
         layout = plist.get_layout()
@@ -577,6 +591,8 @@ class _Walk:
         if len(set(filters)) < len(filters) or {1, 32000} <= set(filters):
             raise _Refusal("filter", path, "is compressed more than once")
         self.storage(dataset, path, plist, layout, declared, itemsize, bool(filters))
+        if kind == "ragged":
+            return self.rows(dataset, path, shape, dtype)
         array = np.empty(shape, np.int8 if kind == "bool" else dtype)
         if array.size:
             dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array, h5py.h5t.py_create(dtype, logical=kind == "bool"))
@@ -585,6 +601,25 @@ class _Walk:
         if kind == "bool":
             return array.astype(bool)
         return _object_array(self.texts(array, path, MAX_STRING_BYTES), shape)
+
+    def rows(self, dataset: Any, path: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of variable length, a few at a time: what a crafted heap repeats is charged before more is made."""
+        h5s = self.h5py.h5s
+        if len(shape) != 1:
+            raise _Refusal("rank", path, f"has rows of variable length in {len(shape)} dimensions; one is read")
+        parts, lengths = [np.empty(0, dtype)], np.zeros(shape, np.int64)
+        for start in range(0, shape[0], ROWS):
+            count = min(ROWS, shape[0] - start)
+            block, space = np.empty(count, dataset.dtype), dataset.get_space()
+            space.select_hyperslab((start,), (count,))
+            dataset.read(h5s.create_simple((count,)), space, block)
+            for i, row in enumerate(block):
+                self.left -= row.nbytes
+                if self.left < 0:
+                    raise _Refusal("budget", path, "has rows beyond the budget; give a larger budget")
+                lengths[start + i] = row.size
+                parts.append(row.astype(dtype, copy=False))
+        return np.concatenate(parts), lengths
 
     def storage(self, dataset, path, plist, layout, declared, itemsize, filtered) -> None:
         """Refuse data that are not really there: fill values, sparse chunks, compression bombs."""
@@ -619,7 +654,7 @@ class _Walk:
         return tuple(int(n) for n in space.get_simple_extent_dims())
 
     def type(self, tid: Any, path: str) -> tuple[str, np.dtype, int]:
-        """Return the kind (number, bool, fixed or vlen text), the numpy type and the bytes of a value in the file."""
+        """Kind (number, bool, fixed or vlen text, ragged) and numpy type of a value, and its bytes in the file."""
         h5t = self.h5py.h5t
         kind = tid.get_class()
         if kind in (h5t.INTEGER, h5t.FLOAT):
@@ -636,6 +671,10 @@ class _Walk:
             if tid.get_size() > MAX_STRING_BYTES:
                 raise _Refusal("text", path, f"has strings of {tid.get_size()} bytes")
             return "fixed", tid.dtype, tid.get_size()
+        if kind == h5t.VLEN and path in self.ragged:
+            inner, dtype, _ = self.type(tid.get_super(), path)
+            if inner == "number":
+                return "ragged", dtype, 8 + self.address_size
         if kind == h5t.ENUM and tid.get_size() == 1 and h5t.py_create(np.dtype(bool), logical=True).equal(tid):
             return "bool", np.dtype(bool), 1
         names = {

@@ -1,15 +1,17 @@
-"""Event recordings by name: public sets in the layouts that tonic reads, and streams that our camera makes of images.
+"""Event recordings by name: public sets in the layouts that are about, and streams that our camera makes of images.
 
 =============================  =======================================================================================
 ``nmnist:train|test``          N-MNIST, ``NMNIST/{Train,Test}/<digit>/<id>.bin``; a part of the files will do
-``dvs-gesture[:train|test]``   ``.bs2`` recordings with a list of labels; or tonic's ``DVSGesture`` folder
-``poker-dvs[:train|test]``     Event Stream files (``.es``); or tonic's ``POKERDVS`` folder
-``shd:train|test``             Spiking Heidelberg Digits, tonic's ``SHD`` folder
+``dvs-gesture``                ``.bs2`` recordings with a list of labels
+``dvs-gesture:train|test``     ``DVSGesture/ibmGesture{Train,Test}/<user>/<class>.npy``
+``poker-dvs``                  Event Stream files (``.es``)
+``poker-dvs:train|test``       ``POKERDVS/pips_{train,test}/<suit>/<name>.npy``
+``shd:train|test``             Spiking Heidelberg Digits, ``SHD/shd_{train,test}.h5``
 ``mnist-saccades:train|test``  streams from MNIST; ``digits-saccades`` the same from the embedded digits
 =============================  =======================================================================================
 
-Each may end in ``:N``, the first N recordings. Folders are looked for under ``$INTSNN_DATA``. Nothing is ever
-downloaded. This is the only module that imports tonic (GPL-3.0, extra ``events``), and only when recordings are read.
+Each may end in ``:N``, the first N recordings. Folders are looked for under ``$INTSNN_DATA``; the order of recordings
+follows from their names alone, and what begins with a dot is none. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -17,21 +19,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import datasets
-from ..errors import DataNotFoundError, FormatError, ImportRefused, IntsnnError
-from .saccades import CAMERA, EVENT, Camera, place, stream, stream_frames
+from ..errors import DataNotFoundError, FormatError, ImportRefused
+from ..hdf5 import read_tree
+from .event_files import checked_events, contents, event_stream, event_table, five_bytes, stream_sensor
+from .saccades import CAMERA, Camera, place, stream, stream_frames
 
 __all__ = ["NAMES", "EventSet", "is_event_data", "load_events"]
 
 VARIABLE = datasets.VARIABLE
-MOST_BYTES = 256 << 20  # of one recording
 GESTURES = (
     "hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter clockwise",
     "left arm clockwise", "left arm counter clockwise", "arm roll", "air drums", "air guitar", "other gestures",
@@ -42,6 +44,7 @@ IMAGES = {"mnist-saccades": "mnist", "digits-saccades": "digits"}
 PARTS = {"nmnist": "test", "dvs-gesture": "", "poker-dvs": "", "shd": "test"} | dict.fromkeys(IMAGES, "test")
 NAMES = tuple(PARTS)
 GENERATED_SEED = 0
+HEIDELBERG_BYTES = 4 << 30  # of all spikes of a part
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,9 @@ class EventSet:
         return len(self.labels)
 
     def events(self, index: int) -> np.ndarray:
-        """Recording `index`; IndexError outside 0 .. len - 1."""
+        """Recording `index`; IndexError outside 0 .. len - 1, FormatError for what is no integer."""
+        if isinstance(index, bool | np.bool_) or not isinstance(index, int | np.integer):
+            raise FormatError(f"{self.name}: {index!r} is no number of a recording")
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has the recordings 0 to {len(self) - 1}, not {index}")
         return self.reader(index)
@@ -101,7 +106,7 @@ def load_events(spec: str, *, camera: Camera = CAMERA) -> EventSet:
     FormatError
         A spec that cannot be read, or more recordings asked for than there are.
     DataNotFoundError
-        A folder that is not there, or the extra ``events`` is not installed.
+        A folder that is not there.
     ImportRefused
         A file that is damaged (also when one of its recordings is read).
     """
@@ -118,9 +123,7 @@ def load_events(spec: str, *, camera: Camera = CAMERA) -> EventSet:
         return found
     if count > len(found):
         raise FormatError(f"{found.name} has {len(found)} recordings, {count} are asked for")
-    return EventSet(
-        f"{found.name}:{count}", found.shape, found.labels[:count], found.classes, found.reader, found.source
-    )
+    return replace(found, name=f"{found.name}:{count}", labels=found.labels[:count])
 
 
 # -- generated -----------------------------------------------------------------------------------------------------
@@ -164,61 +167,24 @@ def _missing(name: str, layout: str) -> DataNotFoundError:
     return DataNotFoundError(f"{name} is not under {VARIABLE}={os.environ.get(VARIABLE)}: looked for {layout}")
 
 
-def _bytes(path: Path) -> bytes:
-    """The whole of a file that is not too large."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ImportRefused(f"{path} has {path.stat().st_size:,} bytes; a recording has at most {MOST_BYTES:,}")
-        return path.read_bytes()
-    except OSError as error:
-        if isinstance(error, IntsnnError):
-            raise
-        raise DataNotFoundError(f"{path} cannot be read: {error.strerror or error}") from error
+def _found(folder: Path, pattern: str) -> list[Path]:
+    """Files below a folder in the order of their paths, whatever that on the disk; what is hidden is left out."""
+    paths = (path.relative_to(folder) for path in folder.glob(pattern))
+    visible = (path for path in paths if not any(part.startswith(".") for part in path.parts))
+    return [folder / path for path in sorted(visible, key=Path.as_posix)]
 
 
-def _tonic(module: str) -> Any:
-    """A module of tonic."""
-    import importlib
-
-    try:
-        import tonic  # noqa: F401
-    except ImportError as error:
-        raise DataNotFoundError(
-            f"event recordings are read with {error.name}, which is not installed: pip install intsnn[events]"
-        ) from error
-    return importlib.import_module(f"tonic.{module}")
+def _by_number(paths: list[Path]) -> list[Path]:
+    """Paths by the number that is their name, so that the first few are of many classes."""
+    return sorted(paths, key=lambda path: path.stem.zfill(9))
 
 
-def _checked(found: Any, shape: tuple[int, int, int], where: object) -> np.ndarray:
-    """Events of any reader as `EVENT`, in order of time; refused where they are not of this sensor."""
-    ends = {}
-    for name, top in (("x", shape[2]), ("y", shape[1]), ("p", shape[0])):
-        values = found[name].astype(np.int64)
-        ends[name] = values
-        if values.size and (values.min() < 0 or values.max() >= top):
-            raise ImportRefused(
-                f"{where} has events with {name} from {values.min()} to {values.max()}; the sensor has 0 to {top - 1}",
-                code="range",
-            )
-    time = found["t"].astype(np.int64)
-    if time.size and time.min() < 0:
-        raise ImportRefused(f"{where} has events before the time 0", code="range")
-    events = np.empty(len(time), EVENT)
-    events["t"] = time
-    for name, values in ends.items():
-        events[name] = values
-    if time.size and (np.diff(time) < 0).any():
-        events = events[np.argsort(time, kind="stable")]
-    return events
-
-
-def _five_bytes(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """A recording in the form of N-MNIST: 5 bytes an event."""
-    content = _bytes(path)
-    if len(content) % 5:
-        raise ImportRefused(f"{path} has {len(content)} bytes; 5 for each event are needed", code="size")
-    kind = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
-    return _checked(_tonic("io").read_mnist_file(BytesIO(content), kind, is_stream=True), shape, path)
+def _recordings(
+    name: str, shape: tuple[int, int, int], labels: list[int], classes: tuple[str, ...], files: list[Path],
+    read: Callable[[Path], np.ndarray], source: Path,
+) -> EventSet:  # fmt: skip
+    """A set with a file for each recording."""
+    return EventSet(name, shape, np.array(labels, np.int64), classes, lambda index: read(files[index]), str(source))
 
 
 def _nmnist(part: str) -> EventSet:
@@ -226,40 +192,52 @@ def _nmnist(part: str) -> EventSet:
     layout = f"NMNIST/{folder}/<digit>/<id>.bin"
     root = _root("nmnist", layout)
     for place_ in (root / "nmnist" / "NMNIST", root / "NMNIST"):
-        files = sorted((place_ / folder).glob("[0-9]/*.bin"), key=lambda path: (path.stem.zfill(9), path.parent.name))
+        files = _by_number(_found(place_ / folder, "[0-9]/*.bin"))
         if files:
             break
     else:
         raise _missing(f"nmnist:{part}", layout)
-    labels = np.array([int(path.parent.name) for path in files], np.int64)
-    return EventSet(
-        f"nmnist:{part}", shape, labels, datasets.DIGITS, lambda index: _five_bytes(files[index], shape), str(place_)
+    labels = [int(path.parent.name) for path in files]
+    return _recordings(
+        f"nmnist:{part}", shape, labels, datasets.DIGITS, files, lambda path: five_bytes(path, shape), place_
     )
 
 
 def _gesture(part: str) -> EventSet:
-    shape, layout = (2, 128, 128), "dvs-gesture/<n>.bs2 with INFERRED_LABELS.txt, or tonic's DVSGesture folder"
+    shape = (2, 128, 128)
+    layout = "dvs-gesture/<n>.bs2 with INFERRED_LABELS.txt, or DVSGesture/ibmGestureTest/<user>/<class>.npy"
     root = _root("dvs-gesture", layout)
     folder = root / "dvs-gesture"
-    files = sorted(folder.glob("*.bs2"), key=lambda path: path.stem.zfill(9))
+    files = _by_number(_found(folder, "*.bs2"))
     if files and not part:
         classes = _gesture_labels(folder / "INFERRED_LABELS.txt")
         if any(path.stem not in classes for path in files):
             raise ImportRefused(f"{folder / 'INFERRED_LABELS.txt'} does not name every .bs2 file beside it")
-        labels = np.array([classes[path.stem] for path in files], np.int64)
-        return EventSet(
-            "dvs-gesture", shape, labels, GESTURES, lambda index: _five_bytes(files[index], shape), str(folder)
-        )
-    if files:
-        layout = "tonic's DVSGesture folder; the .bs2 files that are there have no parts: they are dvs-gesture"
+        labels = [classes[path.stem] for path in files]
+        return _recordings(
+            "dvs-gesture", shape, labels, GESTURES, files, lambda path: five_bytes(path, shape), folder
+        )  # fmt: skip
     part = part or "test"
-    return _by_tonic("dvs-gesture", "DVSGesture", part, shape, GESTURES, "*.npy", layout, (root, folder))
+    own = f"DVSGesture/ibmGesture{part.capitalize()}"
+    if files:
+        layout = f"{own}; the .bs2 files that are there have no parts: they are dvs-gesture"
+
+    def label(path: Path) -> int:
+        if not path.stem.isdecimal() or int(path.stem) >= len(GESTURES):
+            raise ImportRefused(f"{path}: the name is no class from 0 to {len(GESTURES) - 1}", code="label")
+        return int(path.stem)
+
+    return _tables(f"dvs-gesture:{part}", own, "*/*.npy", layout, (root, folder), label, "xypt", 1000, shape, GESTURES)
 
 
 def _gesture_labels(path: Path) -> dict[str, int]:
     """Lines "name class-from-1 ...": the label of each file by its name without the ending."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise DataNotFoundError(f"{path} cannot be read: {error.strerror or error}") from error
     found = {}
-    for line in _bytes(path).decode("utf-8", "replace").splitlines():
+    for line in lines:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -270,21 +248,30 @@ def _gesture_labels(path: Path) -> dict[str, int]:
 
 
 def _poker(part: str) -> EventSet:
-    layout = "poker-dvs/<name>.es, or tonic's POKERDVS folder"
+    layout = "poker-dvs/<name>.es, or POKERDVS/pips_test/<suit>/<name>.npy"
     root = _root("poker-dvs", layout)
     folder = root / "poker-dvs"
-    files = sorted(path for path in folder.glob("*.es") if _suit(path) is not None)
+    files = [path for path in _found(folder, "*.es") if _suit(path) is not None]
     if files and not part:
-        shapes = {_stream_header(_bytes(path)[:20], path) for path in files}
+        shapes = {stream_sensor(contents(path)[:20], path) for path in files}
         if len(shapes) > 1:
             raise ImportRefused(f"{folder}: the recordings are of sensors of {len(shapes)} sizes; one is possible")
-        shape = shapes.pop()
-        labels = np.array([_suit(path) for path in files], np.int64)
-        return EventSet("poker-dvs", shape, labels, SUIT_NAMES, lambda index: _event_stream(files[index]), str(folder))
+        labels = [_suit(path) or 0 for path in files]
+        return _recordings("poker-dvs", shapes.pop(), labels, SUIT_NAMES, files, event_stream, folder)
+    part = part or "test"
+    own = f"POKERDVS/pips_{part}"
     if files:
-        layout = "tonic's POKERDVS folder; the .es files that are there have no parts: they are poker-dvs"
-    part, shape = part or "test", (2, 35, 35)
-    return _by_tonic("poker-dvs", "POKERDVS", part, shape, SUIT_NAMES, "*.npy", layout, (root, folder))
+        layout = f"{own}; the .es files that are there have no parts: they are poker-dvs"
+
+    def label(path: Path) -> int:
+        if path.parent.name not in SUITS:
+            raise ImportRefused(f"{path}: its folder is none of {', '.join(SUITS)}", code="label")
+        return SUITS.index(path.parent.name)
+
+    return _tables(
+        f"poker-dvs:{part}", own, "[cdhs][eilp]/*.npy", layout, (root, folder), label, "txyp", 1, (2, 35, 35),
+        SUIT_NAMES,
+    )  # fmt: skip
 
 
 def _suit(path: Path) -> int | None:
@@ -293,101 +280,53 @@ def _suit(path: Path) -> int | None:
     return SUITS.index(match[1]) if match else None
 
 
-def _stream_header(content: bytes, path: Path) -> tuple[int, int, int]:
-    """Sensor of an Event Stream file of version 2 with DVS events."""
-    if len(content) < 20 or content[:12] != b"Event Stream":
-        raise ImportRefused(f"{path} does not begin as an Event Stream file", code="magic")
-    if content[12] != 2 or content[15] != 1:
-        raise ImportRefused(
-            f"{path} is an Event Stream of version {content[12]}, type {content[15]}; version 2, type 1 is read"
-        )
-    width, height = (int.from_bytes(content[place_ : place_ + 2], "little") for place_ in (16, 18))
-    if not (0 < width <= 4096 and 0 < height <= 4096):
-        raise ImportRefused(f"{path} is of a sensor of {height}x{width} pixels; 1 to 4096 are possible")
-    return 2, height, width
-
-
-def _event_stream(path: Path) -> np.ndarray:
-    """Events of an Event Stream file: a byte of time (7 bits) and polarity, then x and y in 2 bytes each.
-
-    0xff lets 127 microseconds pass, 0xfe is a reset. Rows count from below there, from above here.
-    """
-    content = _bytes(path)
-    shape = _stream_header(content, path)
-    rows, time, i = [], 0, 20
-    while i < len(content):
-        head = content[i]
-        i += 1
-        if head >= 0xFE:
-            time += 127 if head == 0xFF else 0
-            continue
-        if i + 4 > len(content):
-            raise ImportRefused(f"{path} ends within an event", code="size")
-        time += head >> 1
-        x, y = content[i] | content[i + 1] << 8, content[i + 2] | content[i + 3] << 8
-        rows.append((x, shape[1] - 1 - y, time, head & 1))
-        i += 4
-    kind = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
-    return _checked(np.array(rows, kind), shape, path)
-
-
-# -- tonic's own data sets -----------------------------------------------------------------------------------------
-
-
-def _by_tonic(
-    name: str, kind: str, part: str, shape: tuple[int, int, int], classes: tuple[str, ...] | None, pattern: str,
-    layout: str, places: tuple[Path, ...],
+def _tables(
+    name: str, folder: str, pattern: str, layout: str, places: tuple[Path, ...], label: Callable[[Path], int],
+    columns: str, unit_us: int, shape: tuple[int, int, int], classes: tuple[str, ...],
 ) -> EventSet:  # fmt: skip
-    """A data set of tonic, from the first of `places` that has its folder with files; it never downloads."""
-    place_ = next((found for found in places if any((found / kind).rglob(pattern))), None)
-    if place_ is None:
-        raise _missing(f"{name}:{part}", layout)
-
-    def refuse(self: Any) -> None:
-        raise _missing(f"{name}:{part}", f"the files of that part in {place_ / kind}")
-
-    def present(self: Any) -> bool:
-        found = Path(self.location_on_system, getattr(self, "data_filename", self.folder_name))
-        return found.is_file() if found.suffix == ".h5" else any(found.rglob(pattern))
-
-    base = getattr(_tonic("datasets"), kind)
-    own = type(kind, (base,), {"download": refuse, "_copy_and_extract_local_data": refuse, "_check_exists": present})
-    try:
-        found = own(str(place_), train=part == "train")
-        labels = np.array(found.targets if len(found.targets) else _hdf5_labels(found), np.int64)
-        if classes is None:
-            classes = tuple(item.decode("utf-8", "replace") for item in found.classes)
-    except IntsnnError:
-        raise
-    except Exception as error:
-        raise ImportRefused(f"{place_ / kind}: tonic cannot read it ({type(error).__name__}: {error})") from error
-    if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < len(classes)):
-        raise ImportRefused(f"{place_ / kind} has labels outside 0 .. {len(classes) - 1}", code="label")
-
-    def read(index: int) -> np.ndarray:
-        where = f"{place_ / kind}, {part} recording {index}"
-        try:
-            events = found[index][0]
-        except Exception as error:
-            raise ImportRefused(f"{where}: tonic cannot read it ({type(error).__name__}: {error})") from error
-        if "y" not in events.dtype.names:  # a cochlea: channels are columns, and there is one polarity
-            flat = np.zeros(len(events), EVENT)
-            flat["t"] = events["t"]
-            if len(events) and not 0 <= events["x"].min() <= events["x"].max() < shape[2]:
-                raise ImportRefused(f"{where} has channels outside 0 .. {shape[2] - 1}", code="range")
-            flat["x"] = events["x"]
-            events = flat
-        return _checked(events, shape, where)
-
-    return EventSet(f"{name}:{part}", shape, labels, classes, read, str(place_ / kind))
-
-
-def _hdf5_labels(found: Any) -> list[int]:
-    """Labels of a data set whose class keeps them in its file only."""
-    return [int(found[index][1]) for index in range(len(found))]
+    """Recordings as tables of NumPy, from the first of `places` that has the folder with files."""
+    for place_ in places:
+        files = _found(place_ / folder, pattern)
+        if files:
+            break
+    else:
+        raise _missing(name, layout)
+    labels = [label(path) for path in files]
+    return _recordings(
+        name, shape, labels, classes, files, lambda path: event_table(path, columns, unit_us, shape), place_ / folder
+    )
 
 
 def _shd(part: str) -> EventSet:
-    layout = "tonic's SHD folder with shd_train.h5 and shd_test.h5"
+    layout, shape = f"SHD/shd_{part}.h5", (1, 1, 700)
     root = _root("shd", layout)
-    return _by_tonic("shd", "SHD", part, (1, 1, 700), None, "*.h5", layout, (root, root / "shd"))
+    path = next((path for path in (root / layout, root / "shd" / layout) if path.is_file()), None)
+    if path is None:
+        raise _missing(f"shd:{part}", layout)
+    rows = ("spikes/times", "spikes/units")
+    tree = read_tree(path, budget=HEIDELBERG_BYTES, timeout=600, ragged=rows)
+    needed = (*rows, *(f"{name}:lengths" for name in rows), "labels", "extra/keys")
+    for name in needed:
+        if name not in tree.datasets:
+            raise ImportRefused(
+                f"{path} has no {name.partition(':')[0]} as the Heidelberg digits have it", code="field"
+            )
+    times, units, lengths, others, labels, keys = (tree.datasets[name] for name in needed)
+    classes = tuple(str(key) for key in keys.reshape(-1))
+    if not np.array_equal(lengths, others) or labels.shape != lengths.shape:
+        raise ImportRefused(
+            f"{path} has rows of times, of units and labels that do not belong together: {len(lengths)}, {len(others)} "
+            f"and {labels.shape}",
+            code="shape",
+        )
+    if labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() < len(classes)):
+        raise ImportRefused(f"{path} has labels outside 0 .. {len(classes) - 1}", code="label")
+    ends = np.cumsum(lengths)
+
+    def read(index: int) -> np.ndarray:
+        own = slice(ends[index] - lengths[index], ends[index])
+        nothing = np.zeros(lengths[index], np.uint8)  # channels are columns, and there is one polarity
+        found = {"x": units[own], "y": nothing, "p": nothing, "t": times[own]}
+        return checked_events(found, shape, f"{path}, recording {index}", 1_000_000)
+
+    return EventSet(f"shd:{part}", shape, labels.astype(np.int64), classes, read, str(path.parent))

@@ -496,3 +496,31 @@ def test_a_record_that_fails_leaves_nothing(tmp_path):
     assert read_tree(path).datasets["x"].shape == (0, 3)
     with pytest.raises(FormatError, match="closed"):
         record.append("x", np.zeros((2, 3), np.int16))
+
+
+def test_rows_of_variable_length(tmp_path):
+    """Only where they are asked for: all values one after the other, and how many each row has."""
+    rows = [np.arange(n, dtype=np.float16) for n in (3, 0, 5, *range(130))]
+    path = tmp_path / "rows.h5"
+    with h5py.File(path, "w") as file:
+        times = file.create_dataset("a/rows", (len(rows),), h5py.vlen_dtype(np.dtype("f2")), compression="gzip")
+        for i, row in enumerate(rows):
+            times[i] = row
+        file.create_dataset("none", (0,), h5py.vlen_dtype(np.dtype("i4")))
+        square = file.create_dataset("square", (2, 2), h5py.vlen_dtype(np.dtype("i4")))
+        square[0, 0] = square[0, 1] = square[1, 0] = square[1, 1] = np.arange(3)
+        file.create_dataset("text", data=["a"], dtype=h5py.string_dtype())
+    for trust in (False, True):
+        found = read_tree(path, ragged=("a/rows", "none", "text"), skip=("square",), trust=trust).datasets
+        assert found["a/rows"].dtype == np.float16 and found["a/rows"].tolist() == np.concatenate(rows).tolist()
+        assert found["a/rows:lengths"].tolist() == [len(row) for row in rows]
+        assert found["none"].dtype == np.int32 and found["none"].size == found["none:lengths"].size == 0
+        assert found["text"].tolist() == ["a"] and "text:lengths" not in found
+    for options, code in (
+        ({"skip": ("square", "none")}, "type"),
+        ({"ragged": ("a/rows", "none", "square")}, "rank"),
+        ({"ragged": ("a/rows", "none"), "skip": ("square",), "budget": 10_000}, "budget"),
+    ):
+        with pytest.raises(ImportRefused) as error:
+            read_tree(path, **options)
+        assert error.value.code == code

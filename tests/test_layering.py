@@ -33,7 +33,6 @@ PLACES = {
         True,
     ),
     "brevitas": (("intsnn.models.qat",), True),
-    "tonic": (("intsnn.models.event_data",), True),
     "matplotlib": (("intsnn.bench",), True),
     "PIL": (("intsnn.decoders",), True),
     "dask": (("intsnn.bench",), True),
@@ -206,7 +205,7 @@ def test_right_imports_pass(module, package, source):
 
 def test_importing_intsnn_is_light():
     """No extra, no compiler and no command line is loaded before somebody uses it."""
-    heavy = "numba h5py click rich joblib torch brevitas tonic matplotlib PIL dask distributed nir snntorch".split()
+    heavy = "numba h5py click rich joblib torch brevitas matplotlib PIL dask distributed nir snntorch".split()
     code = f"import sys, intsnn; print([name for name in {heavy!r} if name in sys.modules])"
     here = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here)
