@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+from waiting import HANGING
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -23,7 +25,6 @@ read, write = (fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3])
 os.dup2(read, 3), os.dup2(write, 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-LIMIT = 60  # seconds for one answer
 
 
 def find():
@@ -71,7 +72,7 @@ class Browser:
         with contextlib.suppress(OSError):
             os.close(self._write)
         try:
-            self._process.wait(10)
+            self._process.wait(10)  # then it is killed, which harms nobody
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -87,7 +88,7 @@ class Browser:
         self._call("Emulation.setScriptExecutionDisabled", {"value": not script})
         self.messages, self.requests, self._loaded = [], [], False
         self._call("Page.navigate", {"url": url})
-        until = time.monotonic() + LIMIT
+        until = time.monotonic() + HANGING
         while not self._loaded:
             self._take(until)
         self.run("document.fonts.ready.then(() => 0)")
@@ -124,7 +125,7 @@ class Browser:
         data = json.dumps(message).encode() + b"\0"
         while data:
             data = data[os.write(self._write, data) :]
-        until = time.monotonic() + LIMIT
+        until = time.monotonic() + HANGING
         while True:
             answer = self._take(until)
             if answer.get("id") == number:
@@ -136,7 +137,7 @@ class Browser:
         """The next message; events are noted."""
         while b"\0" not in self._pending:
             if not select.select([self._read], [], [], max(0, until - time.monotonic()))[0]:
-                raise TimeoutError(f"the browser said nothing for {LIMIT} seconds")
+                raise TimeoutError(f"the browser said nothing for {HANGING} seconds")
             data = os.read(self._read, 1 << 20)
             if not data:
                 raise RuntimeError(f"the browser ended; {self._log.name} says why")

@@ -1,22 +1,39 @@
-"""What several test files share: where the data are, and how hypothesis runs."""
+"""What several test files share: where the data are, in which order tests run, and how hypothesis runs."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+# The same examples in every run, and nothing that depends on how busy the machine is;
+# ``--hypothesis-profile search`` looks at others.
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, print_blob=True
+)
+settings.register_profile("search", parent=settings.get_profile("default"), derandomize=False)
+settings.load_profile("default")
 
 LONGEST = ("test_tiers", "test_no_float", "test_killed", "test_narrow", "test_learn", "test_simulate", "test_bptt")
 
 
-def pytest_collection_modifyitems(items):
-    """The longest files first: two processes then end at about the same time."""
-    rank = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+def pytest_addoption(parser):
+    parser.addoption("--order", type=int, metavar="SEED", help="run files, and the tests of each, in a random order")
+
+
+def pytest_collection_modifyitems(config, items):
+    """The longest files first: two processes then end at about the same time. Or any order that is asked for."""
+    seed = config.getoption("--order")
+    if seed is None:
+        rank = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+        return
+    chance = random.Random(seed)
+    files = sorted({item.path for item in items})
+    place = {path: chance.random() for path in files}
+    places = {item.nodeid: chance.random() for item in items}
+    items.sort(key=lambda item: (place[item.path], places[item.nodeid]))
 
 
 @pytest.fixture(scope="session")

@@ -39,13 +39,23 @@ def whole(path):
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def start(path, *options):
-    """The command in a process group of its own."""
+def start(path, *options, before=""):
+    """The command in a process group of its own; `before` is Python source that runs ahead of it, in its process."""
+    program = f"import sys\n{before}\nfrom intsnn.cli import main\nmain(sys.argv[1:])"
     return subprocess.Popen(
-        [sys.executable, "-m", "intsnn", "bench", "--model", SOURCE, "--data", "digits", "--trust", *OPTIONS,
+        [sys.executable, "-c", program, "bench", "--model", SOURCE, "--data", "digits", "--trust", *OPTIONS,
          "--results", str(path), *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
     )  # fmt: skip
+
+
+def group_is_empty(group):
+    """Whether no process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def grid():

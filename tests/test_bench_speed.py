@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from waiting import HANGING
 
 from intsnn import IF, LIF, Affine, Conv2d, Decay, Fixed, Flatten, Input, Network, Readout, simulate
 from intsnn.bench import evaluate, peers, plots, present, speed, workloads
@@ -340,7 +341,9 @@ def test_nothing_heavy_before_it_is_needed():
         "print([m for m in ('torch', 'onnx', 'onnxruntime', 'snntorch', 'spikingjelly', 'matplotlib', 'numba') "
         "if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=dict(os.environ), timeout=HANGING
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 

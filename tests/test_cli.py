@@ -13,6 +13,7 @@ import hostile
 import numpy as np
 import pytest
 from command_line import bad, call, good
+from waiting import HANGING
 
 import intsnn
 from intsnn import datasets, files
@@ -34,7 +35,7 @@ def python(code, *, cwd=None, **environment):
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGING,
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": path} | environment,
     )

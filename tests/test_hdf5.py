@@ -9,15 +9,16 @@ import struct
 import subprocess
 import sys
 import textwrap
-import time
 
 import h5py
 import hostile
 import numpy as np
 import pytest
+from counting import bytes_taken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from waiting import HANGING
 
 from intsnn import hdf5
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
@@ -115,10 +116,9 @@ def test_everything_plain_is_taken(plain, trust):
 def test_hostile(case, trust, tmp_path):
     path = case.make(tmp_path)
     error = ImportRefused if isinstance(case.expected, str) else case.expected
-    start = time.monotonic()
-    with pytest.raises(error) as caught:
+    with bytes_taken() as taken, pytest.raises(error) as caught:
         read_tree(path, trust=trust, **case.options)
-    assert time.monotonic() - start < 20
+    assert taken.most < 48 << 20  # bombs are larger
     assert path.name in str(caught.value)
     assert "\n" not in str(caught.value)
     if error is ImportRefused:
@@ -147,14 +147,12 @@ def test_what_is_not_asked_for_is_not_touched(tmp_path):
 
 
 def test_memory_of_the_parent_stays_small(tmp_path):
-    resource = pytest.importorskip("resource")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for case in hostile.TREES:
-        if "bomb" in case.name or case.name in ("sparse_file_of_a_terabyte", "numeric_attribute_of_eight_megabytes"):
-            with pytest.raises(ImportRefused):
-                read_tree(case.make(tmp_path))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown * (1 if sys.platform == "darwin" else 1024) < 64 << 20
+    names = ("sparse_file_of_a_terabyte", "numeric_attribute_of_eight_megabytes")
+    for case in (case for case in hostile.TREES if "bomb" in case.name or case.name in names):
+        path = case.make(tmp_path)
+        with bytes_taken() as taken, pytest.raises(ImportRefused):
+            read_tree(path)
+        assert taken.most < 4 << 20, case.name
 
 
 # --- a child that misbehaves
@@ -172,25 +170,26 @@ def record(header, payload=b""):
 
 
 @pytest.mark.parametrize(
-    ("program", "code"),
+    ("program", "code", "limit"),
     [
-        ("os.abort()", "crash"),
-        ("os.kill(os.getpid(), 11)", "crash"),
-        ("sys.stdout.buffer.write(b'INTSNNT1')", "crash"),
-        ("sys.stdout.write('hello world'); sys.stdout.flush()", "stream"),
-        ("sys.stdin.close(); time.sleep(60)", "timeout"),
-        ("while True: pass", "timeout"),
-        ("while sys.stdout.buffer.write(b'INTSNNT1' + bytes(4)): pass", "stream"),
-        ("sys.stdout.buffer.write(b'INTSNNT1' + b'\\xff' * 4); sys.stdout.flush(); time.sleep(60)", "stream"),
+        ("os.abort()", "crash", HANGING),
+        ("os.kill(os.getpid(), 11)", "crash", HANGING),
+        ("sys.stdout.buffer.write(b'INTSNNT1')", "crash", HANGING),
+        ("sys.stdout.write('hello world'); sys.stdout.flush()", "stream", HANGING),
+        # a limit that has to strike may be short: what these never do, they do not do on a busy machine either
+        ("sys.stdin.close(); time.sleep(10**6)", "timeout", 0.5),
+        ("while True: pass", "timeout", 0.5),
+        ("while sys.stdout.buffer.write(b'INTSNNT1' + bytes(4)): pass", "stream", HANGING),
+        # seen at once, while it sleeps
+        ("sys.stdout.buffer.write(b'INTSNNT1' + b'\\xff' * 4); sys.stdout.flush(); time.sleep(10**6)", "stream",
+         HANGING),
     ],
-)
-def test_a_child_that_crashes_hangs_or_lies(program, code, plain, tmp_path, monkeypatch):
+)  # fmt: skip
+def test_a_child_that_crashes_hangs_or_lies(program, code, limit, plain, tmp_path, monkeypatch):
     child(tmp_path, monkeypatch, program)
-    start = time.monotonic()
     with pytest.raises(ImportRefused) as caught:
-        read_tree(plain, timeout=1.0)
+        read_tree(plain, timeout=limit)
     assert caught.value.code == code
-    assert time.monotonic() - start < 10
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="resource limits are a matter of POSIX")
@@ -209,7 +208,7 @@ def test_the_child_is_limited(plain):
         """
     )
     program = "__name__ = '__main__'\n" + program
-    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=HANGING)
     assert done.stdout.strip() == "limited", done.stderr
 
 
@@ -289,7 +288,7 @@ def test_mutated_files_are_read_or_refused(plain, tmp_path):
         target = tmp_path / "mutated.h5"
         target.write_bytes(data)
         try:
-            read_tree(target, timeout=5.0)
+            read_tree(target)
             answers.add("read")
         except ImportRefused as error:
             answers.add(error.code)
@@ -435,7 +434,7 @@ def test_a_run_killed_while_writing_leaves_the_old_file_whole(moment, tmp_path):
     path = tmp_path / "x.h5"
     write_tree(path, {"old": np.arange(5)})
     before = path.read_bytes()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path), moment], timeout=60)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), moment], timeout=HANGING)
     assert done.returncode == 9
     assert path.read_bytes() == before
     assert len(os.listdir(tmp_path)) == 2  # the old file and what the killed run had begun

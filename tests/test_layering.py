@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANGING
 
 FOLDERS = {"intsnn": "intsnn", "kernels": "intsnn.kernels", "models": "intsnn.models", "bench": "intsnn.bench"}
 RANK = {"kernels": 0, "intsnn": 1, "models": 2, "bench": 3, "cli": 4}
@@ -208,5 +209,5 @@ def test_importing_intsnn_is_light():
     heavy = "numba h5py click rich joblib torch brevitas matplotlib PIL dask distributed nir snntorch".split()
     code = f"import sys, intsnn; print([name for name in {heavy!r} if name in sys.modules])"
     here = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, timeout=HANGING)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -6,12 +6,12 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numba
 import numpy as np
 import pytest
+from waiting import HANGING
 
 from intsnn import learn_files
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused
@@ -268,17 +268,13 @@ test_steps = 12
 """
 
 
-def intsnn(folder, *arguments, wait=True):
-    """Run the command in a folder."""
-    command = [sys.executable, "-W", "ignore", "-m", "intsnn", "train", *arguments]
+def intsnn(folder, *arguments, before=""):
+    """Run the command in a folder; `before` is Python source that runs ahead of it, in its process."""
+    program = f"import sys\n{before}\nfrom intsnn.cli import main\nmain(sys.argv[1:])"
+    command = [sys.executable, "-W", "ignore", "-c", program, "train", *arguments]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    if not wait:
-        return process
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=HANGING)
+    return done.returncode, done.stdout, done.stderr
 
 
 @compiled_only
@@ -317,30 +313,43 @@ def test_wrong_use(tmp_path):
         assert status == code and part in err, (arguments, status, err)
 
 
+DIES = """
+import os, signal
+from intsnn import hdf5
+
+left = {moments}
+
+def counted(function, late):
+    def call(*arguments):
+        global left
+        found = function(*arguments) if late else None
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found if late else function(*arguments)
+    return call
+
+hdf5._temporary = counted(hdf5._temporary, late=True)  # the new file is there, and empty
+hdf5._publish = counted(hdf5._publish, late=False)  # it is written, and has no name yet
+os.replace = counted(os.replace, late=True)  # it has its name
+"""
+
+
 @compiled_only
 def test_killed_trainings_end_in_the_same_weights(tmp_path):
-    """SIGKILL at random moments, checkpoints after every step; ``INTSNN_KILLS=10`` kills it that often."""
+    """SIGKILL around the saving of any of the 192 steps; ``INTSNN_KILLS=10`` kills it that often."""
     if not hasattr(signal, "SIGKILL"):
         pytest.skip("this system has no SIGKILL")
     (tmp_path / "mine.toml").write_text(TOML)
     status, _, err = intsnn(tmp_path, "--recipe", "mine.toml", "--json", "whole.json", "--checkpoint", "whole")
     assert status == 0, err
-    rng, killed = random.Random(0), 0
-    while killed < KILLS:
-        process = intsnn(tmp_path, "--recipe", "mine.toml", "--save-every", "0", "--checkpoint", "run", wait=False)
-        before = (tmp_path / "run").stat().st_mtime_ns if (tmp_path / "run").exists() else 0
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:  # until it saves, and a moment longer
-            if (tmp_path / "run").exists() and (tmp_path / "run").stat().st_mtime_ns != before:
-                break
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        if process.returncode != -signal.SIGKILL:
-            break  # it was through
-        killed += 1
-    assert killed >= min(KILLS, 2)
+    rng = random.Random(0)
+    for _ in range(KILLS):
+        dies = DIES.format(moments=rng.randrange(1, 3 * 192 // (KILLS + 1)))
+        status, out, err = intsnn(
+            tmp_path, "--recipe", "mine.toml", "--save-every", "0", "--checkpoint", "run", before=dies
+        )
+        assert status == -signal.SIGKILL, out + err
     status, _, err = intsnn(tmp_path, "--recipe", "mine.toml", "--json", "run.json", "--checkpoint", "run")
     assert status == 0, err
     whole, run = (json.loads((tmp_path / name).read_text()) for name in ("whole.json", "run.json"))

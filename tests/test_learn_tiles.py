@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from waiting import HANGING
 
 from intsnn.kernels import cpu, learn_dense_tiles, learn_tiles, selftest
 from intsnn.kernels.learn_dense_tiles import BYTES, WORDS
@@ -153,7 +154,7 @@ def test_every_tier_learns_the_same_weights():
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=900
+            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=HANGING
         )
         assert done.returncode == 0, done.stderr[-2000:]
         answer = json.loads(done.stdout.splitlines()[-1])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import HANGING
 
 
 def floats_in(dispatcher):
@@ -248,7 +249,7 @@ def report():
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = os.environ | {"INTSNN_CACHE": "", "NUMBA_DISABLE_JIT": "0", "PYTHONPATH": paths}
     done = subprocess.run(
-        [sys.executable, os.path.abspath(__file__)], env=environment, capture_output=True, text=True, timeout=1800
+        [sys.executable, os.path.abspath(__file__)], env=environment, capture_output=True, text=True, timeout=HANGING
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from waiting import HANGING
 
 import intsnn
 
@@ -19,7 +20,7 @@ CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTH
 def run(arguments, cwd, **environment):
     """Run this Python; its output, or the test fails with what it said."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=CLEAN | environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *arguments], cwd=cwd, env=CLEAN | environment, capture_output=True, text=True, timeout=HANGING
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
@@ -96,7 +97,9 @@ def test_from_the_source_tree(repository, installed):
 
 def test_folders_are_no_modules_of_their_own(repository):
     for name in ("kernels", "models", "bench"):
-        done = subprocess.run([sys.executable, "-c", f"import {name}"], cwd=repository, env=CLEAN, capture_output=True)
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}"], cwd=repository, env=CLEAN, capture_output=True, timeout=HANGING
+        )
         assert f"import intsnn.{name}, not {name}".encode() in done.stderr
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import HANGING, ended, rest, until_line
 
 from intsnn.bench.results import Results, read_rows
 from intsnn.errors import DataNotFoundError, FormatError, UnsupportedError
@@ -32,12 +33,12 @@ def whole(path):
 
 
 def python(code, *arguments):
-    """Start Python source in a process of its own, the source tree first."""
+    """Start Python source in a process of its own, the source tree first; its errors are part of its output."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"PYTHONPATH": path},
     )
@@ -95,20 +96,22 @@ from intsnn.bench.results import Results
 results = Results(sys.argv[1])
 results.add([("spec", {"key": "key"})])
 print("held", flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_dead_writer_holds_nothing(tmp_path):
     path = tmp_path / "r.sqlite"
-    holder = python(HOLDER, path)
-    assert holder.stdout.readline() == "held\n", holder.stderr.read()
-    with pytest.raises(UnsupportedError, match="another process"):
-        Results(path)
-    assert [row["key"] for row in read_rows(path)] == ["key"]
-    holder.kill()
-    holder.communicate()
+    with python(HOLDER, path) as holder:
+        try:
+            until_line(holder, "held")
+            with pytest.raises(UnsupportedError, match="another process"):
+                Results(path)
+            assert [row["key"] for row in read_rows(path)] == ["key"]
+        finally:
+            holder.kill()
+        ended(holder)
     with Results(path) as results:
         assert results.keys() == {"key"}
 
@@ -131,12 +134,14 @@ def test_killed_while_it_commits(tmp_path):
     """A writer that does nothing but commit is killed again and again: what it committed is there, in threes."""
     path, chance = tmp_path / "r.sqlite", random.Random(4)
     for _ in range(8):
-        writer = python(WRITER, path)
-        first = writer.stdout.readline()
-        assert first, writer.stderr.read()
-        time.sleep(chance.random() * 0.05)
-        writer.kill()
-        said = int((first + writer.communicate()[0]).split()[-1])
+        with python(WRITER, path) as writer:
+            try:
+                printed = until_line(writer)
+                time.sleep(chance.random() * 0.05)  # any moment will do
+            finally:
+                writer.kill()
+            printed += rest(writer).splitlines()
+        said = int(printed[-1])
         if chance.random() < 0.5:  # a reader may be the first to find it
             assert len(read_rows(path)) >= said
         assert whole(path)
@@ -164,8 +169,8 @@ with Results(sys.argv[1]) as results:
 @pytest.mark.skipif(sys.platform == "win32", reason="this system has no limit on the size of files")
 def test_a_full_disk(tmp_path):
     path = tmp_path / "r.sqlite"
-    out, err = python(FULL, path).communicate(timeout=60)
-    assert out == "OSError True\n", out + err
+    out, _ = python(FULL, path).communicate(timeout=HANGING)
+    assert out == "OSError True\n"
     assert whole(path) and [row["key"] for row in read_rows(path)] == ["key0", "key2"]
 
 

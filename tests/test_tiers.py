@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import HANGING
 
 from intsnn.errors import IntsnnError, TierError
 from intsnn.kernels import cpu
@@ -20,10 +21,10 @@ CLEAN = {name: value for name, value in os.environ.items() if name not in ("INTS
 CLEAN["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
 
 
-def child(*arguments, timeout=500, **environment):
+def child(*arguments, **environment):
     """Run a Python of its own, with this environment and nothing said about tiers."""
     return subprocess.run(
-        [sys.executable, *arguments], env=CLEAN | environment, capture_output=True, text=True, timeout=timeout
+        [sys.executable, *arguments], env=CLEAN | environment, capture_output=True, text=True, timeout=HANGING
     )
 
 
@@ -330,7 +331,7 @@ def test_wrong_intrinsic_is_found_and_given_up(repository, tmp_path):
     source.write_text(text.replace(right, "exact = self.b.sub(x, change)"), "utf-8")
     code = "from intsnn.kernels import cpu; print(cpu.tier(), '|', cpu.reason())"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=500,
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=HANGING,
         env=CLEAN | {"PYTHONPATH": str(tmp_path), "INTSNN_CACHE": str(tmp_path / "cache"), "INTSNN_KERNELS": "avx2"},
     )  # fmt: skip
     tier, _, reason = done.stdout.strip().partition(" | ")

@@ -1,18 +1,20 @@
 """Cells that train: what they learn is kept, shared, resumed, and measured like any other network."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sweeping import environment, lasting
+from sweeping import environment, group_is_empty, lasting
+from waiting import rest, until
 
 from intsnn import Fixed, Rule, convert, datasets, simulate
 from intsnn.bench import trained
@@ -238,23 +240,38 @@ def without(rows):
     return {key: {name: row[name] for name in row if name not in times} for key, row in rows.items()}
 
 
+# runs first in every process below the sweep: the one that trains kills the sweep when an epoch is done
+DEADLY = """
+import os, signal
+exact = os.replace
+
+def replace(source, target):
+    exact(source, target)
+    if target.endswith(".progress"):
+        os.kill(os.getppid(), signal.SIGKILL)
+
+os.replace = replace
+"""
+
+
 @needs_torch
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_sweep_killed_while_it_trains_goes_on(tmp_path):
     """The command with two processes, ``kill -9``; then another one, which has less to do and ends in the same rows."""
     options = ("--model", "recipe:digits-qffs", "--data", "digits", "--samples", "16", "--verify", "2", "--epochs", "2",
                "--reference", "0", "--method", "qffs", "--trust", "--calibrate", "digits:train:256")  # fmt: skip
-    path, folder = tmp_path / "r.sqlite", tmp_path / "r.sqlite.trained"
+    path, first = tmp_path / "r.sqlite", tmp_path / "first"
+    first.mkdir()
+    (first / "sitecustomize.py").write_text(DEADLY)
+    paths = os.pathsep.join([str(first), environment()["PYTHONPATH"]])
     command = [sys.executable, "-m", "intsnn", "bench", *options, "--results", str(path), "--jobs", "2"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(), start_new_session=True
-    )
-    deadline = time.monotonic() + 300
-    while not list(folder.glob("*.progress")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    said, _ = process.communicate(timeout=60)
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env=environment() | {"PYTHONPATH": paths},
+    )  # fmt: skip
+    said = rest(process)
     assert process.returncode == -signal.SIGKILL, said
+    until(lambda: group_is_empty(process.pid))
     done = CliRunner().invoke(main, ["bench", *options, "--results", str(path), "--jobs", "1"])
     assert done.exit_code == 0 and "1 networks trained" in done.output, done.output
     alone = tmp_path / "alone.sqlite"
@@ -282,8 +299,16 @@ def test_who_computes_elsewhere_does_not_train(swept, tmp_path, monkeypatch):
 def test_how_far_a_training_is(tmp_path, monkeypatch):
     from intsnn.bench import sweep as module
 
+    said, moves, exact = [], [], trained.replacing
+
+    @contextlib.contextmanager
+    def noticed(path):
+        with exact(path) as temporary:
+            yield temporary
+        until(lambda: said)  # the first epoch waits until somebody has looked
+
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
-    said, moves = [], []
+    monkeypatch.setattr(trained, "replacing", noticed)
     events = Events(trains=said.append, moved=lambda done, cost: moves.append((done, cost)))
     run(grid(weights=(4,), methods=("qffs",), epochs=3), tmp_path / "r.sqlite", events=events)
     assert any(text.startswith("tiny w4 a2 seed 0: epoch ") and "of 4, loss" in text for text in said)

@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 
 import pytest
 from sweeping import CELLS, SOURCE, environment, grid, lasting, left_alone, whole
+from waiting import HANGING, ended, until
 
 from intsnn import datasets
 from intsnn.bench.cells import Workshop, pack
@@ -104,34 +105,37 @@ def test_workers_that_cannot_be(options, word):
 def cluster(folder, workers, *options, **settings):
     """A Dask scheduler and some workers, each a process of its own: the address, and the workers."""
     pytest.importorskip("distributed", reason="needs the extra `distributed`")
+    from distributed import Client
+
     started = []
+    patience = {f"DASK_DISTRIBUTED__COMM__TIMEOUTS__{name}": f"{HANGING}s" for name in ("CONNECT", "TCP")}
+    patience["DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"] = f"{HANGING}s"
 
     def begin(name, *arguments):
         command = [sys.executable, "-m", f"distributed.cli.{name}", *arguments]
         with open(folder / "log", "a") as log:
-            started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment() | settings, cwd=folder))
+            variables = environment() | patience | settings
+            started.append(subprocess.Popen(command, stdout=log, stderr=log, env=variables, cwd=folder))
+
+    def address():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return json.loads((folder / "s.json").read_text())["address"]
 
     try:
         begin("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "s.json")
-        deadline, address = time.monotonic() + 60, None
-        while address is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                address = json.loads((folder / "s.json").read_text())["address"]
-            time.sleep(0.1)
-        assert address, (folder / "log").read_text()
+        assert until(address, lambda: started[0].poll() is None), (folder / "log").read_text()
         for _ in range(workers):
-            begin("dask_worker", address, "--nthreads", "1", "--no-dashboard", "--death-timeout", "60", *options)
-        from distributed import Client
-
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=60)
-        yield address, started[1:]
+            begin("dask_worker", address(), "--nthreads", "1", "--no-dashboard", "--death-timeout", str(HANGING),
+                  *options)  # fmt: skip
+        with Client(address(), set_as_default=False, timeout=HANGING) as client:
+            client.wait_for_workers(workers, timeout=HANGING)
+        yield address(), started[1:]
     finally:
         for process in reversed(started):
             process.terminate()  # not killed: a nanny takes its worker along
         for process in started:
             try:
-                process.wait(timeout=20)
+                process.wait(20)  # then it is killed, which harms nobody
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -156,7 +160,7 @@ def test_a_dask_cluster_of_which_a_worker_dies(uninterrupted, tmp_path):
     with cluster(tmp_path, 2, "--no-nanny") as (address, processes):
         with Results(path) as results, Workers("dask", scheduler=address) as there:
             summary = sweep(Workshop(grid(), trust=True), results, there, events=Events(moved=moved))
-        assert killed and processes[0].wait() == -signal.SIGKILL and processes[1].poll() is None
+        assert killed and ended(processes[0]) == -signal.SIGKILL and processes[1].poll() is None
         # what the cluster itself gives up is answered too, and one worker is enough for the rest
         lost = Task(1, 0, "measure", (), (), Unreadable(), None, source=source_digest())
         with Workers("dask", scheduler=address) as there:
@@ -172,14 +176,14 @@ def test_no_cluster_answers(monkeypatch):
     from intsnn.bench import workers
 
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
-    with (
-        pytest.raises(UnsupportedError, match="no Dask scheduler answers at tcp://127.0.0.1:9"),
-        Workers("dask", scheduler="tcp://127.0.0.1:9"),
-    ):
-        pass
+    with socket.socket() as silent:  # it has a port of its own, and does not listen
+        silent.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            pytest.raises(UnsupportedError, match=f"no Dask scheduler answers at {address}"),
+            Workers("dask", scheduler=address),
+        ):
+            pass
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with (
-        pytest.raises(UnsupportedError, match=r"intsnn\[distributed\]"),
-        Workers("dask", scheduler="tcp://127.0.0.1:9"),
-    ):
+    with pytest.raises(UnsupportedError, match=r"intsnn\[distributed\]"), Workers("dask", scheduler=address):
         pass
