@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from waiting import HANGING
 
 from intsnn.decoders import read_idx, read_npy, read_npz
 from intsnn.errors import ImportRefused, IntsnnError
@@ -257,7 +258,7 @@ def test_nothing_is_allocated_for_what_is_not_there(tmp_path):
     head = bytes((0, 0, 8, 3)) + struct.pack(">3I", 1000, 1000, 2000)
     (tmp_path / "a.gz").write_bytes(gzip.compress(head + bytes(16)) + bytes(2 << 20))
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path)], capture_output=True, text=True, timeout=HANGING
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert int(run.stdout) == 2 * len(HOSTILE) + 1
