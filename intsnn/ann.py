@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arguments import whole
 from .errors import UnsupportedError
 from .executor import Plan, Worker
 from .inputs import Source
 from .layers import AvgPool2d, Readout
+from .network import spiking_network
 from .neurons import Neuron
 
 __all__ = ["AnnResult", "equality_conditions", "integer_ann"]
@@ -59,7 +61,7 @@ def equality_conditions(network) -> list[str]:
     The theorem (``docs/semantics.md``): no leak, reset by subtraction, `>=`, signed spikes with v_negative = 0,
     the net count capped at L, no overflow, run until quiet.
     """
-    reasons = _refusals(network)
+    reasons = _refusals(spiking_network(network))
     for name in network.neurons:
         layer = network.nodes[name]
         if not layer.signed:
@@ -83,7 +85,8 @@ def integer_ann(network, inputs, *, batch_size: int = 64, time_axis: int | None 
     UnsupportedError
         If the network has none: leaks, other resets, recurrence, rounding pools.
     """
-    reasons = _refusals(network)
+    reasons = _refusals(spiking_network(network))
+    batch_size = whole(batch_size, "batch_size", 1)
     if reasons:
         raise UnsupportedError(f"this network has no integer ANN: {'; '.join(reasons)}")
     from .simulate import predict, to_api

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import array_of, flag, instance, seed_of, shown, whole, whole_or_none
 from .errors import FormatError, RangeError, ShapeError
 from .formats import Fixed, Overflow, Rounding
 from .integers import at_index, each, limits
@@ -63,13 +64,12 @@ class RandomKey:
 
     def __post_init__(self) -> None:
         for name in ("seed", "step", "layer", "sample", "draw"):
-            word = getattr(self, name)
-            if not isinstance(word, (int, np.integer)) or isinstance(word, bool) or not 0 <= word <= INT64_MAX:
-                raise FormatError(f"random key word {name} is {word!r}; it must be an integer in 0..2**63-1")
-            object.__setattr__(self, name, int(word))
+            object.__setattr__(self, name, seed_of(getattr(self, name), f"RandomKey.{name}"))
 
     def word(self, element: int, bits: int = 64) -> int:
         """Return at least `bits` random bits: draws `draw`, `draw` + 1, ... of 64 bits, least significant first."""
+        element = whole(element, "RandomKey.word: element", 0, INT64_MAX)
+        bits = whole(bits, "RandomKey.word: bits", 0, 1 << 20)
         words = range(max(1, -(-bits // 64)))
         outer = (self.seed, self.step, self.layer, self.sample, element)
         return sum(exact.random_word(*outer, self.draw + i) << (64 * i) for i in words)
@@ -112,10 +112,9 @@ def _fits(lo: int, hi: int) -> bool:
     return lo >= INT64_MIN and hi <= INT64_MAX
 
 
-def _load(codes, number_format: Fixed, what: str = "codes") -> _Exact:
-    """Checked codes as exact integers."""
-    if not isinstance(number_format, Fixed):
-        raise FormatError(f"the format of {what} is {number_format!r}; a Fixed format is needed")
+def _load(codes, number_format: Fixed, what: str = "codes", name: str = "") -> _Exact:
+    """Checked codes as exact integers; `name` is what the parameter of the format is called."""
+    instance(number_format, name or f"{what}_format", Fixed, needed="a Fixed format")
     array = number_format.check(codes, what)
     lo, hi = number_format.min, number_format.max
     return _Exact(_hold(array, lo, hi), lo, hi, number_format.frac)
@@ -143,11 +142,13 @@ def _aligned(a: _Exact, b: _Exact) -> tuple[_Exact, _Exact]:
 
 
 def _as_key(seed: "int | RandomKey") -> RandomKey:
-    return seed if isinstance(seed, RandomKey) else RandomKey(seed)
+    return seed if isinstance(seed, RandomKey) else RandomKey(seed_of(seed))
 
 
 def _finish(x: _Exact, to: Fixed | None, rounding, overflow, seed, operation: str) -> tuple[np.ndarray, Fixed]:
     """The exact integers as codes of their own proven format, or rounded and brought into `to`."""
+    instance(to, f"{operation}: to", Fixed, none=True, needed="a Fixed format")
+    key = _as_key(seed)
     if to is None:
         if rounding is not None or overflow is not None:
             raise FormatError(f"{operation}: rounding and overflow need a format to bring the result to; pass to=")
@@ -158,15 +159,13 @@ def _finish(x: _Exact, to: Fixed | None, rounding, overflow, seed, operation: st
         return x.array.astype(result.dtype), result
     if rounding is None or overflow is None:
         raise FormatError(f"{operation}: bringing the result to {to} needs rounding= and overflow=")
-    return _bring(x, to, as_rounding(rounding), as_overflow(overflow), _as_key(seed), operation)[0], to
+    return _bring(x, to, as_rounding(rounding), as_overflow(overflow), key, operation)[0], to
 
 
 def _bring(
     x: _Exact, to: Fixed, rounding: Rounding, overflow: Overflow, key: RandomKey, what: str
 ) -> tuple[np.ndarray, int]:
     """Round once, then overflow once: codes of `to`, and how many of them overflow changed."""
-    if not isinstance(to, Fixed):
-        raise FormatError(f"{what}: the target format is {to!r}; a Fixed format is needed")
     shift = x.frac - to.frac
     lo, hi = (x.lo, x.hi) if shift >= 0 else (x.lo << -shift, x.hi << -shift)
     if shift <= MAX_SHIFT and -shift <= MAX_SHIFT and _fits(min(lo, x.lo, to.min), max(hi, x.hi, to.max)):
@@ -244,7 +243,8 @@ def rescale(
     >>> rescale([-5, -3, 3, 5], Fixed(8, 1), Fixed(8, 0), "RND_CONV", "SAT").tolist()
     [-2, -2, 2, 2]
     """
-    x = _load(codes, from_format)
+    x = _load(codes, from_format, name="from_format")
+    instance(to_format, "to_format", Fixed, needed="a Fixed format")
     return _bring(x, to_format, as_rounding(rounding), as_overflow(overflow), _as_key(seed), "rescale")[0]
 
 
@@ -388,9 +388,7 @@ def shift_right(a, a_format: Fixed, k: int, rounding: Rounding | str, seed: int 
 
 def _shift_count(k: int) -> int:
     """`k` as a checked shift count."""
-    if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 0 <= k <= MAX_COUNT:
-        raise FormatError(f"shift count {k!r} cannot be; an integer in 0..{MAX_COUNT} is needed")
-    return int(k)
+    return whole(k, "the shift count k", 0, MAX_COUNT)
 
 
 def accumulate(
@@ -431,10 +429,11 @@ def accumulate(
         There is no such axis.
     """
     x = _load(a, a_format, "a")
+    axis = whole_or_none(axis, "axis")
     array = x.array.reshape(-1) if axis is None else x.array
     along = 0 if axis is None else axis
     if not -array.ndim <= along < array.ndim:
-        raise ShapeError(f"accumulate: axis {axis} is not an axis of shape {x.array.shape}")
+        raise ShapeError(f"accumulate: axis {shown(axis)} is not an axis of shape {x.array.shape}")
     n = array.shape[along]
     lo, hi = min(n * x.lo, 0), max(n * x.hi, 0)
     array = _hold(array, lo, hi, x.lo, x.hi)
@@ -482,9 +481,8 @@ def quantise(
     ([0, -3, 7, 0], '1 of 4 values clipped, 2 became zero')
     """
     rounding, overflow, key = as_rounding(rounding), as_overflow(overflow), _as_key(seed)
-    if not isinstance(to_format, Fixed):
-        raise FormatError(f"quantise: the target format is {to_format!r}; a Fixed format is needed")
-    array = np.asarray(real)
+    instance(to_format, "to_format", Fixed, needed="a Fixed format")
+    array = array_of(real, "quantise: real")
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8 and not _has_big_integers(real):
         rounded, nonzero = _round_floats(array.astype(np.float64), to_format, rounding, key)
     else:
@@ -510,7 +508,7 @@ def _objects(real, array: np.ndarray) -> np.ndarray:
     if array.dtype == object or array.dtype.kind == "f" and not isinstance(real, (np.ndarray, np.generic)):
         return np.asarray(real, dtype=object)
     raise FormatError(
-        f"quantise: values are of type {array.dtype}; float64 or narrower, integers or Fraction are needed"
+        f"quantise: the real values are of type {array.dtype}; float64 or narrower, integers or Fraction are needed"
     )
 
 
@@ -557,7 +555,7 @@ def _round_rationals(array: np.ndarray, to: Fixed, rounding: Rounding, key: Rand
         if isinstance(value, np.generic):
             value = value.item()
         if not isinstance(value, (Rational, float, Decimal)):
-            raise FormatError(f"quantise: {value!r} at index {index} is not a real number; use float, int or Fraction")
+            raise FormatError(f"quantise: {shown(value)} at index {index} is not real; use float, int or Fraction")
         if isinstance(value, (float, Decimal)):
             value = _fraction(value, index)
         nonzero[index] = value != 0
@@ -602,8 +600,8 @@ def dequantise(codes, number_format: Fixed, *, exactly: bool = False) -> np.ndar
     >>> dequantise([-128, 3], Fixed(8, 3)).tolist()
     [-16.0, 0.375]
     """
-    x = _load(codes, number_format)
-    if exactly:
+    x = _load(codes, number_format, name="number_format")
+    if flag(exactly, "exactly"):
         return each(lambda c: int(c) * number_format.step, x.array)
     flat = x.array.ravel()
     with np.errstate(over="ignore", under="ignore"):

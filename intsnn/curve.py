@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import UnsupportedError
-from .layers import Readout
-from .simulate import predict, simulate
+from .arguments import STEPS, array_of, whole
+from .errors import ShapeError, UnsupportedError
+from .layers import Readout, integers
+from .network import spiking_network
+from .simulate import MOST_THREADS, predict, simulate
 
 __all__ = ["Curve", "curve"]
 
@@ -56,6 +58,12 @@ def curve(network, images: np.ndarray, labels: np.ndarray, steps: int, *, thread
     UnsupportedError
         If the output is no sum.
     """
+    spiking_network(network)
+    steps = whole(steps, "steps", 1, STEPS)
+    threads = whole(threads, "threads", 1, MOST_THREADS)
+    images, labels = array_of(images, "images"), integers(labels, "labels")
+    if images.ndim < 2 or labels.ndim < 1 or len(labels) != len(images):
+        raise ShapeError(f"curve: found images {images.shape} and labels {labels.shape}; one label for each is needed")
     output = network.nodes[network.output_name]
     if not isinstance(output, Readout) or output.kind == "first_spike":
         raise UnsupportedError("an answer after each step needs a Readout that adds up")

@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from .arguments import array_of
 from .errors import FormatError, RangeError
 
 __all__ = ["at_index", "check_range", "each", "integer_array", "limits", "smallest_dtype"]
@@ -23,7 +24,7 @@ def integer_array(codes, what: str = "codes") -> np.ndarray:
     FormatError
         An element is not an integer.
     """
-    array = np.asarray(codes)
+    array = array_of(codes, what)
     if array.dtype == bool:
         return array.astype(np.uint8)
     if array.dtype.kind in "iu":

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arguments import STEPS, flag, whole, whole_or_none
 from .errors import FormatError, UnsupportedError
 from .inputs import Source
+from .network import spiking_network
 from .program import BUFFERS, Program, why_not_fused
-from .simulate import predict, to_api
+from .simulate import MOST_THREADS, predict, to_api
 
 __all__ = ["Outcome", "Runner", "prepare", "why_not_fused"]
 
@@ -76,9 +78,9 @@ class Runner:
     """A prepared network; call it with inputs as `simulate` takes them. Made by `prepare`."""
 
     def __init__(self, network, steps: int | None, settle: bool, threads: int) -> None:
-        if threads < 1:
-            raise FormatError(f"threads: found {threads}; at least 1 is needed")
-        self.network, self.steps, self.settle, self.threads = network, steps, settle, threads
+        self.network = spiking_network(network)
+        self.steps, self.settle = whole_or_none(steps, "steps", 1, STEPS), flag(settle, "settle")
+        self.threads = whole(threads, "threads", 1, MOST_THREADS)
         self._programs: dict[tuple, Program] = {}
         self._buffers: dict[tuple, list[tuple[np.ndarray, ...]]] = {}
         self._lock = threading.Lock()

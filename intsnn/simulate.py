@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .arguments import STEPS, choice, flag, function_or_none, path_of, seed_of, sequence, shown, whole, whole_or_none
 from .bounds import fits
 from .errors import FormatError, RangeError, ShapeError
 from .executor import PATHS, Plan, Worker
 from .formats import Overflow
 from .inputs import Source
 from .layers import MaxPool2d, Readout
+from .network import spiking_network
 from .neurons import Neuron
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ __all__ = ["LayerReport", "Result", "simulate"]
 QUANTITIES = ("spikes", "counts", "v", "u", "current")
 BLOCK_BYTES = 2 << 20  # largest buffer of a block: a few of them stay in cache
 MOST_SAMPLES = 64
+MOST_THREADS = 1024
 
 
 @dataclass
@@ -148,12 +151,14 @@ def record_dtype(plan, name: str, quantity: str):
 def _wanted(network, record: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """`record` as quantities per layer; ``"v"`` means v of every neuron layer."""
     wanted: dict[str, set[str]] = {}
-    for entry in (record,) if isinstance(record, str) else record:
+    for entry in (record,) if isinstance(record, str) else sequence(record, "record", "names are needed"):
+        if not isinstance(entry, str):
+            raise FormatError(f"record: found {shown(entry)}; names are needed")
         name, _, quantity = entry.rpartition(".")
         if quantity not in QUANTITIES or (name and name not in network.nodes):
             raise FormatError(
-                f"record: found {entry!r}; give a quantity ({', '.join(QUANTITIES)}) or layer.quantity with a layer of "
-                f"{', '.join(network.nodes)}"
+                f"record: found {shown(entry)}; give a quantity ({', '.join(QUANTITIES)}) or layer.quantity with a layer "
+                f"of {', '.join(network.nodes)}"
             )
         for target in (name,) if name else _layers_with(network, quantity):
             if target not in _layers_with(network, quantity):
@@ -433,7 +438,7 @@ def simulate(
         Samples per block; chosen by memory if not given. Never changes a bit.
     path : {"auto", "layer", "step", "reference"}
     seed : int
-        Key of stochastic rounding.
+        Key of stochastic rounding, 0 to 2**63 - 1.
     keep_final : bool
         Keep the final net counts and membranes of every spiking layer in `Result.final`.
     time_axis : int, optional
@@ -448,10 +453,15 @@ def simulate(
     ShapeError, FormatError
         Inputs or options that do not fit the network.
     """
-    if path not in ("auto", *PATHS):
-        raise FormatError(f"path: found {path!r}; choose auto, {', '.join(PATHS)}")
-    if threads < 1 or (batch_size is not None and batch_size < 1):
-        raise FormatError(f"threads and batch_size must be at least 1; found {threads} and {batch_size}")
+    spiking_network(network)
+    choice(path, "path", ("auto", *PATHS))
+    steps = whole_or_none(steps, "steps", 1, STEPS)
+    threads = whole(threads, "threads", 1, MOST_THREADS)
+    batch_size = whole_or_none(batch_size, "batch_size", 1)
+    seed = seed_of(seed)
+    settle, strict, keep_final = flag(settle, "settle"), flag(strict, "strict"), flag(keep_final, "keep_final")
+    record_to = None if record_to is None else path_of(record_to, "record_to")
+    function_or_none(progress, "progress")
     source = Source(network.nodes[network.input_name], inputs, time_axis)
     wanted = _wanted(network, record)
     run = _Run(network, source, steps, settle, wanted, keep_final, path, seed)

@@ -16,10 +16,12 @@ from typing import Any, cast
 import numpy as np
 
 from .ann import equality_conditions, integer_ann
-from .errors import UnsupportedError
+from .arguments import STEPS, array_of, function_or_none, shown, whole, whole_or_none
+from .errors import ShapeError, UnsupportedError
 from .inputs import Events
+from .network import spiking_network
 from .runner import prepare
-from .simulate import Result, simulate
+from .simulate import MOST_THREADS, Result, simulate
 
 __all__ = ["Difference", "Verification", "verify"]
 
@@ -210,6 +212,15 @@ def verify(
     progress : callable, optional
         Called with (samples done, samples in all).
     """
+    spiking_network(network)
+    reference = whole(reference, "reference", 0)
+    threads = whole(threads, "threads", 1, MOST_THREADS)
+    steps = whole_or_none(steps, "steps", 1, STEPS)
+    function_or_none(progress, "progress")
+    if not isinstance(inputs, Events):
+        inputs = array_of(inputs, "inputs")
+        if inputs.ndim < 2:
+            raise ShapeError(f"inputs: found {shown(inputs)}; samples (B, ...) or frames (T, B, ...) are needed")
     outcome = Verification()
     rank = len(network.shapes[network.input_name])
     axis = 1 if not isinstance(inputs, Events) and np.ndim(inputs) in (rank + 2, 5) else 0

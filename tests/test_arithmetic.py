@@ -383,7 +383,7 @@ def test_bad_arguments_are_refused():
         with pytest.raises(FormatError, match="shift count"):
             shift_left([1], Fixed(8), k)
     for seed in (-1, 2**63, 1.5, True):
-        with pytest.raises(FormatError, match="random key word seed"):
+        with pytest.raises(FormatError, match="seed: found"):
             rescale([1], Fixed(8), Fixed(4), "STOCHASTIC", "SAT", seed)
 
 
