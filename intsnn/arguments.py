@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -150,8 +151,8 @@ def rational(value, what: str) -> Fraction:
     try:
         if isinstance(value, bool | enum.Enum) or not isinstance(value, int | float | str | Fraction):
             raise TypeError
-        if isinstance(value, str) and len(value) > LONGEST:
-            raise ValueError
+        if isinstance(value, str) and (len(value) > LONGEST or re.search(r"[eE][-+]?[0-9_]{4}", value)):
+            raise ValueError  # a power of ten that would fill the memory
         return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
     except (TypeError, ValueError, ZeroDivisionError):
         raise FormatError(f"{what}: found {shown(value)}; give an integer, a Fraction or a decimal text") from None

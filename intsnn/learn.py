@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import learn_paths
+from .arguments import array_of, choice, instance, seed_of, shown, whole, whole_or_none
 from .errors import FormatError, RangeError, ShapeError
 from .integers import integer_array, smallest_dtype
 from .kernels.learn_parameters import (
@@ -29,6 +30,10 @@ from .learn_rule import Conv, Dense, LearningNetwork, Rule, Schedule, Widths
 __all__ = ["Conv", "Dense", "Learner", "LearningNetwork", "Outcome", "Rule", "Schedule", "State", "Widths"]
 
 PATHS = ("compiled", "reference")
+MOST_THREADS = 1024
+MOST_SAMPLES = 1 << 31  # of a batch
+MOST_FIRST = 1 << 62  # number of a sequence
+MOST_STEPS = 1 << 40  # of a sequence
 UNKNOWN = -1  # exponent of a gradient that was never seen
 
 
@@ -49,9 +54,16 @@ class Weights:
     stale: bool = True
 
 
+def _arrays(weights: Weights) -> dict[str, np.ndarray]:
+    return {name: getattr(weights, name) for name in ("master", "bias_master", "weight", "bias", "packed")}
+
+
 @dataclass(eq=False)
 class State:
-    """Traces of a batch of sequences: for each layer `p` and `q` ``(B, inputs)`` and `r` ``(B, neurons)``."""
+    """Traces of a batch of sequences: for each layer `p` and `q` ``(B, inputs)`` and `r` ``(B, neurons)``.
+
+    `Learner.begin` makes it; it belongs to learners of the same `network` and `seed`, of any path and threads.
+    """
 
     p: list[np.ndarray]
     q: list[np.ndarray]
@@ -59,6 +71,8 @@ class State:
     samples: int
     first_sample: int = 0
     t: int = 0
+    network: LearningNetwork | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,15 +189,17 @@ class Learner:
         path: str = "compiled",
         chunk: int | None = None,
     ) -> None:
-        if path not in PATHS:
-            raise FormatError(f"Learner: the path is {path!r}; choose one of {', '.join(PATHS)}")
-        if not 0 <= seed < 1 << 63 or threads < 1 or (chunk is not None and chunk < 1):
-            raise FormatError(f"Learner: found seed {seed}, threads {threads}, chunk {chunk}; none of them can be less")
+        instance(network, "Learner.network", LearningNetwork)
+        choice(path, "Learner.path", PATHS)
+        seed = seed_of(seed, "Learner.seed")
+        threads = whole(threads, "Learner.threads", 1, MOST_THREADS)
+        chunk = whole_or_none(chunk, "Learner.chunk", 1)
         self.network, self.seed, self.threads, self.path, self.chunk = network, seed, threads, path, chunk
         self.steps = 0  # of learning and burn-in together, over the whole life
         self.constants = [layer_constants(network, i, seed) for i in range(len(network.layers))]
         self._kernels = learn_paths.Compiled() if path == "compiled" else learn_paths.Plain()
         self.layers = [self._fresh(i) for i in range(len(network.layers))]
+        self._kinds = [{name: (a.shape, a.dtype) for name, a in _arrays(layer).items()} for layer in self.layers]
         self._batch: list[LayerConstants] = []
         self._buffers: list[_Buffers] = []
         self._samples = 0
@@ -221,17 +237,49 @@ class Learner:
 
         `first_sample` numbers the sequences, for random bits of evaluations that do not depend on the batch.
         """
-        if samples < 1:
-            raise ShapeError(f"Learner.begin: found {samples} samples; at least 1 is needed")
-        widths = self.network.rule.widths
-        traces = at_least(np.int16, 1 << max(widths.membrane, widths.synapse))
+        samples = whole(samples, "Learner.begin: samples", 1, MOST_SAMPLES, error=ShapeError)
+        first_sample = whole(first_sample, "Learner.begin: first_sample", 0, MOST_FIRST)
+        traces = self._trace_type()
         return State(
             p=[np.zeros((samples, k.inputs), traces) for k in self.constants],
             q=[np.zeros((samples, k.inputs), traces) for k in self.constants],
             r=[np.zeros((samples, k.neurons), np.int16) for k in self.constants],
             samples=samples,
             first_sample=first_sample,
+            network=self.network,
+            seed=self.seed,
         )
+
+    def _trace_type(self) -> np.dtype:
+        widths = self.network.rule.widths
+        return at_least(np.int16, 1 << max(widths.membrane, widths.synapse))
+
+    def _check_state(self, state: State) -> None:
+        """Refuse a state that the compiled kernels of this learner would read or write beyond its arrays."""
+        instance(state, "state", State, needed="a State that `begin` made")
+        if state.seed != self.seed or (state.network is not self.network and state.network != self.network):
+            raise FormatError("state: found one of another network or seed; one that `begin` made here is needed")
+        samples = whole(state.samples, "state.samples", 1, MOST_SAMPLES)
+        whole(state.first_sample, "state.first_sample", 0, MOST_FIRST)
+        whole(state.t, "state.t", 0, MOST_STEPS)
+        for index, (layer, kinds) in enumerate(zip(self.layers, self._kinds, strict=True)):
+            for name, array in _arrays(layer).items():
+                if not isinstance(array, np.ndarray) or (array.shape, array.dtype) != kinds[name]:
+                    shape, kind = kinds[name]
+                    raise ShapeError(f"layer {index}: {name}: found {shown(array)}; {kind} of shape {shape} is needed")
+        traces, short = self._trace_type(), np.dtype(np.int16)
+        for name, kind in (("p", traces), ("q", traces), ("r", short)):
+            arrays = getattr(state, name)
+            if not isinstance(arrays, list) or len(arrays) != len(self.constants):
+                raise ShapeError(f"state.{name}: found other than one array for each of {len(self.constants)} layers")
+            for array, constants in zip(arrays, self.constants, strict=True):
+                shape = (samples, constants.neurons if name == "r" else constants.inputs)
+                if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != kind:
+                    raise ShapeError(f"state.{name}: found {shown(array)}; {kind} of shape {shape} is needed")
+                if not (array.flags.c_contiguous and array.flags.writeable and array.flags.aligned):
+                    raise FormatError(
+                        f"state.{name}: found a read-only array or a view; own arrays in C order are needed"
+                    )
 
     def learn(self, state: State, frame, labels, rate_shift: int = 0) -> Outcome:
         """One step of a training sequence: forward, and after the burn-in a step of every layer's weights.
@@ -253,9 +301,11 @@ class Learner:
             A frame or labels that do not fit the network, labels or a shift that are no integers, or a batch whose sums
             could leave 63 bits.
         """
-        if isinstance(rate_shift, bool) or not isinstance(rate_shift, int | np.integer) or abs(int(rate_shift)) > 64:
-            raise FormatError(f"Learner.learn: found the rate_shift {rate_shift!r}; -64 to 64 is possible")
-        rate_shift = int(rate_shift)
+        self._check_state(state)
+        rate_shift = whole(rate_shift, "Learner.learn: rate_shift", -64, 64)
+        found = array_of(labels, "Learner.learn: labels")
+        if found.dtype == bool:
+            raise FormatError("Learner.learn: labels are booleans; the number of each class is needed")
         labels = integer_array(labels, "Learner.learn: labels")
         if labels.shape != (state.samples,):
             raise ShapeError(f"Learner.learn: found labels of shape {labels.shape}; ({state.samples},) is needed")
@@ -270,6 +320,7 @@ class Learner:
 
     def watch(self, state: State, frame) -> Outcome:
         """One step of a test sequence: forward and predictions, no learning."""
+        self._check_state(state)
         return self._step(state, frame, None, 0, EVALUATION + state.t)
 
     def votes(self, frames, first_sample: int = 0) -> np.ndarray:
@@ -281,7 +332,13 @@ class Learner:
         first_sample : int
             Number of the first sequence in its set.
         """
-        frames = np.asarray(frames)
+        frames = array_of(frames, "Learner.votes: frames")
+        burn_in = self.network.rule.burn_in
+        if frames.ndim != 2 + len(self.network.shape) or len(frames) <= burn_in:
+            raise ShapeError(
+                f"Learner.votes: found frames of shape {frames.shape}; (T, B, *{self.network.shape}) with more than "
+                f"the {burn_in} steps of the burn-in is needed"
+            )
         state = self.begin(frames.shape[1], first_sample)
         counts = np.zeros((len(self.layers), frames.shape[1], self.network.classes), np.int64)
         rows = np.arange(frames.shape[1])
@@ -311,7 +368,7 @@ class Learner:
 
     def _input(self, state: State, frame) -> np.ndarray:
         """The frame as ``(B, H * W * C)``."""
-        frame = np.asarray(frame)
+        frame = array_of(frame, "Learner: frame")
         shape = self.network.shape
         if frame.shape != (state.samples, *shape):
             raise ShapeError(f"Learner: found a frame of shape {frame.shape}; ({state.samples}, *{shape}) is needed")

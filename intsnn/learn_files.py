@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import instance, mapping, path_of
 from .errors import FormatError, ImportRefused
 from .hdf5 import Tree, read_tree, write_tree
 from .learn import Learner, State
@@ -101,6 +102,7 @@ class Saved:
         FormatError
             Arrays that are not those of this learner.
         """
+        self._check(learner)
         for index, layer in enumerate(learner.layers):
             top = learner.constants[index].parameters.master_max
             for name in ("master", "bias_master"):
@@ -115,6 +117,7 @@ class Saved:
 
     def state(self, learner: Learner) -> State | None:
         """The sequences that were at work, if there were any."""
+        self._check(learner)
         if not self.samples:
             return None
         state = learner.begin(self.samples, self.first_sample)
@@ -125,6 +128,11 @@ class Saved:
                 target = getattr(state, name)[index]
                 target[:] = self._array(f"{index}/{name}", target, 0, top)
         return state
+
+    def _check(self, learner: Learner) -> None:
+        instance(learner, "learner", Learner)
+        if learner.network != self.network or learner.seed != self.seed:
+            raise FormatError("learner: found one of another network or seed; one like the saved learner is needed")
 
     def _array(self, name: str, like: np.ndarray, low: int, high: int) -> np.ndarray:
         found = self.arrays.get(name)
@@ -156,6 +164,11 @@ def save(
     extra : mapping of str to ndarray, optional
         Integers to keep beside it.
     """
+    path = path_of(path)
+    instance(learner, "learner", Learner)
+    if state is not None:
+        learner._check_state(state)
+    facts, extra = mapping(facts or {}, "facts"), mapping(extra or {}, "extra")
     arrays: dict[str, np.ndarray] = {}
     for index, layer in enumerate(learner.layers):
         arrays[f"{index}/master"], arrays[f"{index}/bias_master"] = layer.master, layer.bias_master
@@ -184,6 +197,7 @@ def load(path: str | os.PathLike[str], trust: bool = False) -> Saved:
     ImportRefused
         A file that breaks a rule of the reader, or that holds no learner.
     """
+    path = path_of(path)
     tree = read_tree(path, trust=trust, budget=BUDGET)
     label = os.fspath(path)
     values = _description(tree, label)

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
+from .arguments import choice, flag, instance, mapping, rational, sequence, shown, whole, whole_or_none
+from .arguments import text as a_text
 from .errors import FormatError, ShapeError
 from .formats import Rounding
+from .layers import sizes_of_map
 from .notation import as_rounding
 
 __all__ = ["Conv", "Dense", "LearningNetwork", "Rule", "Schedule", "Widths"]
@@ -37,10 +40,7 @@ def fraction(value, what: str) -> Fraction:
     FormatError
         Not a finite number.
     """
-    try:
-        return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise FormatError(f"{what}: found {value!r}; give an integer, a Fraction or a decimal text") from None
+    return rational(value, what)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,8 @@ class Widths:
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise FormatError(f"Widths.{name}: found {value!r}; {low} to {high} bits are possible")
+            words = f"{low} to {high} bits are possible"
+            object.__setattr__(self, name, whole(getattr(self, name), f"Widths.{name}", low, high, allowed=words))
 
     @classmethod
     def parse(cls, text: str, base: Widths | None = None) -> Widths:
@@ -112,11 +111,12 @@ class Widths:
         FormatError
             A letter that is none of the widths, or one twice.
         """
+        instance(base, "base", Widths, none=True)
         found: dict[str, int] = {}
-        rest = re.sub(r"[\s,]+", "", text)
+        rest = re.sub(r"[\s,]+", "", a_text(text, "the text of widths"))
         while rest:
             match = re.match(r"([A-Za-z]+)(\d+)", rest)
-            if not match or match[1] not in LETTERS or LETTERS[match[1]] in found:
+            if not match or len(match[2]) > 4 or match[1] not in LETTERS or LETTERS[match[1]] in found:
                 letters = ", ".join(LETTERS)
                 raise FormatError(f"widths {text!r} cannot be read at {rest!r}; each of {letters} once, with its bits")
             found[LETTERS[match[1]]] = int(match[2])
@@ -138,14 +138,12 @@ class Schedule:
     every: int | None = 80
 
     def __post_init__(self) -> None:
-        if not -16 <= self.start <= 40 or (self.every is not None and self.every < 1):
-            raise FormatError(
-                f"Schedule: found start {self.start!r} and every {self.every!r}; "
-                "-16 to 40 and None or 1 and more are possible"
-            )
+        object.__setattr__(self, "start", whole(self.start, "Schedule.start", -16, 40))
+        object.__setattr__(self, "every", whole_or_none(self.every, "Schedule.every", 1, 1 << 31))
 
     def shift(self, epoch: int) -> int:
         """Right shift of the gradients in `epoch`, counted from 0."""
+        epoch = whole(epoch, "Schedule.shift: epoch", 0, 1 << 40)
         return self.start + (0 if self.every is None else (epoch + 1) // self.every)
 
 
@@ -248,14 +246,21 @@ class Rule:
         ):  # fmt: skip
             object.__setattr__(self, name, fraction(getattr(self, name), f"Rule.{name}"))
         for name in ("tau_membrane", "tau_synapse"):
-            pair = getattr(self, name)
+            given = getattr(self, name)
             pair = tuple(
-                fraction(x, f"Rule.{name}") for x in (pair if isinstance(pair, tuple | list) else (pair, pair))
+                fraction(x, f"Rule.{name}") for x in (given if isinstance(given, tuple | list) else (given, given))
             )
             if len(pair) != 2 or not 1 < pair[0] <= pair[1] <= 1 << 20:
-                raise FormatError(f"Rule.{name}: found {getattr(self, name)!r}; give (low, high) above 1, in steps")
+                seen = ", ".join(str(x)[:20] for x in pair[:4])
+                raise FormatError(f"Rule.{name}: found ({seen}); give (low, high) above 1, in steps")
             object.__setattr__(self, name, pair)
-        object.__setattr__(self, "trace_rounding", as_rounding(self.trace_rounding))
+        instance(self.widths, "Rule.widths", Widths)
+        object.__setattr__(self, "trace_rounding", as_rounding(self.trace_rounding, "Rule.trace_rounding"))
+        for name in ("inclusive_codes", "zero_start", "inclusive_random", "dropout_in_test", "mean_penalties"):
+            object.__setattr__(self, name, flag(getattr(self, name), f"Rule.{name}"))
+        for name in ("state_clamp", "burn_in"):
+            object.__setattr__(self, name, whole(getattr(self, name), f"Rule.{name}"))
+        object.__setattr__(self, "step_limit", whole_or_none(self.step_limit, "Rule.step_limit"))
         ranges = {
             "refractory_decay": (0, Fraction(255, 256)), "weight_scale": (Fraction(1, 1 << 40), 1 << 20),
             "bias_scale": (0, 1 << 20),
@@ -267,11 +272,10 @@ class Rule:
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise FormatError(f"Rule.{name}: found {value}; {low} to {high} is possible")
+                raise FormatError(f"Rule.{name}: found {shown(value)}; {low} to {high} is possible")
         if abs(self.threshold) > self.state_range * self.state_clamp:
-            raise FormatError(f"Rule.threshold: found {self.threshold}, which U never reaches")
-        if self.gradient_scale not in ("batch", "previous"):
-            raise FormatError(f"Rule.gradient_scale: found {self.gradient_scale!r}; it can be 'batch' or 'previous'")
+            raise FormatError(f"Rule.threshold: found {shown(self.threshold)}, which U never reaches")
+        choice(self.gradient_scale, "Rule.gradient_scale", ("batch", "previous"))
 
     def to_json(self) -> dict:
         """Every field as a plain value, for files and reports."""
@@ -297,12 +301,15 @@ class Rule:
             A field that a rule does not have.
         """
         known = {item.name for item in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(mapping(values, "the values of a rule")) - known):
             raise FormatError(f"a rule has no field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
         plain: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
         if isinstance(plain.get("widths"), str):
             plain["widths"] = Widths.parse(plain["widths"])
         return cls(**plain)
+
+
+LARGEST = 1 << 24  # units or size of a side
 
 
 @dataclass(frozen=True)
@@ -316,8 +323,9 @@ class Conv:
     pool: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.kernel, self.stride, self.pool) < 1 or self.padding < 0 or self.pool > 15:
-            raise ShapeError(f"{self}: sizes are 1 or more, padding 0 or more, a pool at most 15")
+        ends = {"channels": (1, LARGEST), "kernel": (1, LARGEST), "padding": (0, LARGEST), "stride": (1, LARGEST)}
+        for name, (low, high) in (ends | {"pool": (1, 15)}).items():
+            object.__setattr__(self, name, whole(getattr(self, name), f"Conv.{name}", low, high, error=ShapeError))
 
 
 @dataclass(frozen=True)
@@ -327,8 +335,7 @@ class Dense:
     units: int
 
     def __post_init__(self) -> None:
-        if self.units < 1:
-            raise ShapeError(f"{self}: at least one unit is needed")
+        object.__setattr__(self, "units", whole(self.units, "Dense.units", 1, LARGEST, error=ShapeError))
 
 
 @dataclass(frozen=True)
@@ -355,14 +362,13 @@ class LearningNetwork:
     rule: Rule = field(default_factory=Rule.corrected)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if len(self.shape) not in (1, 3) or min(self.shape) < 1:
-            raise ShapeError(f"LearningNetwork.shape: found {self.shape}; give (N,) or (C, H, W)")
-        if not self.layers or not 2 <= self.classes <= 1 << 16:
-            raise ShapeError(
-                f"LearningNetwork: found {len(self.layers)} layers, {self.classes} classes; at least 1 and 2 are needed"
-            )
+        object.__setattr__(self, "shape", sizes_of_map(self.shape, "LearningNetwork"))
+        object.__setattr__(self, "layers", sequence(self.layers, "LearningNetwork.layers", "Conv or Dense are needed"))
+        if not self.layers:
+            raise ShapeError("LearningNetwork.layers: found none; at least 1 is needed")
+        classes = whole(self.classes, "LearningNetwork.classes", 2, 1 << 16, error=ShapeError)
+        object.__setattr__(self, "classes", classes)
+        instance(self.rule, "LearningNetwork.rule", Rule)
         self.geometry()
 
     def geometry(self) -> list[tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]]:
@@ -380,7 +386,7 @@ class LearningNetwork:
                 if min(*neurons, *pooled) < 1:
                     raise ShapeError(f"layer {i} ({layer}) is larger than its input of {here[0]}x{here[1]}")
             else:
-                raise ShapeError(f"layer {i} is {layer!r}; Conv and Dense can learn")
+                raise ShapeError(f"LearningNetwork.layers: layer {i} is {shown(layer)}; Conv and Dense can learn")
             found.append((here, neurons, pooled))
             here = pooled
         return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .arguments import array_of, choice, flag, instance, seed_of, shown, whole, wholes
 from .errors import FormatError, RangeError, ShapeError
 from .formats import Rounding
 from .integers import smallest_dtype
@@ -34,6 +35,9 @@ def by_shift(trace_bits: int, shift: int, gain: int = 1) -> tuple[int, ...]:
     >>> by_shift(3, 1)
     (0, 0, 1, 1, 2, 2, 3, 3)
     """
+    trace_bits = whole(trace_bits, "by_shift: trace_bits", 1, 16)
+    shift = whole(shift, "by_shift: shift", 0, WORD)
+    gain = whole(gain, "by_shift: gain", -(1 << 40), 1 << 40)
     return tuple(gain * trace >> shift for trace in range(1 << trace_bits))
 
 
@@ -46,10 +50,9 @@ class Trace:
     decay: Decay = field(default_factory=lambda: Decay.by_shift(4, at_least_one=True))
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 16 or not 0 <= self.amplitude < 1 << self.bits:
-            raise FormatError(
-                f"Trace: found {self.bits} bits and amplitude {self.amplitude}; 1 to 16 bits that hold it are possible"
-            )
+        object.__setattr__(self, "bits", whole(self.bits, "Trace.bits", 1, 16))
+        object.__setattr__(self, "amplitude", whole(self.amplitude, "Trace.amplitude", 0, self.top))
+        instance(self.decay, "Trace.decay", Decay)
 
     @property
     def top(self) -> int:
@@ -102,9 +105,16 @@ class PairRule:
     eligibility_bits: int = 16
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rounding", as_rounding(self.rounding))
+        object.__setattr__(self, "rounding", as_rounding(self.rounding, "PairRule.rounding"))
+        for name in ("pre", "post"):
+            instance(getattr(self, name), f"PairRule.{name}", Trace)
+        instance(self.eligibility, "PairRule.eligibility", Decay)
+        for name in ("signed", "soft", "nearest"):
+            object.__setattr__(self, name, flag(getattr(self, name), f"PairRule.{name}"))
+        for name, low, high in (("weight_bits", 1, 16), ("places", 0, 40), ("eligibility_bits", 2, 32)):
+            object.__setattr__(self, name, whole(getattr(self, name), f"PairRule.{name}", low, high))
         for name, trace in (("potentiation", self.pre), ("depression", self.post)):
-            table = tuple(int(x) for x in getattr(self, name))
+            table = wholes(getattr(self, name), f"PairRule.{name}")
             object.__setattr__(self, name, table)
             if len(table) != trace.top + 1:
                 raise FormatError(
@@ -112,11 +122,6 @@ class PairRule:
                 )
             if max(map(abs, table)) >= 1 << 24:
                 raise FormatError(f"PairRule.{name}: found {max(map(abs, table))}; changes are below 2**24")
-        if not 1 <= self.weight_bits <= 16 or not 0 <= self.places <= 40 or not 2 <= self.eligibility_bits <= 32:
-            raise FormatError(
-                f"PairRule: found {self.weight_bits} weight bits, {self.places} places, {self.eligibility_bits} "
-                "eligibility bits; 1 to 16, 0 to 40 and 2 to 32 are possible"
-            )
 
     @property
     def weight_range(self) -> tuple[int, int]:
@@ -127,6 +132,7 @@ class PairRule:
 
     def parameters(self, seed: int, layer: int) -> PairParameters:
         """The integers that kernels take."""
+        seed, layer = seed_of(seed), seed_of(layer, "layer")
 
         def parts(decay: Decay) -> tuple[int, int, int, int, int]:
             first = {"shift": decay.shift, "multiply": decay.multiplier}.get(decay.kind, decay.amount)
@@ -159,7 +165,11 @@ class Plasticity:
     def __init__(
         self, rule: PairRule, weight, samples: int = 1, seed: int = 0, layer: int = 0, path: str = "compiled"
     ) -> None:
-        weight = np.asarray(weight)
+        instance(rule, "Plasticity.rule", PairRule)
+        samples = whole(samples, "Plasticity.samples", 1, MOST_SAMPLES)
+        seed, layer = seed_of(seed, "Plasticity.seed"), seed_of(layer, "Plasticity.layer")
+        choice(path, "Plasticity.path", ("compiled", "reference"))
+        weight = array_of(weight, "Plasticity.weight")
         low, high = rule.weight_range
         if weight.ndim != 2 or weight.dtype.kind not in "iu":
             raise ShapeError(
@@ -167,11 +177,10 @@ class Plasticity:
             )
         if weight.size and (weight.min() < low or weight.max() > high):
             raise RangeError(f"Plasticity: weights {weight.min()} to {weight.max()} lie outside {low} to {high}")
-        if path not in ("compiled", "reference"):
-            raise FormatError(f"Plasticity: the path is {path!r}; choose compiled or reference")
         self.rule, self.samples, self.steps = rule, samples, 0
         self.parameters = rule.parameters(seed, layer)
-        self.weight = weight.astype(smallest_dtype(min(low, -1), high))
+        self.weight = np.ascontiguousarray(weight.astype(smallest_dtype(min(low, -1), high)))
+        self._shape, self._weight_type = self.weight.shape, self.weight.dtype
         self.x = np.zeros((samples, weight.shape[0]), np.int32)
         self.y = np.zeros((samples, weight.shape[1]), np.int32)
         self.eligibility: np.ndarray | None = None
@@ -184,11 +193,7 @@ class Plasticity:
         self._kernels = kernels
         largest = samples * 255 * max(int(np.abs(table).max()) for table in self._tables)
         self._counted = max(1, largest) * weight.size  # the most that a counter grows by in a step
-        if (
-            largest * (high - low if rule.soft else 1) >= 1 << WORD
-            or self._counted >= 1 << WORD
-            or samples > MOST_SAMPLES
-        ):
+        if largest * (high - low if rule.soft else 1) >= 1 << WORD or self._counted >= 1 << WORD:
             raise FormatError(f"Plasticity: changes of {samples} samples would leave 64 bits")
 
     def begin(self) -> None:
@@ -215,6 +220,7 @@ class Plasticity:
             Spikes or a reward that do not fit, or so many steps that a counter could leave 64 bits in this one; nothing
             has changed then.
         """
+        self._check_arrays()
         pre, post = (self._spikes(v, t.shape, n) for v, t, n in ((pre, self.x, "pre"), (post, self.y, "post")))
         if reward is not None:
             reward = self._reward(reward)
@@ -236,8 +242,27 @@ class Plasticity:
         k.mark(pre, post, self.x, self.y, c)
         self.steps += 1
 
+    def _check_arrays(self) -> None:
+        """Refuse arrays that were put in the place of ours and do not fit the kernels."""
+        inputs, outputs = self._shape
+        kinds = {
+            "weight": (self._shape, self._weight_type), "x": ((self.samples, inputs), np.int32),
+            "y": ((self.samples, outputs), np.int32), "counters": ((PAIR_COUNTERS,), np.int64),
+            "eligibility": ((self.samples, *self._shape), np.int32),
+        }  # fmt: skip
+        for name, (shape, kind) in kinds.items():
+            array = getattr(self, name)
+            if array is None and name == "eligibility":
+                continue
+            if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != kind:
+                raise ShapeError(
+                    f"Plasticity.{name}: found {shown(array)}; {np.dtype(kind)} of shape {shape} is needed"
+                )
+            if not (array.flags.c_contiguous and array.flags.writeable and array.flags.aligned):
+                raise FormatError(f"Plasticity.{name}: found a read-only array or a view; own arrays are needed")
+
     def _reward(self, reward) -> np.ndarray:
-        reward = np.asarray(reward)
+        reward = array_of(reward, "Plasticity.step: reward")
         if reward.shape != (self.samples,) or reward.dtype.kind not in "iu":
             raise ShapeError(
                 f"Plasticity.step: found a reward of {reward.dtype} of shape {reward.shape}; integers of shape "
@@ -249,7 +274,7 @@ class Plasticity:
         return reward.astype(np.int64)
 
     def _spikes(self, spikes, shape, name: str) -> np.ndarray:
-        spikes = np.asarray(spikes)
+        spikes = array_of(spikes, f"Plasticity.step: {name}")
         if spikes.shape != shape:
             raise ShapeError(f"Plasticity.step: found {name} spikes of shape {spikes.shape}; {shape} is needed")
         if spikes.dtype.kind not in "biu" or (spikes.size and (spikes.min() < 0 or spikes.max() > 255)):

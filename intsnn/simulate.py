@@ -157,8 +157,8 @@ def _wanted(network, record: Iterable[str]) -> dict[str, tuple[str, ...]]:
         name, _, quantity = entry.rpartition(".")
         if quantity not in QUANTITIES or (name and name not in network.nodes):
             raise FormatError(
-                f"record: found {shown(entry)}; give a quantity ({', '.join(QUANTITIES)}) or layer.quantity with a layer "
-                f"of {', '.join(network.nodes)}"
+                f"record: found {shown(entry)}; give a quantity ({', '.join(QUANTITIES)}) or layer.quantity with a "
+                f"layer of {', '.join(network.nodes)}"
             )
         for target in (name,) if name else _layers_with(network, quantity):
             if target not in _layers_with(network, quantity):

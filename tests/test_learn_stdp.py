@@ -209,11 +209,11 @@ def test_inputs_that_fire_together_win():
 @pytest.mark.parametrize(
     "what, error, part",
     [
-        (lambda: Trace(0), FormatError, "0 bits"),
-        (lambda: Trace(3, 9), FormatError, "amplitude 9"),
+        (lambda: Trace(0), FormatError, "Trace.bits: found 0"),
+        (lambda: Trace(3, 9), FormatError, "amplitude: found 9"),
         (lambda: PairRule((1, 2), by_shift(7, 1)), FormatError, "2 entries"),
         (lambda: PairRule(by_shift(7, 0, 1 << 20), by_shift(7, 1)), FormatError, "2\\*\\*24"),
-        (lambda: plain_rule(weight_bits=0), FormatError, "0 weight bits"),
+        (lambda: plain_rule(weight_bits=0), FormatError, "weight_bits: found 0"),
         (lambda: Plasticity(plain_rule(), [[300]]), RangeError, "300"),
         (lambda: Plasticity(plain_rule(), [1, 2]), ShapeError, "shape"),
         (lambda: Plasticity(plain_rule(), [[1.5]]), ShapeError, "float64"),
