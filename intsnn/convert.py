@@ -9,6 +9,7 @@ the total ``T * x``. Source: the conversion core in ``docs/semantics.md`` (Li 20
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from .floatnet import (
     FloatReLU,
     FloatUpsample2d,
 )
-from .formats import Fixed
+from .formats import Fixed, Levels
 from .layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from .network import Network
 from .neurons import IF, QFFS, CaLIF, Neuron, SignedIF
@@ -39,6 +40,8 @@ __all__ = ["METHODS", "Conversion", "Rule", "convert"]
 METHODS = ("fast-snn", "qffs", "ca-lif")
 MOST_SHIFT = 12  # finest charge unit: 2**-12 of the coarse one
 JOIN_SHIFT = 10  # resolution of the multipliers that bring branches and readouts to one unit
+COARSE = 16  # the least multiplier of a branch that counts, before a join is refined further
+SPAN = 16  # binary orders between the coarsest unit of a join or readout and the one that it is settled in
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,25 @@ class Conversion:
     layers : dict of name to dict
         Per neuron layer: ``shift`` r, least and largest ``theta``, ``moved_levels`` (levels that rounding theta and
         bias moved, of ``levels`` boundaries; 0 is proven equality of this layer), ``membrane_bits``.
+    dead : dict of name to int
+        Per connection, the output channels that cannot move a level behind it; their weights became zero.
+    coarsened : dict of name to int
+        Per connection, by how many bits its codes had to become shorter so that thresholds fit 31 bits.
     """
 
     network: Network
     joined: FloatNetwork
     layers: dict[str, dict] = field(default_factory=dict)
+    dead: dict[str, int] = field(default_factory=dict)
+    coarsened: dict[str, int] = field(default_factory=dict)
+
+
+class _TooFine(ConversionError):
+    """A threshold or membrane of `layer` is `bits` too wide; coarser units in front of it may help."""
+
+    def __init__(self, message: str, layer: str, bits: int) -> None:
+        super().__init__(message)
+        self.layer, self.bits = layer, bits
 
 
 @dataclass(eq=False)
@@ -106,10 +123,21 @@ class _Term:
     node: str  # connection that carries the multiplier, or the Scale to insert before
     unit: np.ndarray  # (C,) real value of one unit of charge before the multiplier
     scaled: bool  # True: `node` is a connection; False: an identity that needs a Scale
+    settled: bool = False  # an identity whose unit was refined where it was settled
+
+
+def _holds_zero(fmt) -> bool:
+    """Whether weights of this format can be zero."""
+    return 0 in fmt.table if isinstance(fmt, Levels) else isinstance(fmt, Fixed)
 
 
 def _channels(values, size: int) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float64), (size,)))
+
+
+def _bits_over(value: float, most: float) -> int:
+    """By how many binary orders `value` is above `most`."""
+    return max(0, math.ceil(math.log2(value / most)))
 
 
 def _nearest_bias(near, edges, starts, low, high, size: int, area) -> np.ndarray:
@@ -134,13 +162,13 @@ def _nearest_bias(near, edges, starts, low, high, size: int, area) -> np.ndarray
 class _Converter:
     """One conversion: walks the graph in order and builds integer layers."""
 
-    def __init__(self, quantised: QuantisedNetwork, rule: Rule) -> None:
-        self.graph, self.rule, self.quantised = quantised.graph, rule, quantised
+    def __init__(self, quantised: QuantisedNetwork, rule: Rule, limits: dict[str, int]) -> None:
+        self.graph, self.rule, self.quantised, self.limits = quantised.graph, rule, quantised, limits
         levels = quantised.levels
+        if not any(isinstance(node, QuantReLU) for node in self.graph.nodes):
+            raise ConversionError("the network has no ReLU, so nothing in it spikes; there is nothing to convert")
         if levels is None:
-            raise ConversionError(
-                "the activations have different numbers of levels, or there are none; give all the same bit width"
-            )
+            raise ConversionError("the activations have different numbers of levels; give all the same bit width")
         self.levels, self.drive = levels, rule.t_drive or levels
         self.nodes: dict[str, Any] = {}
         self.sources: dict[str, list[str]] = {}
@@ -149,6 +177,10 @@ class _Converter:
         self.joins: dict[str, np.ndarray] = {}  # connection or identity -> rounded real factor of its branch
         self.report: dict[str, dict] = {}
         self.biases: dict[str, np.ndarray] = {}
+        self.alone: set[str] = set()  # connections and joins that were settled by themselves
+        self.refined: dict[str, tuple[int, int]] = {}  # refinement of what was settled, and the least that is possible
+        self.dead: dict[str, int] = {}
+        self.shortened: dict[str, np.ndarray] = {}  # by how many bits the codes of each output channel
 
     # -- building --------------------------------------------------------------------------------
 
@@ -165,7 +197,31 @@ class _Converter:
             self._readout(output.name)
         network = self._build()
         network = self._fit_membranes(network)
-        return Conversion(network, self._joined(), self.report)
+        shortened = {name: int(bits.max()) for name, bits in self.shortened.items()}
+        return Conversion(network, self._joined(), self.report, self.dead, shortened)
+
+    def relieve(self, error: _TooFine) -> bool:
+        """Lower the limits of what was refined for the layer that became too fine; False if nothing is left."""
+        now = {name: self.refined[name] for name in self._before(error.layer)}
+        for done in range(error.bits):
+            open_ = {name: shift for name, (shift, least) in now.items() if shift > least}
+            if not open_:
+                return done > 0
+            name = max(open_, key=lambda name: open_[name])
+            now[name] = (now[name][0] - 1, now[name][1])
+            self.limits[name] = now[name][0]
+        return True
+
+    def _before(self, name: str) -> list[str]:
+        """What was refined of `name` and on the way to it from the neurons or the input before it."""
+        found = [name] if name in self.refined else []
+        waiting = list(self.sources.get(name) or (self.names[source] for source in self.graph[name].inputs))
+        while waiting:
+            node = waiting.pop()
+            if not isinstance(self.nodes[node], Input | Neuron):
+                found += [node] if node in self.refined else []
+                waiting += self.sources[node]
+        return found
 
     def _node(self, node) -> None:
         sources = [self.names[name] for name in node.inputs]
@@ -197,6 +253,8 @@ class _Converter:
         elif isinstance(node, FloatAdd):
             self.add(node.name, Add(), *sources)
             self.units[node.name] = np.nan  # decided at the neuron or readout behind it
+            if self._alone(node.name):
+                self._settle_add(node.name)
         elif isinstance(node, FloatConv2d | FloatAffine | FloatReLU):
             raise ConversionError(
                 f"layer {node.name!r} ({type(node).__name__}) is not quantised; quantise the network first"
@@ -208,10 +266,8 @@ class _Converter:
         unit = np.unique(np.asarray(self.units[source]))
         if unit.size != 1 or np.isnan(unit[0]):
             raise ConversionError(
-                f"layer {node.name!r}: its inputs are in different units; a linear layer, or an Add, that feeds it "
-                "without a ReLU in between needs one weight scale per tensor"
+                f"layer {node.name!r}: its inputs are in different units; every input of a linear layer needs the same"
             )
-        outputs = node.codes.shape[0]
         common = {"weight": node.codes, "weight_format": node.weight_format, "bias_mode": self.rule.bias}
         if isinstance(node, QuantAffine):
             self.add(node.name, Affine(**common), source)
@@ -220,21 +276,14 @@ class _Converter:
                 **common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups
             )
             self.add(node.name, layer, source)
-        charge = node.scale * float(unit[0])
         if node.bias is not None:
             self.biases[node.name] = node.bias.astype(np.float64)
-        if self._inner(node.name):  # no neuron behind it: settle unit and bias here
-            if np.unique(node.scale).size != 1:
-                raise ConversionError(
-                    f"layer {node.name!r}: a linear layer without a ReLU behind it needs one scale for all channels"
-                )
-            shift = JOIN_SHIFT if node.bias is not None and np.any(node.bias) else 0
-            charge = charge / (1 << shift)
-            self._finish(node.name, np.full(outputs, 1 << shift), charge)
-        self.units[node.name] = charge
+        self.units[node.name] = node.scale * float(unit[0])
+        if self._alone(node.name):  # no neuron, join or readout of its own behind it: settle unit and bias here
+            self._settle_alone(node)
 
     def _inner(self, name: str) -> bool:
-        """Whether a linear layer reads `name` before any neuron does."""
+        """Whether a linear layer reads `name` before any neuron does: then all channels need one unit."""
         for reader in self.graph.consumers(name):
             if isinstance(reader, QuantConv2d | QuantAffine):
                 return True
@@ -242,8 +291,68 @@ class _Converter:
                 return True
         return False
 
+    def _alone(self, name: str) -> bool:
+        """Whether the sums `name` have to get their unit by themselves.
+
+        Else the one neuron, join or readout that reads them, through pools perhaps, decides.
+        """
+        readers = self.graph.consumers(name)
+        if len(readers) + (name == self.graph.output) != 1:
+            return True
+        if not readers or isinstance(readers[0], QuantReLU | FloatAdd):
+            return False
+        if isinstance(self.graph[name], FloatAdd) or not isinstance(readers[0], FloatAvgPool2d | FloatUpsample2d):
+            return True
+        return self._alone(readers[0].name)
+
+    def _settle_alone(self, node) -> None:
+        name, bits = node.name, getattr(node.weight_format, "bits", 0)
+        charge, one = np.asarray(self.units[name]), self._inner(name)
+        exact = not (one and np.ptp(charge)) and not np.any(self.biases.get(name, 0))
+        least = 2 - bits if isinstance(node.weight_format, Fixed) and bits > 2 else 0
+        shift = min(0 if exact else JOIN_SHIFT, self.limits.get(name, JOIN_SHIFT))
+        self.alone.add(name)
+        self.refined[name] = (shift, least)
+        if shift < 0:
+            self._coarsen(name, np.full(len(charge), -shift))
+            charge, shift = np.asarray(self.units[name]), 0
+        unit = np.full(len(charge), charge.max()) if one else charge
+        unit = unit / (1 << shift)
+        self._finish(name, np.floor(charge / unit + 0.5), unit)
+        self.joins[name] = np.where(charge < unit / 2, 1.0, np.floor(charge / unit + 0.5) * unit / charge)
+        self.units[name] = unit
+
+    def _settle_add(self, name: str) -> None:
+        terms = self._terms(name)
+        shift = min(JOIN_SHIFT, self.limits.get(name, JOIN_SHIFT))
+        self.alone.add(name)
+        self.refined[name] = (shift, 0)
+        unit = self._common(terms, shift)
+        if self._inner(name) and np.ptp(unit):
+            unit = np.full(len(unit), unit.max() if np.ptp(unit) < unit.max() / 2 else np.median(unit))
+        self._settle(terms, unit, self._areas(terms))
+        self.units[name] = unit
+
+    def _common(self, terms: list[_Term], shift: int) -> np.ndarray:
+        """Unit (C,) for a sum of branches: the coarsest refined by 2**`shift`; one settled before stays whole in it."""
+        coarsest = np.max([term.unit for term in terms if not term.settled] or [terms[0].unit], axis=0)
+        unit = coarsest / (1 << shift)
+        settled = [term.unit for term in terms if term.settled]
+        if settled:
+            finest = np.min(settled, axis=0)
+            unit = finest / np.maximum(np.floor(finest / unit + 0.5), 1)
+        return unit
+
+    def _coarsen(self, name: str, bits: np.ndarray) -> None:
+        """Shorten the codes of output channels of a connection by `bits` (C,)."""
+        layer, factor = self.nodes[name], 2.0**bits
+        weight = np.floor(layer.weight / factor.reshape(-1, *(1,) * (layer.weight.ndim - 1)) + 0.5)
+        self.nodes[name] = replace(layer, weight=weight)
+        self.units[name] = np.asarray(self.units[name]) * factor
+        self.shortened[name] = self.shortened.get(name, 0) + bits
+
     def _finish(self, name: str, multiplier: np.ndarray, unit: np.ndarray) -> None:
-        """Set multiplier and rounded total bias of a connection whose charge unit is `unit`."""
+        """Set multiplier and rounded total bias of a connection whose charge unit is `unit`; where 0, no weights."""
         layer = self.nodes[name]
         bias = None
         if name in self.biases:
@@ -251,18 +360,27 @@ class _Converter:
             if np.abs(total).max(initial=0) >= 2.0**62:
                 raise ConversionError(f"layer {name!r}: a bias needs more than 62 bits in its charge unit")
             bias = total.astype(np.int64)
+        multiplier, weight = multiplier.astype(np.int64), layer.weight
+        dead = multiplier == 0
+        if dead.any():
+            self.dead[name] = int(dead.sum())
+            if _holds_zero(layer.weight_format):  # else the multiplier says it
+                weight = np.where(dead.reshape(-1, *(1,) * (weight.ndim - 1)), 0, weight)
+                multiplier = np.where(dead, max(int(multiplier.max()), 1), multiplier)
         one = np.all(multiplier == multiplier[0])
-        self.nodes[name] = replace(layer, multiplier=np.int64(multiplier[0]) if one else multiplier, bias=bias)
+        self.nodes[name] = replace(
+            layer, weight=weight, multiplier=np.int64(multiplier[0]) if one else multiplier, bias=bias
+        )
 
     # -- branches --------------------------------------------------------------------------------
 
-    def _terms(self, name: str, reader: str) -> list[_Term]:
-        """Branches whose sum is the value of integer node `name`, read by `reader`."""
+    def _terms(self, name: str) -> list[_Term]:
+        """Branches whose sum is the value of integer node `name`."""
         layer = self.nodes[name]
-        if isinstance(layer, Add):
+        if isinstance(layer, Add) and np.isnan(self.units[name]).all():
             terms = []
             for i, source in enumerate(list(self.sources[name])):
-                branch = self._terms(source, name)
+                branch = self._terms(source)
                 if len(branch) == 1 and not branch[0].scaled:
                     scale = f"{name}_scale_{i}"
                     self.add(scale, Scale(1), source)
@@ -275,20 +393,14 @@ class _Converter:
         while isinstance(self.nodes[chain], SumPool2d | Upsample2d | Flatten):
             chain = self.sources[chain][0]
         inner = self.nodes[chain]
-        if isinstance(inner, Affine | Conv2d) and not self._inner(chain):
+        if isinstance(inner, Affine | Conv2d) and chain not in self.alone:
             area = 1.0
             for link in self._links(name, chain):
                 if isinstance(self.nodes[link], SumPool2d):
                     kernel = self.nodes[link].kernel_size
                     area *= kernel[0] * kernel[1]
-            if any(isinstance(self.nodes[link], Flatten) for link in self._links(name, chain)):
-                raise UnsupportedError(
-                    f"layer {reader!r}: a Flatten between {chain!r} and its neuron is not taken; put the ReLU before it"
-                )
             return [_Term(chain, _channels(self.units[chain], size) / area, True)]
-        if isinstance(inner, Add):
-            raise UnsupportedError(f"layer {reader!r}: a pool or Flatten between an Add and its neuron is not taken")
-        return [_Term(name, _channels(self.units[name], size), False)]
+        return [_Term(name, _channels(self.units[name], size), False, chain in self.alone)]
 
     def _links(self, name: str, chain: str) -> list[str]:
         found = []
@@ -300,20 +412,24 @@ class _Converter:
     def _size(self, name: str) -> int:
         return self.graph.shapes[name][0]
 
-    def _settle(self, terms: list[_Term], unit: np.ndarray, areas: dict[str, np.ndarray]) -> None:
-        """Give every branch its multiplier onto the common charge unit `unit` (C,)."""
+    def _settle(self, terms: list[_Term], unit: np.ndarray, areas: dict[str, np.ndarray], dead: Any = False) -> None:
+        """Give every branch its multiplier onto the common charge unit `unit` (C,), none where a channel is `dead`."""
         for term in terms:
-            multiplier = np.maximum(np.floor(term.unit / unit + 0.5), 1).astype(np.int64)
+            multiplier = np.where(dead, 0.0, np.floor(term.unit / unit + 0.5))
             if multiplier.max() >= 1 << 31:
                 raise ConversionError(
-                    f"layer {term.node!r}: its branch needs a multiplier of {multiplier.max()}, over 31 bits"
+                    f"layer {term.node!r}: its branch needs a multiplier of {multiplier.max():.0f}, over 31 bits"
                 )
+            multiplier = multiplier.astype(np.int64)
             if term.scaled:
                 # the charge of the connection itself, before a pool divides it
                 self._finish(term.node, multiplier, unit * areas[term.node])
             else:
                 self.nodes[term.node] = Scale(multiplier if np.ptp(multiplier) else int(multiplier[0]))
-            self.joins[term.node] = multiplier * unit / term.unit
+                if (multiplier == 0).any():
+                    self.dead[term.node] = int((multiplier == 0).sum())
+            factor = multiplier * unit / term.unit
+            self.joins[term.node] = np.where((multiplier == 0) & term.scaled, 1.0, factor)
 
     def _areas(self, terms: list[_Term]) -> dict[str, np.ndarray]:
         return {
@@ -321,28 +437,22 @@ class _Converter:
         }
 
     def _neuron(self, node: QuantReLU, source: str) -> None:
-        terms = self._terms(source, node.name)
+        terms = self._terms(source)
         if len(terms) == 1 and not terms[0].scaled:
             scale = f"{node.name}_scale"
             self.add(scale, Scale(1), source)
             terms[0].node, source = scale, scale
-        areas = self._areas(terms)
-        bias = sum((self.biases[t.node] for t in terms if t.node in self.biases), np.zeros(len(terms[0].unit)))
+        dead: np.ndarray | bool = False
         if len(terms) == 1:
-            area = areas.get(terms[0].node, np.ones(1))
-            unit, shift, moved, boundaries, own_bias = self._charge_unit(terms[0], node, bias, area)
-            if own_bias is not None:
-                self.biases[terms[0].node] = own_bias * (unit * area)
+            unit, shift, moved, boundaries, dead = self._charge_unit(terms[0], node)
         else:
-            main = max((t for t in terms if t.scaled), key=lambda t: float(np.median(t.unit)), default=terms[0])
-            shift, moved, boundaries = min(JOIN_SHIFT, self.rule.most_shift), None, None
-            while shift and float((node.step / main.unit).max()) * (1 << shift) > self.rule.largest_threshold:
-                shift -= 1
-            unit = main.unit / (1 << shift)
+            unit, shift = self._join_unit(terms, node)
+            moved, boundaries = None, None
         theta = self._theta(node, unit)
-        self._settle(terms, unit, areas)
+        self._settle(terms, unit, self._areas(terms), dead)
         self.add(node.name, self._make_neuron(theta), source)
         self.units[node.name] = node.step
+        self.refined[node.name] = (shift, 0)
         self.report[node.name] = {
             "shift": shift, "theta_min": int(theta.min()), "theta_max": int(theta.max()),
             "moved_levels": moved, "levels": boundaries, "branches": len(terms),
@@ -359,84 +469,177 @@ class _Converter:
             )
         if theta.max() > self.rule.largest_threshold:
             if self.rule.state_bits is None:
-                raise ConversionError(f"layer {node.name!r}: the threshold {theta.max():.3g} needs more than 31 bits")
-            raise ConversionError(
-                f"layer {node.name!r}: its threshold is {theta.max():.0f} in the coarsest unit, and membranes of "
-                f"{self.rule.state_bits} bits take one up to {self.rule.largest_threshold}; give more state bits"
-            )
+                message = f"layer {node.name!r}: the threshold {theta.max():.3g} needs more than 31 bits"
+            else:
+                message = (
+                    f"layer {node.name!r}: its threshold is {theta.max():.0f} in the coarsest unit, and membranes of "
+                    f"{self.rule.state_bits} bits take one up to {self.rule.largest_threshold}; give more state bits"
+                )
+            raise _TooFine(message, node.name, _bits_over(float(theta.max()), self.rule.largest_threshold))
         return theta.astype(np.int64)
 
-    def _charge_unit(self, term: _Term, node: QuantReLU, bias: np.ndarray, area: np.ndarray):
+    def _join_unit(self, terms: list[_Term], node: QuantReLU) -> tuple[np.ndarray, int]:
+        """Common unit (C,) of the branches into a neuron, and by how much it refines that of the main one.
+
+        Per channel the main branch is the one of the largest charge units on the whole, or where nothing comes from it
+        the coarsest that counts. A branch counts whose largest charge is a part in 2**JOIN_SHIFT of a level.
+        """
+        counts = []
+        for term in terms:
+            low, high, _ = self._reach(term)
+            counts.append(np.maximum(abs(low), abs(high)) * term.unit >= node.step / (1 << JOIN_SHIFT))
+        pairs = list(zip(terms, counts, strict=True))
+        coarsest = np.max([np.where(live, term.unit, 0) for term, live in pairs], axis=0)
+        scaled = [i for i, term in enumerate(terms) if term.scaled]
+        main = max(scaled, key=lambda i: float(np.median(terms[i].unit)), default=0)
+        base = np.maximum(np.where(counts[main], terms[main].unit, coarsest), coarsest / (1 << SPAN))
+        base = np.where(coarsest > 0, base, node.step)  # a level that nothing moves: any unit
+        largest, most = self.rule.largest_threshold, min(self.rule.most_shift, self.limits.get(node.name, JOIN_SHIFT))
+        shift = min(JOIN_SHIFT, most)
+        if most >= JOIN_SHIFT:
+            least = np.min([np.where(live & (not term.settled), term.unit / base, 1) for term, live in pairs])
+            highest = float((node.step / base).max())
+            while least * 2.0**shift < COARSE and shift < JOIN_SHIFT + SPAN and highest * 2.0 ** (shift + 1) < 1 << 30:
+                shift += 1
+        fits = np.floor(np.log2(largest / (node.step / base)))
+        shifts = np.minimum(shift, fits if self.rule.state_bits is None else np.maximum(fits, 0))
+        unit = base / 2.0**shifts
+        settled = [np.where(live, term.unit, np.inf) for term, live in pairs if term.settled]
+        if settled:
+            finest = np.min(settled, axis=0)
+            whole = finest / np.maximum(np.floor(finest / unit + 0.5), 1)
+            unit = np.where(np.isfinite(finest), whole, unit)
+        return unit, int(max(shifts.max(), 0))
+
+    def _charge_unit(self, term: _Term, node: QuantReLU):
         """Least r for which every reachable charge gives the level of the real threshold, or the best.
 
         Level n begins at charge ``x_n = ((n - 1/2) step - b) / unit``; with integers it begins at
         ``ceil((n theta - (theta >> 1) - B) / 2**r)``. Both rules agree on every whole charge if these agree. Where no r
         is enough, because a boundary lies all but on a whole charge, B is moved to where they do.
 
+        A channel whose level is the same for every reachable charge is dead: its bias alone gives that level. So is
+        one whose threshold no width holds and whose charges span less than half a level; that may move one boundary.
+
         Returns
         -------
-        unit, r, number of levels that still move, number of levels, and B (C,) where it is not the rounded bias
+        unit (C,), r, number of levels that still move, number of levels, dead channels (C,)
         """
-        low, high, lattice = self._reach(term)
+        name, largest = term.node, min(1 << 30, self.rule.largest_threshold)
+        size = len(term.unit)
+        area = self._areas([term]).get(name, np.ones(size))
+        bias = self.biases.get(name, np.zeros(size)) if term.scaled else np.zeros(size)
+        reach_low, reach_high, lattice = self._reach(term)
+        low, high = np.ceil(reach_low / lattice)[:, None], np.floor(reach_high / lattice)[:, None] + 1
         n = np.arange(1, node.levels + 1)
-        real = np.ceil(((n - 0.5) * node.step - bias[:, None]) / term.unit[:, None] / lattice)
-        low, high = np.ceil(low / lattice)[:, None], np.floor(high / lattice)[:, None] + 1
-        real = np.clip(real, low, high)
-        best: tuple[np.ndarray, int, int, np.ndarray | None] | None = None
-        for own, shift in itertools.product((False, True), range(self.rule.most_shift + 1)):
-            unit = term.unit / (1 << shift)
-            ideal = node.step / unit
-            if ideal.min() < 1:
-                continue  # still too coarse
-            if ideal.max() >= min(2.0**30, self.rule.largest_threshold):
-                continue  # finer does not fit the threshold
+        with np.errstate(over="ignore"):
+            begins = np.ceil(((n - 0.5) * node.step - bias[:, None]) / term.unit[:, None] / lattice)
+        begins = np.clip(begins, low, high)
+        level = (begins <= low).sum(axis=1)
+        dead = ((begins <= low) | (begins >= high)).all(axis=1)
+        coarse = node.step / term.unit
+        if self.rule.state_bits is None:
+            middle = (reach_low + reach_high) / 2 * term.unit + bias
+            slight = ~dead & (coarse >= largest) & ((reach_high - reach_low) * term.unit < node.step / 2)
+            level = np.where(slight, np.clip(np.floor(middle / node.step + 0.5), 0, node.levels), level)
+            dead |= slight
+        if not term.scaled:
+            dead &= level == 0  # no bias could give another
+        live = np.flatnonzero(~dead)
+        if not live.size:
+            coarse = np.ones(size)
+        elif coarse[live].max() >= largest:
+            bits = np.where(dead, 0, np.maximum(np.ceil(np.log2(coarse / largest) + 1e-9), 0))
+            fine = any(self.refined[other][0] > 0 for other in self._before(name))
+            if fine or not self._shortens(term, int(bits.max())):
+                self._theta(node, np.where(dead, node.step, term.unit))
+                message = f"layer {node.name!r}: the threshold {coarse[live].max():.3g} needs more than 30 bits"
+                raise _TooFine(message, node.name, int(bits.max()))
+            self._coarsen(name, bits)
+            term.unit = term.unit * 2.0**bits
+            return self._charge_unit(term, node)
+        most = min(self.rule.most_shift, self.limits.get(node.name, self.rule.most_shift))
+        each = np.clip(np.ceil(np.log2(min(4096.0, largest / 2) / coarse)), 0, most)
+        shifts = [
+            np.full(size, r)
+            for r in range(most + 1)
+            if live.size and (coarse[live] * 2.0**r).min() >= 1 and (coarse[live] * 2.0**r).max() < largest
+        ] or [each]
+        best: tuple[np.ndarray, int, int, np.ndarray] | None = None
+        for own, shift in itertools.product((False, True), shifts):
+            unit = term.unit / 2.0**shift
+            if dead.any():  # as coarse as the others, but a level has to be a whole number of biases, or nearly
+                unit = np.where(dead, 1.0, unit)
+                widest = float((node.step / unit[live]).max(initial=1.0))
+                unit = np.where(dead, node.step / np.minimum(np.maximum(np.floor(widest), 4 * area), largest), unit)
             theta = self._theta(node, unit)
             edge = n * theta[:, None] - (theta[:, None] >> 1)
-            whole, times, size = np.floor(bias / (unit * area) + 0.5), np.round(area), lattice << shift
+            whole, times = np.floor(np.where(dead, level * node.step, bias) / (unit * area) + 0.5), np.round(area)
+            span = (lattice * 2.0**shift).astype(np.int64)[:, None]
             if own and term.scaled:
-                whole = _nearest_bias(whole, edge, real, low, high, size, times)
+                near = _nearest_bias(whole, edge, begins, low, high, span, times)
+                whole = np.where(dead, whole, near)
             total = (whole * times).astype(np.int64)  # a pool adds it up
-            moved = int((np.clip(-((total[:, None] - edge) // size), low, high) != real).sum())
+            start = np.clip(-((total[:, None] - edge) // span), low, high)
+            moved = int((start != begins)[live].sum())
+            found = np.clip((total + (theta >> 1)) // theta, 0, node.levels)
+            moved += int(np.abs(found - level)[dead].sum())
             if best is None or moved < best[2]:
-                best = (unit, shift, moved, whole if own else None)
+                best = (unit, int(shift.max()), moved, whole)
             if moved == 0:
                 break
-        if best is None:
-            if float((node.step / term.unit).max()) >= self.rule.largest_threshold:
-                self._theta(node, term.unit)  # raises: even the coarsest unit is too fine
-            self._theta(node, term.unit / (1 << self.rule.most_shift))  # raises, naming the channel
-            raise ConversionError(
-                f"layer {node.name!r}: thresholds of its channels lie too far apart for one charge unit"
-            )
-        unit, shift, moved, own_bias = best
-        return unit, shift, moved, real.size, own_bias
+        assert best is not None
+        unit, most, moved, whole = best
+        if term.scaled and (name in self.biases or whole.any()):
+            self.biases[name] = whole * (unit * area)
+        return unit, most, moved, begins.size, dead
+
+    def _shortens(self, term: _Term, bits: int) -> bool:
+        fmt = getattr(self.nodes[term.node], "weight_format", None)
+        return self.rule.state_bits is None and isinstance(fmt, Fixed) and bits <= fmt.bits - 2
 
     def _reach(self, term: _Term) -> tuple[np.ndarray, np.ndarray, int]:
-        """Range and lattice of the charge of a branch in coarse units, from counts in [0, L] and input codes."""
+        """Range (C,) and lattice of the charge of a branch in coarse units, from counts in [0, L] and input codes."""
         size = len(term.unit)
         if not term.scaled:
-            return np.zeros(size), np.full(size, float(self.levels * 2**20)), 1
-        layer = self.nodes[term.node]
-        source, lattice = self.sources[term.node][0], 1
-        root, spread = source, 1
-        while not isinstance(self.nodes[root], Input | Neuron):
-            if not isinstance(self.nodes[root], MaxPool2d | Flatten | SumPool2d | Upsample2d):
-                return np.full(size, -(2.0**52)), np.full(size, 2.0**52), 1
-            if isinstance(self.nodes[root], SumPool2d):
-                spread *= int(np.prod(self.nodes[root].kernel_size))
+            low, high = self._range(self.sources[term.node][0])
+            return np.full(size, low), np.full(size, high), 1
+        layer, source = self.nodes[term.node], self.sources[term.node][0]
+        root = source
+        while isinstance(self.nodes[root], MaxPool2d | Flatten | SumPool2d | Upsample2d):
             root = self.sources[root][0]
-        if isinstance(self.nodes[root], Input):
-            lattice = self.drive
-            low, high = (
-                min(self.nodes[root].low, 0) * lattice * spread,
-                max(self.nodes[root].high, 0) * lattice * spread,
-            )
-        else:
-            low, high = 0, self.levels * spread
-        weight = layer.weight.reshape(size, -1).astype(np.float64)
-        positive, negative = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
+        lattice = self.drive if isinstance(self.nodes[root], Input) else 1
+        low, high = self._sums(layer.weight, source)
         pooled = float(np.round(_channels(self.units[term.node], size) / term.unit)[0])  # a pool behind it adds up sums
-        return (positive * low + negative * high) * pooled, (positive * high + negative * low) * pooled, lattice
+        return low * pooled, high * pooled, lattice
+
+    def _sums(self, weight: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ends (C,) of the weighted sums of `source`, whose values and paddings lie in its range and 0."""
+        low, high = self._range(source)
+        low, high = min(low, 0.0), max(high, 0.0)
+        weight = weight.reshape(len(weight), -1).astype(np.float64)
+        positive, negative = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
+        return positive * low + negative * high, positive * high + negative * low
+
+    def _range(self, name: str) -> tuple[float, float]:
+        """Ends of the total charge of any element of `name`, over the drive and in its own unit."""
+        layer = self.nodes[name]
+        if isinstance(layer, Input):
+            return float(layer.low * self.drive), float(layer.high * self.drive)
+        if isinstance(layer, Neuron):
+            return 0.0, float(self.levels)
+        if isinstance(layer, Affine | Conv2d):
+            low, high = self._sums(layer.weight, self.sources[name][0])
+            bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
+            return float((low * layer.multiplier + bias).min()), float((high * layer.multiplier + bias).max())
+        ends = np.sum([self._range(source) for source in self.sources[name]], axis=0)
+        if isinstance(layer, Scale):
+            ends = np.multiply.outer(np.asarray(layer.scale, np.float64).reshape(-1), ends)
+        elif isinstance(layer, SumPool2d):
+            ends = ends * float(np.prod(layer.kernel_size))
+        if not isinstance(layer, Add | Flatten):
+            ends = np.append(ends, 0.0)  # what pads and stands between
+        return float(ends.min()), float(ends.max())
 
     def _make_neuron(self, theta: np.ndarray) -> Neuron:
         rule = self.rule
@@ -458,13 +661,13 @@ class _Converter:
         return make(threshold, cap, negative, **widths)
 
     def _readout(self, name: str) -> None:
-        terms = self._terms(name, name)
-        finest = np.min([term.unit for term in terms])
-        coarsest = np.max([term.unit for term in terms])
+        terms = self._terms(name)
+        coarsest = float(np.max([term.unit for term in terms]))
+        finest = max(float(np.min([term.unit for term in terms])), coarsest / (1 << SPAN))
         same = len(terms) == 1 and not np.ptp(terms[0].unit)
         has_bias = any(term.node in self.biases for term in terms)
         shift = JOIN_SHIFT if not same or has_bias else 0
-        unit = np.full(len(terms[0].unit), (coarsest if coarsest / finest > 1 << 16 else finest) / (1 << shift))
+        unit = np.full(len(terms[0].unit), finest / (1 << shift))
         source = name
         if len(terms) == 1 and not terms[0].scaled:
             source = f"{name}_scale"
@@ -494,9 +697,8 @@ class _Converter:
             needed = cast(Fixed, bounds[name].membrane_format)  # all neurons have one
             found = needed if self.rule.state_bits is None else Fixed(self.rule.state_bits)
             if found.bits > 48:
-                raise ConversionError(
-                    f"layer {name!r}: its membrane can need {found.bits} bits; at most 48 are possible"
-                )
+                message = f"layer {name!r}: its membrane can need {found.bits} bits; at most 48 are possible"
+                raise _TooFine(message, name, found.bits - 48)
             nodes[name] = replace(nodes[name], v_format=found)
             self.report[name]["membrane_bits"] = found.bits
         return replace(network, nodes=nodes)
@@ -520,7 +722,9 @@ class _Converter:
                     inputs.append(name)
                 node = replace(node, inputs=tuple(inputs))
             elif isinstance(node, QuantConv2d | QuantAffine) and node.name in self.joins:
-                node = replace(node, scale=node.scale * self.joins[node.name], weight=None)
+                made = self.nodes[node.name].weight  # shortened and emptied, perhaps
+                scale = node.scale * 2.0 ** self.shortened.get(node.name, 0) * self.joins[node.name]
+                node = replace(node, codes=made, scale=scale, weight=None)
             nodes.append(node)
         return FloatNetwork(tuple(nodes), self.graph.output, self.graph.metadata)
 
@@ -535,4 +739,11 @@ def convert(quantised: QuantisedNetwork, rule: Rule | None = None) -> Conversion
     UnsupportedError
         Layers that have no integer form.
     """
-    return _Converter(quantised, rule or Rule()).run()
+    limits: dict[str, int] = {}
+    while True:
+        converter = _Converter(quantised, rule or Rule(), limits)
+        try:
+            return converter.run()
+        except _TooFine as error:
+            if not converter.relieve(error):
+                raise

@@ -84,6 +84,9 @@ def fold(network: FloatNetwork) -> FloatNetwork:
             graph.drop(name)
     for name in list(graph.nodes):
         if isinstance(graph.nodes[name], FloatBatchNorm):
+            _raise_pools(graph, name)
+    for name in list(graph.nodes):
+        if isinstance(graph.nodes[name], FloatBatchNorm):
             _fold_batch_norm(graph, name)
     for name in list(graph.nodes):
         if isinstance(graph.nodes[name], FloatReLU):
@@ -132,6 +135,23 @@ def _fold_batch_norm(graph: _Graph, name: str) -> None:
             f"layer {name!r}: this BatchNormalization follows no linear layer and feeds no single dense layer; "
             "it cannot be folded"
         )
+
+
+def _raise_pools(graph: _Graph, name: str) -> None:
+    """Move max-pools from behind a BatchNorm of spikes to before it: where it never falls, both orders are one."""
+    norm = graph.nodes[name]
+    while _spikes(graph, norm.inputs[0]) and (norm.scale_shift()[0] >= 0).all():
+        readers = graph.readers(name)
+        pool = graph.nodes[readers[0]] if len(readers) == 1 and name != graph.output else None
+        if not isinstance(pool, FloatMaxPool2d):
+            return
+        for other in graph.readers(pool.name):
+            node = graph.nodes[other]
+            graph.nodes[other] = replace(node, inputs=tuple(name if i == pool.name else i for i in node.inputs))
+        if graph.output == pool.name:
+            graph.output = name
+        graph.nodes[pool.name] = replace(pool, inputs=norm.inputs)
+        norm = graph.nodes[name] = replace(norm, inputs=(pool.name,))
 
 
 def _raise_relu(graph: _Graph, name: str) -> None:

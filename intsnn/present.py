@@ -42,6 +42,7 @@ def layer_rows(conversion: Conversion, zeroed: dict[str, int], clipped: dict[str
         if isinstance(layer, Affine | Conv2d):
             found |= {"weights": layer.weight.size, "format": str(layer.weight_format)}
             found |= {"zeroed": zeroed.get(name), "clipped": clipped.get(name)}
+            found |= {"dead": conversion.dead.get(name, 0), "coarsened": conversion.coarsened.get(name, 0)}
         elif name in network.neurons:
             found["threshold"] = span(layer.threshold)
         if found:
@@ -55,6 +56,13 @@ def show_layers(report: Report, rows: list[dict]) -> None:
     keys = ("name", "format", "weights", "zeroed", "clipped", "shift", "threshold", "membrane_bits")
     cells = [(*(row.get(key) for key in keys), _moved(row)) for row in rows]
     report.table("Layers", columns, cells)
+    for key, text in (
+        ("dead", "output channels that cannot move a level, their weights now zero"),
+        ("coarsened", "bits by which codes are shorter, so that thresholds fit"),
+    ):
+        counted = [f"{row['name']} {number(row[key])}" for row in rows if row.get(key)]
+        if counted:
+            report.line(f"{text}: {', '.join(counted)}")
 
 
 def _moved(row: dict) -> str | None:

@@ -72,6 +72,8 @@ class Layer:
 
     def flag(self, *keys: str, default: bool = True) -> bool:
         value = self.get(*keys, default=default)
+        if type(value) is int and value in (0, 1):  # Keras writes what it was given
+            value = bool(value)
         if type(value) is not bool:
             raise self.bad(f"{keys[0]} is {short(value)}; true or false is needed")
         return value
