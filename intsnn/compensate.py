@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .floatnet import FloatAffine, FloatConv2d, FloatInput, FloatNetwork, blocks
+from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, block_size
 from .quantise import quantise_weights, quantised_node
 
 __all__ = ["Width", "compensate"]
 
 SAMPLES = 1000  # of the calibration data
+LEAST = 64  # samples, whatever memory they take
+MEMORY = 1 << 30  # bytes of the values of a layer and the one before, of two networks
 ROWS = 20_000  # positions of a convolution that are looked at
 DAMPING = 0.01  # of the mean variance of the inputs, added to each
 LARGEST = 4096  # inputs of an output; a layer with more keeps its nearest codes
@@ -51,26 +53,31 @@ def compensate(
     correct_bias : bool
         Fit the biases, too; else they stay as they are.
     """
-    x = inputs[:SAMPLES]
-    nodes = list(network.nodes)
-    for at, node in enumerate(network.nodes):
+    cells = max(int(np.prod(shape, dtype=object)) for shape in network.shapes.values())
+    x = inputs[: max(LEAST, min(SAMPLES, MEMORY // (4 * 4 * cells)))].astype(np.float32)
+    last_use = {name: node.name for node in network.nodes for name in node.inputs}
+    batch = block_size(network, x.itemsize)
+    exact: dict[str, np.ndarray] = {}  # values of the unquantised network, and those that the quantised one gives
+    found: dict[str, np.ndarray] = {}
+    nodes = []
+    for node in network.nodes:
+        made = node
         if isinstance(node, FloatConv2d | FloatAffine):
-            exact = _rows(node, _values(network.nodes, node.inputs[0], x))
-            found = _rows(node, _values(nodes, node.inputs[0], x))
-            nodes[at] = _layer(node, exact, found, widths[node.name], correct_bias)
+            seen = (_rows(node, values[node.inputs[0]]) for values in (exact, found))
+            made = _layer(node, *seen, widths[node.name], correct_bias)
+        nodes.append(made)
+        for values, one in ((exact, node), (found, made)):
+            values[node.name] = _apply(one, [values[name] for name in node.inputs] or [x], batch)
+            for name in set(node.inputs):
+                if last_use[name] == node.name:
+                    del values[name]
     return FloatNetwork(tuple(nodes), network.output, network.metadata)
 
 
-def _values(nodes, name: str, x: np.ndarray) -> np.ndarray:
-    """What node `name` gives for `x`, computing no more than that needs."""
-    needed, kept = {name}, []
-    for node in reversed(nodes):
-        if node.name in needed:
-            kept.append(node)
-            needed.update(node.inputs)
-    if isinstance(kept[0], FloatInput):
-        return x.reshape(len(x), *kept[0].shape)
-    return np.concatenate([values[name] for values in blocks(FloatNetwork(tuple(reversed(kept)), name), x)])
+def _apply(node, arrays: list[np.ndarray], batch: int) -> np.ndarray:
+    """Value of one node, some samples at a time."""
+    count = len(arrays[0])
+    return np.concatenate([node._apply([a[i : i + batch] for a in arrays]) for i in range(0, count, batch)])
 
 
 def _rows(node, values: np.ndarray) -> np.ndarray:

@@ -498,7 +498,7 @@ def blocks(
     if x.ndim < 1 or int(np.prod(x.shape[1:], dtype=object)) != int(np.prod(shape, dtype=object)):
         raise ShapeError(f"the data are {x.shape}, the network takes (N, {', '.join(map(str, shape))})")
     if batch is None:
-        batch = _block(network, np.dtype(dtype).itemsize)
+        batch = block_size(network, np.dtype(dtype).itemsize)
     elif batch < 1:
         raise ShapeError(f"batch is {batch}; it has to be at least 1")
     last_use = {name: node for node in network.nodes for name in node.inputs}
@@ -516,7 +516,8 @@ def blocks(
         yield {name: kept[name] for name in names}
 
 
-def _block(network: FloatNetwork, itemsize: int) -> int:
+def block_size(network: FloatNetwork, itemsize: int) -> int:
+    """Samples that are computed together, so that memory stays bounded."""
     widest = 1
     for node in network.nodes:
         cells = int(np.prod(network.shapes[node.name], dtype=object))
