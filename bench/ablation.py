@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import datasets
 from ..ann import integer_ann
+from ..console import say
 from ..curve import curve
 from ..datasets import Dataset
 from ..errors import ConversionError, UnsupportedError
@@ -176,11 +177,10 @@ def run(
             with replacing(file) as temporary:
                 Path(temporary).write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
         row = done[name]
-        print(
+        say(
             f"{name}: {row.driven:.2f} % after {row.t_drive} steps, {row.settled:.2f} % "
             f"{'at rest' if row.rests else 'at the bound'} ({row.extra_steps} extra), ANN {row.ann:.2f} %, "
-            f"{row.differing:,} of {row.compared:,} levels differ ({time.monotonic() - began:.0f} s)",
-            flush=True,
+            f"{row.differing:,} of {row.compared:,} levels differ ({time.monotonic() - began:.0f} s)"
         )
         result.append(row)
     return result
@@ -213,7 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = run(
         options.network, options.tuned, options.data, drives, options.steps, options.json, options.threads
     )  # fmt: skip
-    print(table(found))
+    say(table(found))
 
 
 if __name__ == "__main__":

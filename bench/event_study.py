@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import datasets
+from ..console import say as show
 from ..decoders import read_npz
 from ..errors import DataNotFoundError, FormatError
 from ..files import load, save, stored_bytes
@@ -121,7 +122,7 @@ def _frames(spec: str, chosen: EventRecipe, folder: Path) -> Any:
     return Frames(spec, flat.reshape(shape), kept["labels"], int(kept["classes"]))
 
 
-def seeds(name: str, numbers: Iterable[int], folder: Path, say: Callable[[str], None] = print, **changes: Any) -> None:
+def seeds(name: str, numbers: Iterable[int], folder: Path, say: Callable[[str], None] = show, **changes: Any) -> None:
     """Train the recipe `name` and its twin with each seed, and measure both on all test streams.
 
     Parameters
@@ -147,7 +148,7 @@ def seeds(name: str, numbers: Iterable[int], folder: Path, say: Callable[[str], 
             _kept(folder, label, functools.partial(_train, found, data, test, folder, label), say, asdict(found))
 
 
-def folds(name: str, folder: Path, say: Callable[[str], None] = print, twin: bool = True, **changes: Any) -> None:
+def folds(name: str, folder: Path, say: Callable[[str], None] = show, twin: bool = True, **changes: Any) -> None:
     """Cross-validate the recipe `name` (and its twin) over the training and test recordings together."""
     from ..models.bptt.recipes import recipe
     from ..models.bptt.training import Frames
@@ -173,7 +174,7 @@ def folds(name: str, folder: Path, say: Callable[[str], None] = print, twin: boo
             )  # fmt: skip
 
 
-def memory(folder: Path, say: Callable[[str], None] = print) -> None:
+def memory(folder: Path, say: Callable[[str], None] = show) -> None:
     """Files of standard architectures with binary weights in every layer, beside the same weights as float32.
 
     ``weight_bytes`` are the packed weights in the file, ``stored_bytes`` all arrays, numbers and texts in it
@@ -289,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
         folds(options.recipe or "plif-nmnist-binary", options.folder, twin=not options.no_twin)
     elif options.part == "memory":
         memory(options.folder)
-    print(json.dumps(report(options.folder), indent=2))
+    show(json.dumps(report(options.folder), indent=2))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..console import say
 from ..errors import MismatchError
 from ..formats import Rounding
 from ..kernels.learn_parameters import SPIKES, W_CHANGED
@@ -177,8 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"configuration {case}: {error}", file=sys.stderr)
             return 4
         total = {name: total[name] + counts[name] for name in total}
-        print(f"configuration {case}: equal in every step; {counts['changed']:,} weight changes", flush=True)
-    print(
+        say(f"configuration {case}: equal in every step; {counts['changed']:,} weight changes")
+    say(
         f"{given.configs} configurations, {total['steps']:,} compared steps, {total['changed']:,} weight changes, "
         f"{total['spikes']:,} spikes: all equal ({time.monotonic() - began:.0f} s)"
     )

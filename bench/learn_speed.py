@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..console import say
 from ..errors import MismatchError
 from ..kernels.learn_parameters import COUNTERS, DRAW_WEIGHT
 from ..learn import Conv, Dense, Learner, LearningNetwork, Rule
@@ -231,16 +232,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args(arguments)
     found: dict[str, Any] = {"dense": dense(given.rounds, given.seconds)}
-    print(f"dense {SIZE}x{SIZE}, batch {BATCH}, one thread, {given.rounds} rounds; milliseconds: median, least")
+    say(f"dense {SIZE}x{SIZE}, batch {BATCH}, one thread, {given.rounds} rounds; milliseconds: median, least")
     for name, (median, least) in found["dense"]["times"].items():
-        print(f"  {name:<40} {median:9.3f} {least:9.3f}")
-    print("ratios within a round: median (least .. greatest)")
+        say(f"  {name:<40} {median:9.3f} {least:9.3f}")
+    say("ratios within a round: median (least .. greatest)")
     for name, (median, least, most) in found["dense"]["ratios"].items():
-        print(f"  {name:<75} {median:6.2f} ({least:.2f} .. {most:.2f})")
+        say(f"  {name:<75} {median:6.2f} ({least:.2f} .. {most:.2f})")
     if given.steps:
         found["network"] = network(given.batch, given.steps, given.threads)
         for name, value in found["network"].items():
-            print(f"  {name}: {value}")
+            say(f"  {name}: {value}")
     if given.json:
         from ..hdf5 import _replacing as replacing
 

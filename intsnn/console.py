@@ -1,6 +1,7 @@
 """How is a result shown: tables and progress for people, JSON for programs?
 
-Tables have no colour that carries meaning; bars appear only on a terminal. JSON files are written all or nothing.
+Tables have no colour that carries meaning; bars appear only on a terminal. JSON files are written all or nothing. What
+nobody reads any more (``| head``) goes nowhere, and the command goes on to its results and its exit status.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .hdf5 import _replacing as replacing
+from .pipes import Stream, to_stdout
 
-__all__ = ["Report", "number", "percent", "points", "size"]
+__all__ = ["Report", "number", "percent", "points", "say", "size"]
 
 NUMBER = re.compile(r"[-+]?[0-9]|joined$|$")
 PIPED_WIDTH = 240  # columns where there is no terminal to ask: nothing is cut
@@ -79,15 +81,21 @@ class Report:
             return
         text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         if self.json_path == "-":
-            sys.stdout.write(text)
+            to_stdout(text)
             return
         with replacing(self.json_path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
 
 
+def say(text: str) -> None:
+    """One line on standard output, for programs without a `Report`."""
+    Report(None).line(text)
+
+
 def _console(stream) -> Console:
     """Width and colour of a terminal, or neither."""
-    width = None if getattr(stream, "isatty", lambda: False)() else PIPED_WIDTH
+    stream = Stream(stream)
+    width = None if stream.isatty() else PIPED_WIDTH
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 

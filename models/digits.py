@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import datasets
+from ..console import say
 from ..hdf5 import write_tree
 
 __all__ = ["forward", "main", "network_file", "save", "train"]
@@ -332,7 +333,7 @@ def main(arguments: list[str] | None = None) -> None:
     parameters = train(learn.images, np.asarray(learn.labels), epochs=options.epochs, seed=options.seed)
     for data in (learn, test):
         right = int((forward(data.images, parameters).argmax(1) == data.labels).sum())
-        print(f"{data.name}: {right} of {len(data)} right, {100 * right / len(data):.2f} %")
+        say(f"{data.name}: {right} of {len(data)} right, {100 * right / len(data):.2f} %")
     save(options.output, parameters)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import click
 
 from ..errors import ConversionError, DataNotFoundError, FormatError, IntsnnError
+from ..pipes import Stream
 
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
@@ -31,6 +33,10 @@ class Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(one_line(message))
         self.exit_code = exit_code  # type: ignore[misc]  # of this error: click's annotation says of the class
+
+    def show(self, file: Any = None) -> None:
+        """The line; where nobody reads it any more, the exit status says it all the same."""
+        super().show(Stream(sys.stderr) if file is None else file)
 
 
 def one_line(text: str) -> str:
@@ -55,7 +61,8 @@ def writing(path: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, IntsnnError):
             raise
-        raise Failure(f"{path} could not be written: {error.strerror or error}", REFUSED) from error
+        where = "standard output" if path == "-" else path
+        raise Failure(f"{where} could not be written: {error.strerror or error}", REFUSED) from error
 
 
 def cores() -> int:

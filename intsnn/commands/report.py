@@ -6,6 +6,7 @@ import os
 
 import click
 
+from ..pipes import to_stdout
 from .common import REFUSED, USAGE, Failure, check_output, writing
 
 __all__ = ["command"]
@@ -40,8 +41,7 @@ def command(
     texts = {name: FORMATS[name](rows) for name in exports}  # all of them before any is written
     for name, path in exports.items():
         if path == "-":
-            click.echo(texts[name].encode("utf-8"), nl=False)
-            continue
+            continue  # last: its reader may leave early
         with writing(path), replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
             file.write(texts[name])
         report.line(f"written {path} ({len(rows)} rows)")
@@ -58,6 +58,10 @@ def command(
             f"written {written[-1]} ({len(rows)} rows{f', {failed} of them failed' if failed else ''}; "
             f"{(len(written) - 1) // 2} plots)"
         )
+    for name, path in exports.items():
+        if path == "-":
+            with writing(path):
+                to_stdout(texts[name])
 
 
 def _check(results: str, output: str | None, exports: dict[str, str]) -> None:
