@@ -5,6 +5,7 @@ One function for the three kinds of network that a file can hold; the rows are p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from .network import Network
 from .neurons import Neuron
 from .quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 
-__all__ = ["Description", "describe", "float_bytes", "span"]
+__all__ = ["Description", "describe", "float_bytes", "span", "span_text"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Description:
         What holds for the whole network.
     layers : list of dict
         One per layer in the order of computation: ``name, kind, shape, inputs`` and what the kind has of ``format,
-        threshold, levels, scale, bias, sum_bits, state_bits, state_bits_needed, parameters, bytes``. ``sum_bits``: the
-        least signed width that holds every sum of one step; ``state_bits``: the declared width of a membrane, or the
-        least one of a readout; ``state_bits_needed``: the least width in which a membrane never overflows;
-        ``bytes``: arrays as they are stored, weights packed.
+        threshold, levels, scale, bias, sum_bits, state_bits, state_bits_needed, parameters, bytes``, and ``kernel,
+        stride, padding, dilation, groups`` of what has a window. Arrays are given by their ends, as `span` says.
+        ``sum_bits``: the least signed width that holds every sum of one step; ``state_bits``: the declared width of a
+        membrane, or the least one of a readout; ``state_bits_needed``: the least width in which a membrane never
+        overflows; ``bytes``: arrays as they are stored, weights packed.
     totals : dict
         ``parameters``, ``weight_bytes``, ``bytes``; of a spiking network ``neurons`` and ``membrane_bytes`` (all
         membranes of one sample, packed) as well.
@@ -51,12 +53,16 @@ class Description:
     totals: dict[str, int] = field(default_factory=dict)
 
 
-def span(values) -> str:
-    """``"8"`` or ``"3889 to 9923"``: least and largest of an array."""
+def span(values) -> dict[str, int | float]:
+    """Least and largest of an array as plain numbers, ``{"low": 3889, "high": 9923}``."""
     values = np.asarray(values)
-    low, high = values.min(), values.max()
-    show = (lambda x: str(int(x))) if values.dtype.kind in "iu" else (lambda x: f"{x:.3g}")
-    return show(low) if low == high else f"{show(low)} to {show(high)}"
+    return {"low": values.min().item(), "high": values.max().item()}
+
+
+def span_text(ends: Mapping[str, int | float]) -> str:
+    """What `span` gave, for people: ``"8"`` or ``"3889 to 9923"``."""
+    low, high = (str(end) if isinstance(end, int) else f"{end:.3g}" for end in (ends["low"], ends["high"]))
+    return low if low == high else f"{low} to {high}"
 
 
 def float_bytes(network: FloatNetwork) -> int:
@@ -104,13 +110,28 @@ def _geometry(layer) -> str:
     return " ".join(words)
 
 
+def _window(layer) -> dict[str, Any]:
+    """The numbers of `_geometry`, all of them."""
+    if not _geometry(layer):
+        return {}
+    kernel = getattr(layer, "kernel_size", getattr(layer, "kernel", None))
+    sizes = layer.weight.shape[2:] if kernel is None else kernel
+    return {
+        "kernel": [int(n) for n in sizes],
+        "stride": [int(n) for n in layer.stride],
+        "padding": [[int(n) for n in pair] for pair in layer.padding],
+        "dilation": [int(n) for n in getattr(layer, "dilation", (1, 1))],
+        "groups": int(getattr(layer, "groups", 1)),
+    }
+
+
 def _neuron_words(layer: Neuron) -> str:
     """The parts of a neuron that are not the usual, in words."""
     words = [layer.preset or "Neuron"]
     words.append("signed" if layer.signed else "unsigned")
     words.append(f"cap {layer.max_count}" if layer.max_count is not None else "no cap")
     if np.any(layer.v_negative):
-        words.append(f"v_negative {span(layer.v_negative)}")
+        words.append(f"v_negative {span_text(span(layer.v_negative))}")
     if layer.reset != "subtract" or layer.reset_delay:
         words.append(f"reset {layer.reset}" + (" a step later" if layer.reset_delay else ""))
     for name in ("v_decay", "u_decay"):
@@ -129,12 +150,13 @@ def _spiking(network: Network) -> Description:
         weights, total = _stored(sizes[name])
         row: dict[str, Any] = {
             "name": name, "kind": type(layer).__name__, "shape": list(network.shapes[name]),
-            "inputs": list(network.inputs_of(name)), "detail": _geometry(layer), "bytes": total,
+            "inputs": list(network.inputs_of(name)), "detail": _geometry(layer), "bytes": total, **_window(layer),
         }  # fmt: skip
         if isinstance(layer, Input):
             row["format"] = str(layer.format)
             if (layer.multiplier, layer.offset) != (1, 0):
                 row["detail"] = f"{layer.multiplier} x {layer.offset:+d}"
+                row |= {"multiplier": span(layer.multiplier), "offset": layer.offset}
         elif isinstance(layer, Affine | Conv2d):
             row |= {
                 "format": str(layer.weight_format),
@@ -192,7 +214,7 @@ def _quantised(network: QuantisedNetwork) -> Description:
         weights, total = _stored(sizes[node.name])
         row: dict[str, Any] = {
             "name": node.name, "kind": type(node).__name__, "shape": list(graph.shapes[node.name]),
-            "inputs": list(node.inputs), "detail": _geometry(node), "bytes": total,
+            "inputs": list(node.inputs), "detail": _geometry(node), "bytes": total, **_window(node),
         }  # fmt: skip
         if isinstance(node, QuantConv2d | QuantAffine):
             row |= {"format": str(node.weight_format), "scale": span(node.scale), "parameters": node.codes.size}
@@ -221,6 +243,7 @@ def _float(network: FloatNetwork) -> Description:
         row: dict[str, Any] = {
             "name": node.name, "kind": type(node).__name__, "shape": list(network.shapes[node.name]),
             "inputs": list(node.inputs), "detail": _geometry(node), "bytes": sum(a.nbytes for a in arrays.values()),
+            **_window(node),
         }  # fmt: skip
         if arrays:
             row["parameters"] = sum(a.size for a in arrays.values())
@@ -230,7 +253,7 @@ def _float(network: FloatNetwork) -> Description:
         if (bias := getattr(node, "bias", None)) is not None:
             row["bias"] = span(bias)
         if (top := getattr(node, "max_value", None)) is not None:
-            row["detail"] = f"up to {top:g}"
+            row |= {"detail": f"up to {top:g}", "max_value": float(top)}
         rows.append(row)
     known = ("format", "keras_version", "backend", "source", "source_sha256", "notes")
     facts = {name: network.metadata[name] for name in known if network.metadata.get(name)}

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from .console import Report, number, percent, points
 from .convert import Conversion
-from .describe import span
+from .describe import span, span_text
 from .layers import Affine, Conv2d
 from .pipeline import Stage
 from .verify import Verification
@@ -54,7 +54,10 @@ def show_layers(report: Report, rows: list[dict]) -> None:
     """Table of what `layer_rows` found."""
     columns = ("layer", "weights", "count", "zeroed", "clipped", "r", "theta", "membrane bits", "moved levels")
     keys = ("name", "format", "weights", "zeroed", "clipped", "shift", "threshold", "membrane_bits")
-    cells = [(*(row.get(key) for key in keys), _moved(row)) for row in rows]
+    cells = [
+        (*(span_text(row[key]) if isinstance(row.get(key), dict) else row.get(key) for key in keys), _moved(row))
+        for row in rows
+    ]
     report.table("Layers", columns, cells)
     for key, text in (
         ("dead", "output channels that cannot move a level, their weights now zero"),

@@ -310,13 +310,41 @@ def test_inspect_a_network(converted, folder):
     )
     assert rows["conv2/relu"]["state_bits"] == network.nodes["conv2/relu"].v_format.bits
     threshold = network.nodes["conv2/relu"].threshold
-    assert rows["conv2/relu"]["threshold"] == f"{threshold.min()} to {threshold.max()}"
+    assert rows["conv2/relu"]["threshold"] == {"low": threshold.min(), "high": threshold.max()}
     assert found["totals"]["weight_bytes"] == sum(
         (layer.weight.size * 4 + 7) // 8 for layer in network.nodes.values() if hasattr(layer, "weight")
     )
     assert found["totals"]["bytes"] == sum(row["bytes"] for row in rows.values())
     assert found["file_bytes"] == converted.path.stat().st_size
     assert found["provenance"]["source"] == "digits_cnn.h5" and "digits:train:200" in text
+
+
+NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( to .*)?")
+
+
+def texts_of(value):
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from texts_of(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_of(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_json_gives_numbers_as_numbers(converted, quantised, folder):
+    report = folder / "numbers.json"
+    for path in (converted.path, quantised, SOURCE):
+        good("inspect", path, "--json", report)
+        layers = json.loads(report.read_text())["layers"]
+        assert not [text for text in texts_of(layers) if NUMBER.fullmatch(text)]
+        for key in ("weight", "bias", "threshold", "multiplier", "scale"):
+            for row in layers:
+                assert key not in row or (set(row[key]) == {"low", "high"} and row[key]["low"] <= row[key]["high"])
+    assert not [text for text in texts_of(converted.json["layers"]) if NUMBER.fullmatch(text)]
+    row = next(row for row in layers if row["kind"] == "FloatConv2d")
+    assert row["kernel"] == [3, 3] and row["stride"] == [1, 1] and row["padding"] == [[1, 1], [1, 1]]
 
 
 def test_inspect_other_files(quantised, folder):

@@ -31,7 +31,7 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
     from dataclasses import asdict
 
     from ..console import Report, number, size
-    from ..describe import describe
+    from ..describe import describe, span_text
     from ..files import read_info
 
     check_output(json_path, file)
@@ -46,9 +46,14 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
         if name not in found.facts and name != "stages" and value not in (None, "", {}):
             report.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
     rows = [
-        tuple("x".join(map(str, row[key])) if key == "shape" else row.get(key) for key in COLUMNS.values())
+        tuple(
+            "x".join(map(str, row[key])) if key == "shape"
+            else span_text(row[key]) if isinstance(row.get(key), dict)
+            else row.get(key)
+            for key in COLUMNS.values()
+        )
         for row in found.layers
-    ]
+    ]  # fmt: skip
     totals = found.totals
     report.table("Layers", tuple(COLUMNS), rows)
     report.line()
