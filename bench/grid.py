@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..arguments import shown
 from ..convert import METHODS, Rule
 from ..errors import DataNotFoundError, FormatError
 from ..quantise import ROUNDINGS
@@ -133,10 +134,10 @@ class Grid:
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "methods", tuple(dict.fromkeys(parse_method(m)[0] for m in self.methods)))
+        object.__setattr__(self, "methods", tuple(parse_method(m)[0] for m in self.methods))
         for name in ("models", "data", "weights", "activations", "t_drive", "state_bits", "seeds"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+                object.__setattr__(self, name, _distinct(name, getattr(self, name)))
         for name in ("weights", "activations"):
             _within(name, getattr(self, name) or (), 1, 8)
         _within("t_drive", self.t_drive, 1, 1 << 20, "steps")
@@ -149,7 +150,7 @@ class Grid:
         for name in ("verify", "reference"):
             _within(name, (getattr(self, name),), 0, 1 << 40, "samples")
         if self.rounding not in ROUNDINGS:
-            raise FormatError(f"rounding: found {self.rounding!r}; choose one of {', '.join(ROUNDINGS)}")
+            raise FormatError(f"rounding: found {shown(self.rounding)}; choose one of {', '.join(ROUNDINGS)}")
         labels = [source.label for source in self.models]
         for label in labels:
             if labels.count(label) > 1:
@@ -163,10 +164,22 @@ class Grid:
         return self
 
 
+def _distinct(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    """Each value once, in their order."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, list | tuple | dict):
+            raise FormatError(f"{name}: found {shown(value)} in the list; single values are needed")
+        # 1 is neither True nor 1.0 here: what is no whole number is refused later
+        if not any(value == other and type(value) is type(other) for other in found):
+            found.append(value)
+    return tuple(found)
+
+
 def _within(name: str, values: Iterable[int | None], low: int, high: int, unit: str = "bits") -> None:
     for value in values:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high):
-            raise FormatError(f"{name}: found {value!r}; {low} to {high} {unit}".rstrip() + " is possible")
+            raise FormatError(f"{name}: found {shown(value)}; {low} to {high} {unit}".rstrip() + " is possible")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -198,8 +211,8 @@ def read_toml(path: str | os.PathLike[str]) -> Grid:
         raise FormatError(f"{path} is no text in UTF-8 (byte {error.start}); a sweep is described in TOML") from None
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise FormatError(f"{path} is no TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # numbers of too many digits and deep lists among them
+        raise FormatError(f"{path} is no TOML that can be read: {str(error)[:200]}") from None
     try:
         return _grid(values, path.parent)
     except FormatError as error:
@@ -211,7 +224,7 @@ def _grid(values: Mapping[str, Any], folder: Path) -> Grid:
     found: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            raise FormatError(f"found the key {name!r}; the keys are {', '.join(sorted(known))}")
+            raise FormatError(f"found the key {shown(name)}; the keys are {', '.join(sorted(known))}")
         if name == "models":
             found[name] = tuple(_source(item, folder) for item in _list(name, value))
         elif name in LISTS:
@@ -220,20 +233,20 @@ def _grid(values: Mapping[str, Any], folder: Path) -> Grid:
         elif name in NUMBERS:
             found[name] = None if name in ALL and value == "all" else value
         elif name != "rounding" and not isinstance(value, bool):
-            raise FormatError(f"{name}: found {value!r}; true or false is possible")
+            raise FormatError(f"{name}: found {shown(value)}; true or false is possible")
         else:
             found[name] = value
     for name in ("data", "methods"):
         for item in found.get(name, ()):
-            if not isinstance(item, str):
-                raise FormatError(f"{name}: found {item!r}; a text is needed")
+            if not isinstance(item, str) or "\0" in item:
+                raise FormatError(f"{name}: found {shown(item)}; a text is needed")
     found["data"] = tuple(_data_path(item, folder) for item in found.get("data", ()))
     return Grid(**found)
 
 
 def _list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise FormatError(f"{name}: found {value!r}; a list is needed, also of one")
+        raise FormatError(f"{name}: found {shown(value)}; a list is needed, also of one")
     return value
 
 
@@ -241,10 +254,12 @@ def _source(item: Any, folder: Path) -> Source:
     names = [entry.name for entry in fields(Source)]
     table = {"file": item} if isinstance(item, str) else item
     if not isinstance(table, dict) or not isinstance(table.get("file"), str):
-        raise FormatError(f"models: found {item!r}; a path or a table with file and, as needed, {', '.join(names[1:])}")
+        raise FormatError(
+            f"models: found {shown(item)}; a path or a table with file and, as needed, {', '.join(names[1:])}"
+        )
     for name, value in table.items():
-        if name not in names or not isinstance(value, str):
-            raise FormatError(f"models: found {name} = {value!r}; texts are possible for {', '.join(names)}")
+        if name not in names or not isinstance(value, str) or "\0" in value:
+            raise FormatError(f"models: found {name} = {shown(value)}; texts are possible for {', '.join(names)}")
     named = [name for name in ("file", "architecture") if name in table and not table[name].startswith((RECIPE, ZOO))]
     paths = {name: os.path.join(folder, table[name]) for name in named}
     if "calibrate" in table:

@@ -142,8 +142,8 @@ def real(value, what: str, low: float = -math.inf, high: float = math.inf, allow
     return found
 
 
-def rational(value, what: str) -> Fraction:
-    """`value` as an exact rational: a whole number, a Fraction or a decimal text; a float is taken as it prints."""
+def rational(value, what: str, most: int = LONGEST) -> Fraction:
+    """`value` as an exact rational: a whole number, a Fraction or a text of `most` characters; a float as it prints."""
     if isinstance(value, np.floating):
         value = float(value)
     if isinstance(value, np.integer) and not isinstance(value, np.timedelta64):
@@ -151,7 +151,7 @@ def rational(value, what: str) -> Fraction:
     try:
         if isinstance(value, bool | enum.Enum) or not isinstance(value, int | float | str | Fraction):
             raise TypeError
-        if isinstance(value, str) and (len(value) > LONGEST or re.search(r"[eE][-+]?[0-9_]{4}", value)):
+        if isinstance(value, str) and (len(value) > most or re.search(r"[eE][-+]?[0-9_]{4}", value)):
             raise ValueError  # a power of ten that would fill the memory
         return Fraction(str(value)) if isinstance(value, float) else Fraction(value)
     except (TypeError, ValueError, ZeroDivisionError):

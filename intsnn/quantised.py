@@ -7,12 +7,14 @@ same nodes into integers. Weights are ``scale * codes`` per output channel; an a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
 
+from .arguments import rational
 from .errors import FormatError, RangeError
 from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatNode
 from .formats import Bipolar, Fixed, Levels
@@ -103,6 +105,12 @@ class InputScale:
         object.__setattr__(self, "offset", Fraction(self.offset))
         if self.scale <= 0:
             raise FormatError(f"input scale: found {self.scale}; it must be positive")
+        try:
+            fits = float(self.scale) > 0 and math.isfinite(float(self.offset))
+        except OverflowError:
+            fits = False
+        if not fits:
+            raise FormatError("input scale: its numbers are too large or too small for a float")
 
     @classmethod
     def parse(cls, text: str) -> InputScale:
@@ -111,10 +119,10 @@ class InputScale:
         try:
             if len(parts) > 2:
                 raise ValueError
-            return cls(*(Fraction(part.strip()) for part in parts))
+            return cls(*(rational(part.strip(), "input scale", 1000) for part in parts))
         except (ValueError, ZeroDivisionError):
             raise FormatError(
-                f"input scale: found {text!r}; give SCALE[,OFFSET], for example 1/255 or 2/255,-1"
+                f"input scale: found {text[:60]!r}; give SCALE[,OFFSET], for example 1/255 or 2/255,-1"
             ) from None
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import DataNotFoundError, FormatError
+from ..errors import DataNotFoundError, FormatError, IntsnnError
 from ..learn_rule import Conv, Dense, Rule, Schedule, Widths
 
 __all__ = ["RECIPES", "Recipe", "read_recipe", "recipe", "with_widths"]
@@ -202,23 +202,28 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
             values = tomllib.load(file)
     except FileNotFoundError:
         raise DataNotFoundError(f"there is no recipe file {os.fspath(path)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{os.fspath(path)} is no TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # numbers of too many digits and deep lists among them
+        raise FormatError(f"{os.fspath(path)} is no TOML that can be read: {str(error)[:200]}") from None
     try:
         return _from_toml(values, os.path.splitext(os.path.basename(os.fspath(path)))[0])
-    except FormatError as error:
+    except IntsnnError as error:
         raise FormatError(f"{os.fspath(path)}: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:  # a value of another kind
+        raise FormatError(f"{os.fspath(path)}: these values make no recipe ({str(error)[:200]})") from None
 
 
 def _from_toml(values: dict[str, Any], name: str) -> Recipe:
     base = None
     if "base" in values:
-        base = RECIPES.get(values.pop("base"))
+        base = RECIPES.get(str(values.pop("base")))
         if base is None:
             raise FormatError(f"base names no recipe; there are {', '.join(RECIPES)}")
     known = {item.name for item in fields(Recipe)}
     if unknown := sorted(set(values) - known):
         raise FormatError(f"a recipe has no {unknown[0]!r}; its keys are base, {', '.join(sorted(known))}")
+    for key in ("name", "note", "data", "test"):
+        if key in values and (not isinstance(values[key], str) or "\0" in values[key]):
+            raise FormatError(f"{key} is {values[key]!r}; a text is needed")
     if "layers" in values:
         values["layers"] = tuple(_layer(entry) for entry in _list(values["layers"]))
     rule = _table(values.pop("rule", {}), "rule")

@@ -471,6 +471,19 @@ def test_saturating_states_are_counted(tiny, tmp_path):
     assert any(row["saturations"] for row in narrow)
 
 
+def test_the_status_says_when_no_cell_came_out(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--model", tiny, "--data", "digits", "--samples", 5, "--verify", 1, "--reference", 0, "--jobs", 1)
+    options += ("--method", "fast-snn", "--trust", "--json", "r.json")
+    line = bad(3, *options, "--state-bits", "3")
+    assert "the only cell failed" in line and "3 bits" in line
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["failed"] == 1 and found["rows"][0]["error"]
+    assert "all 2 cells failed" in bad(3, *options, "--state-bits", "3,4")
+    assert "1 of 2 cells failed" in good(*options, "--state-bits", "3,proven")
+    assert json.loads((tmp_path / "r.json").read_text())["failed"] == 1
+
+
 def test_seeds_choose_calibration_samples(tiny, tmp_path):
     rows, _ = run(grid(tiny, methods=("fast-snn",), seeds=(0, 1, 2), calibration_samples=30), tmp_path / "r")
     assert len({row["spikes"] for row in rows.values()}) == 3

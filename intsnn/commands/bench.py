@@ -199,10 +199,13 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     show_rows(report, rows)
     report.line()
     report.line(_summary(summary, results, time.perf_counter() - start))
+    failed = sum(row["error"] is not None for row in rows)
+    if failed:
+        report.line(f"{failed} of {len(rows)} cells failed")
     written = None
     if report_folder is not None:
         written = _report(report, rows, report_folder, results)
-    values = {"results": results, "report": written, **dataclasses.asdict(summary), "rows": rows}
+    values = {"results": results, "report": written, **dataclasses.asdict(summary), "failed": failed, "rows": rows}
     finish(report, values)
     _judge(summary, rows, results)
 
@@ -270,3 +273,8 @@ def _judge(summary, rows, results: str) -> None:
         count = len(summary.undone)
         message = f"{count} cells are not in {results}; the first is {name}: {reason}; the same command tries again"
         raise Failure(message, REFUSED)
+    if rows and all(row["error"] for row in rows):
+        first = rows[0]
+        name = f"{first['model']} {first['method']} w{first['weight_bits']} a{first['activation_bits']}"
+        count = "the only cell" if len(rows) == 1 else f"all {len(rows)} cells"
+        raise Failure(f"{count} failed; the first is {name}: {first['error']}", REFUSED)
