@@ -207,10 +207,10 @@ def path_of(value, what: str = "path") -> str:
 
 
 def sequence(value, what: str, needed: str = "a sequence is needed") -> tuple:
-    """The items of a list, tuple, one-dimensional array or other iterable; never of a text, bytes or a mapping."""
+    """The items of a list, tuple, one-dimensional array or other iterable (names of a mapping); never of a text."""
     if isinstance(value, np.ndarray) and value.ndim == 1:
         return tuple(value)
-    if not isinstance(value, str | bytes | bytearray | Mapping | np.ndarray | type) and isinstance(value, Iterable):
+    if not isinstance(value, str | bytes | bytearray | np.ndarray | type) and isinstance(value, Iterable):
         return tuple(value)
     raise FormatError(f"{what}: found {shown(value)}; {needed}")
 

@@ -17,7 +17,20 @@ from typing import Any, overload
 
 import numpy as np
 
-from .errors import FormatError, ShapeError, UnsupportedError
+from .arguments import (
+    array_of,
+    choice,
+    flag,
+    instance,
+    real,
+    sequence,
+    shown,
+    text,
+    whole,
+    whole_or_none,
+    wholes,
+)  # fmt: skip
+from .errors import FormatError, IntsnnError, ShapeError, UnsupportedError
 
 __all__ = [
     "FloatAdd",
@@ -45,6 +58,48 @@ _COLUMN_BYTES = 32 << 20
 _MAX_BLOCK = 256
 
 
+ARRAYS = ("weight", "bias", "gamma", "beta", "mean", "variance")
+SIZES = {"kernel": 1, "stride": 1, "dilation": 1, "factor": 1}  # pairs, and their least value
+LARGEST_SIDE = 1 << 20
+
+
+def float_array(value, what: str) -> np.ndarray:
+    """`value` as a read-only array of finite floats."""
+    found = array_of(value, what)
+    if found.dtype.kind != "f" or not np.isfinite(found).all():
+        raise FormatError(f"{what} has to be finite floats, found {shown(found)}")
+    view = found.view()
+    view.flags.writeable = False
+    return view
+
+
+def check_node(node: FloatNode) -> None:
+    """Refuse a name, an input, a size or a padding of a node that cannot be; sizes become pairs of int."""
+    text(node.name, f"{type(node).__name__}.name")
+    where = f"layer {node.name[:60]!r}"
+    object.__setattr__(node, "inputs", sequence(node.inputs, f"{where}: inputs", "names of layers are needed"))
+    for name in node.inputs:
+        text(name, f"{where}: a name in inputs")
+    text(node.source, f"{where}: source")
+    for name, least in SIZES.items():
+        if hasattr(node, name):
+            object.__setattr__(node, name, _two(getattr(node, name), f"{where}: {name}", least))
+    if hasattr(node, "padding"):
+        pads = node.padding
+        if not isinstance(pads, list | tuple) or len(pads) != 2:
+            raise ShapeError(f"{where}: padding: found {shown(pads)}; ((top, bottom), (left, right)) is needed")
+        object.__setattr__(node, "padding", tuple(_two(p, f"{where}: padding", 0) for p in pads))
+    if hasattr(node, "groups"):
+        object.__setattr__(node, "groups", whole(node.groups, f"{where}: groups", 1, error=ShapeError))
+
+
+def _two(value, what: str, least: int) -> Pair:
+    found = wholes(value, what, least, LARGEST_SIDE, error=ShapeError, needed="two whole numbers are needed")
+    if len(found) != 2:
+        raise ShapeError(f"{what}: found {shown(value)}; two whole numbers are needed")
+    return found[0], found[1]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FloatNode(ABC):
     """One operation of a float network.
@@ -66,14 +121,12 @@ class FloatNode(ABC):
     _arity = (1, 1)
 
     def __post_init__(self) -> None:
+        check_node(self)
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, np.ndarray):
-                if value.dtype.kind != "f" or not np.isfinite(value).all():
-                    raise FormatError(f"layer {self.name!r}: {item.name} has to be finite floats, found {value.dtype}")
-                view = value.view()
-                view.flags.writeable = False
-                object.__setattr__(self, item.name, view)
+            if item.name in ARRAYS and value is not None:
+                found = float_array(value, f"layer {self.name!r}: {item.name}")
+                object.__setattr__(self, item.name, found)
 
     def _shape(self, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         return shapes[0]
@@ -91,9 +144,14 @@ class FloatInput(FloatNode):
     _arity = (0, 0)
 
     def _shape(self, shapes):
-        if len(self.shape) not in (1, 3) or any(int(n) != n or n < 1 for n in self.shape):
-            raise _shape_error(self, f"the input shape is {self.shape}; it has to be (C, H, W) or (N,), each >= 1")
-        return tuple(int(n) for n in self.shape)
+        try:
+            found = wholes(self.shape, "shape", 1, 1 << 31)
+        except IntsnnError:
+            found = ()
+        if len(found) not in (1, 3):
+            seen = f"({', '.join(map(shown, self.shape[:8]))})" if isinstance(self.shape, tuple) else shown(self.shape)
+            raise _shape_error(self, f"the input shape is {seen}; it has to be (C, H, W) or (N,), each >= 1")
+        return found
 
     def _apply(self, arrays):
         (x,) = arrays  # the samples, in any form
@@ -192,6 +250,8 @@ class FloatBatchNorm(FloatNode):
     epsilon: float
 
     def _shape(self, shapes):
+        epsilon = real(self.epsilon, f"layer {self.name!r}: epsilon", 0, allowed="a number from 0 is needed")
+        object.__setattr__(self, "epsilon", epsilon)
         for name in ("gamma", "beta", "mean", "variance"):
             _check_vector(self, name, getattr(self, name), shapes[0][0])
         if not self.epsilon >= 0 or not (self.variance + self.epsilon > 0).all():
@@ -217,8 +277,10 @@ class FloatReLU(FloatNode):
     max_value: float | None = None
 
     def _shape(self, shapes):
-        if self.max_value is not None and not 0 < self.max_value < float("inf"):
-            raise FormatError(f"layer {self.name!r}: max_value is {self.max_value}; it has to be positive or None")
+        if self.max_value is not None:
+            words = "it has to be positive or None"
+            top = real(self.max_value, f"layer {self.name!r}: max_value", np.nextafter(0, 1), allowed=words)
+            object.__setattr__(self, "max_value", top)
         return shapes[0]
 
     def _apply(self, arrays):
@@ -256,6 +318,7 @@ class FloatAvgPool2d(FloatNode):
     count_include_pad: bool = False
 
     def _shape(self, shapes):
+        flag(self.count_include_pad, f"layer {self.name!r}: count_include_pad")
         channels, *size = _image(self, shapes[0])
         _check_pool_padding(self)
         return (channels, *_window(self, size, self.kernel, self.stride, self.padding))
@@ -286,10 +349,7 @@ class FloatUpsample2d(FloatNode):
 
     def _shape(self, shapes):
         channels, height, width = _image(self, shapes[0])
-        if len(self.factor) != 2 or min(self.factor) < 1:
-            raise _shape_error(self, f"found the factors {self.factor}; (rows, columns) >= 1 are needed")
-        if self.mode not in ("nearest", "zeros"):
-            raise FormatError(f"layer {self.name!r}: mode is {self.mode!r}; it can be nearest or zeros")
+        choice(self.mode, f"layer {self.name!r}: mode", ("nearest", "zeros"))
         rows, columns = self.factor
         if self.mode == "nearest":
             return (channels, rows * height, columns * width)
@@ -374,7 +434,11 @@ class FloatNetwork:
     shapes: Mapping[str, tuple[int, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "nodes", tuple(self.nodes))
+        object.__setattr__(self, "nodes", sequence(self.nodes, "FloatNetwork.nodes", "layers are needed"))
+        text(self.output, "FloatNetwork.output")
+        instance(self.metadata, "FloatNetwork.metadata", Mapping)
+        for node in self.nodes:
+            instance(node, "FloatNetwork.nodes: a layer", FloatNode)
         shapes: dict[str, tuple[int, ...]] = {}
         for node in self.nodes:
             if node.name in shapes:
@@ -460,7 +524,9 @@ def forward(
     ShapeError
         If the data do not fit the input, or a recorded name does not exist.
     """
-    names = (network.output,) if record is None else tuple(record)
+    instance(network, "network", FloatNetwork)
+    names = (network.output,) if record is None else sequence(record, "record", "names of layers are needed")
+    dtype = _float_type(dtype)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for values in blocks(network, x, record=names, dtype=dtype, batch=batch):
         for name, value in values.items():
@@ -489,18 +555,22 @@ def blocks(
     dict of str to numpy.ndarray
         Values of consecutive samples by name, each with the batch first.
     """
-    names = (network.output,) if record is None else tuple(record)
+    instance(network, "network", FloatNetwork)
+    names = (network.output,) if record is None else sequence(record, "record", "names of layers are needed")
+    dtype = _float_type(dtype)
     for name in names:
-        if name not in network.shapes:
-            raise ShapeError(f"{name!r} is not a layer of the network; it has {', '.join(network.shapes)}")
-    x = np.asarray(x)
+        if not isinstance(name, str) or name not in network.shapes:
+            known = ", ".join(network.shapes)
+            raise ShapeError(f"record: {shown(name)} is not a layer of the network; it has {known}")
+    x = array_of(x, "x")
+    if x.dtype.kind not in "biuf":
+        raise FormatError(f"x: found {shown(x)}; numbers are needed")
     shape = network.input_shape
     if x.ndim < 1 or int(np.prod(x.shape[1:], dtype=object)) != int(np.prod(shape, dtype=object)):
-        raise ShapeError(f"the data are {x.shape}, the network takes (N, {', '.join(map(str, shape))})")
+        raise ShapeError(f"the data x are {x.shape}, the network takes (N, {', '.join(map(str, shape))})")
+    batch = whole_or_none(batch, "batch", 1, error=ShapeError)
     if batch is None:
         batch = block_size(network, np.dtype(dtype).itemsize)
-    elif batch < 1:
-        raise ShapeError(f"batch is {batch}; it has to be at least 1")
     last_use = {name: node for node in network.nodes for name in node.inputs}
     for start in range(0, x.shape[0], batch):
         chunk = np.asarray(x[start : start + batch], dtype=dtype)
@@ -514,6 +584,16 @@ def blocks(
                 if last_use[name] is node:
                     values.pop(name, None)
         yield {name: kept[name] for name in names}
+
+
+def _float_type(dtype) -> np.dtype:
+    try:
+        found = np.dtype(dtype) if isinstance(dtype, str | type | np.dtype) else None
+    except TypeError:
+        found = None
+    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise FormatError(f"dtype: found {shown(dtype)}; float32 or float64 is needed")
+    return found
 
 
 def block_size(network: FloatNetwork, itemsize: int) -> int:

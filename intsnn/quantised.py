@@ -14,9 +14,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from .arguments import rational
+from .arguments import array_of, instance, rational, whole
+from .arguments import real as real_number
+from .arguments import text as a_text
 from .errors import FormatError, RangeError
-from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatNode
+from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, check_node, float_array
 from .formats import Bipolar, Fixed, Levels
 from .layers import integers
 
@@ -49,8 +51,17 @@ class _Quantised:
     weight: Any = None  # an array once built
 
     def __post_init__(self) -> None:
+        check_node(self)
         codes = integers(self.codes, f"layer {self.name!r}: codes")
-        scale = np.ascontiguousarray(np.broadcast_to(np.asarray(self.scale, np.float64), (codes.shape[0],)))
+        if not codes.ndim or not codes.size:
+            raise FormatError(f"layer {self.name!r}: codes of shape {codes.shape} are none")
+        instance(self.weight_format, f"layer {self.name!r}: weight_format", Fixed, Bipolar, Levels)
+        scale = float_array(self.scale, f"layer {self.name!r}: scale")
+        if scale.shape not in ((), (codes.shape[0],)):
+            raise FormatError(f"layer {self.name!r}: scale must be positive, one number or {codes.shape[0]}")
+        scale = np.ascontiguousarray(np.broadcast_to(scale.astype(np.float64), (codes.shape[0],)))
+        if self.bias is not None:  # type: ignore[attr-defined]
+            object.__setattr__(self, "bias", float_array(self.bias, f"layer {self.name!r}: bias"))  # type: ignore[attr-defined]
         _check_codes(self, codes)
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "scale", scale)
@@ -80,11 +91,13 @@ class QuantReLU(FloatNode):
     step: float
     levels: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        step = real_number(self.step, f"layer {self.name!r}: step", np.nextafter(0, 1), allowed="it must be positive")
+        object.__setattr__(self, "step", step)
+        object.__setattr__(self, "levels", whole(self.levels, f"layer {self.name!r}: levels", 1, 1 << 20))
+
     def _shape(self, shapes):
-        if not 0 < self.step < float("inf") or self.levels < 1:
-            raise FormatError(
-                f"layer {self.name!r}: found step {self.step} and {self.levels} levels; both must be positive"
-            )
         return shapes[0]
 
     def _apply(self, arrays):
@@ -101,10 +114,10 @@ class InputScale:
     offset: Fraction = Fraction(0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", Fraction(self.scale))
-        object.__setattr__(self, "offset", Fraction(self.offset))
+        object.__setattr__(self, "scale", rational(self.scale, "input scale: scale"))
+        object.__setattr__(self, "offset", rational(self.offset, "input scale: offset"))
         if self.scale <= 0:
-            raise FormatError(f"input scale: found {self.scale}; it must be positive")
+            raise FormatError(f"input scale: scale: found {self.scale}; it must be positive")
         try:
             fits = float(self.scale) > 0 and math.isfinite(float(self.offset))
         except OverflowError:
@@ -115,12 +128,12 @@ class InputScale:
     @classmethod
     def parse(cls, text: str) -> InputScale:
         """``"1/255"``, ``"0.0039"``, ``"1/255,-0.5"``: SCALE[,OFFSET]."""
-        parts = text.split(",")
+        parts = a_text(text, "input scale: text").split(",")
         try:
             if len(parts) > 2:
                 raise ValueError
             return cls(*(rational(part.strip(), "input scale", 1000) for part in parts))
-        except (ValueError, ZeroDivisionError):
+        except ValueError:
             raise FormatError(
                 f"input scale: found {text[:60]!r}; give SCALE[,OFFSET], for example 1/255 or 2/255,-1"
             ) from None
@@ -130,7 +143,7 @@ class InputScale:
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
         """Real input (float32) of the integers `raw`."""
-        return (np.asarray(raw, np.float64) * float(self.scale) + float(self.offset)).astype(np.float32)
+        return (array_of(raw, "raw").astype(np.float64) * float(self.scale) + float(self.offset)).astype(np.float32)
 
     def integers(self) -> tuple[int, int, Fraction]:
         """``(multiplier, offset, unit)``: real input = ``unit * (multiplier * raw + offset)`` with whole numbers."""
@@ -153,6 +166,11 @@ class QuantisedNetwork:
     graph: FloatNetwork
     input_scale: InputScale = InputScale()
     input_format: Fixed = Fixed(8, signed=False)
+
+    def __post_init__(self) -> None:
+        instance(self.graph, "QuantisedNetwork.graph", FloatNetwork)
+        instance(self.input_scale, "QuantisedNetwork.input_scale", InputScale)
+        instance(self.input_format, "QuantisedNetwork.input_format", Fixed)
 
     @property
     def levels(self) -> int | None:
