@@ -65,9 +65,10 @@ def span_text(ends: Mapping[str, int | float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def float_bytes(network: FloatNetwork) -> int:
-    """Bytes of all weights of a float network as float32."""
-    return 4 * sum(sum(array.size for array in _arrays(node).values()) for node in network.nodes)
+def float_bytes(network: FloatNetwork) -> dict[str, int]:
+    """Bytes of a float network as float32: ``weights``, and ``all`` that was trained (biases, batch normalisation)."""
+    arrays = [(name, array.size) for node in network.nodes for name, array in _arrays(node).items()]
+    return {"weights": 4 * sum(size for name, size in arrays if name == "weight"), "all": 4 * sum(n for _, n in arrays)}
 
 
 def describe(network: Network | QuantisedNetwork | FloatNetwork) -> Description:

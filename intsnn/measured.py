@@ -148,8 +148,15 @@ def _neuron_states(layer: Neuron, state, size: int, bound) -> list[Item]:
     return items
 
 
-def run_bytes(network: Network) -> tuple[dict[tuple[str, str, str], int], int]:
+def run_bytes(network: Network, steps: int | None = None) -> tuple[dict[tuple[str, str, str], int], int]:
     """Bytes of the buffers of a run of one sample, step by step, and of the weights and constants prepared for it.
+
+    Parameters
+    ----------
+    network : Network
+    steps : int, optional
+        Of the run: the longer it is, the wider are the integers that hold its states. By default it is driven for
+        T_drive steps (without T_drive for one) and goes on to the settling bound.
 
     Returns
     -------
@@ -170,10 +177,11 @@ def run_bytes(network: Network) -> tuple[dict[tuple[str, str, str], int], int]:
             return array
 
     source = Source(network.nodes[network.input_name], _one_sample(network))
-    plan = Plan(network, 2, 1, "step")
+    driven = network.t_drive or steps or 1
+    plan = Plan(network, max(steps or 0, driven + max(1, network.settling_bound or 0)), driven, "step")
     worker = Measured(plan)
     worker.begin(source, 0, 1)
-    for step in (0, 1):
+    for step in (0, driven):
         worker.advance(step, 1)
     sizes[network.input_name, "codes"] = worker.codes.nbytes
     found: dict[tuple[str, str, str], int] = {}

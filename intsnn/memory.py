@@ -341,7 +341,7 @@ def memory(
     items = network_items(network)
     prepared = None
     if run:
-        buffers, prepared = run_bytes(network)
+        buffers, prepared = run_bytes(network, None if result is None else result.steps)
         items = with_run(items, buffers)
     used: dict[str, int] = {}
     if convention != "declared":

@@ -347,6 +347,19 @@ def test_json_gives_numbers_as_numbers(converted, quantised, folder):
     assert row["kernel"] == [3, 3] and row["stride"] == [1, 1] and row["padding"] == [[1, 1], [1, 1]]
 
 
+def test_bytes_beside_each_other_count_the_same(converted):
+    """Weights beside weights, and everything beside everything: 31,850 numbers, 154 of them biases."""
+    trained = keras.load(SOURCE)
+    weights = sum(node.weight.size for node in trained.nodes if hasattr(node, "weight"))
+    found = converted.json
+    assert found["float_weight_bytes"] == 4 * weights and found["float_bytes"] == 4 * found["totals"]["parameters"]
+    assert found["totals"]["weight_bytes"] * 8 == found["float_weight_bytes"]  # 4 bits for 32
+    lines = [line.split() for line in converted.text.splitlines() if "packed" in line]
+    assert [line[0] for line in lines] == ["weights", "all"]
+    assert f"float32 {4 * weights:,} bytes; packed {found['totals']['weight_bytes']:,}" in converted.text
+    assert f"float32 {found['float_bytes']:,} bytes; packed {found['totals']['bytes']:,}" in converted.text
+
+
 def test_inspect_other_files(quantised, folder):
     report = folder / "other.json"
     text = good("inspect", quantised, "--json", report)

@@ -382,6 +382,34 @@ def test_items_of_a_small_network():
     assert all(item.measured_bytes is not None for item in report.items)
 
 
+@pytest.mark.parametrize("steps, width", [(1, 2), (40, 2), (400, 4)])
+def test_states_are_measured_as_the_run_keeps_them(steps, width):
+    """Weight 7, codes to 15: a membrane that is never reset grows by up to 105 a step, and 16 bits hold 312 of them."""
+    network = Network.sequential(
+        Input((4,), Fixed(4, signed=False)),
+        Affine(np.eye(3, 4, dtype=int) * 7),
+        ("n", IF(500, reset="none", v_format=Fixed(30))),
+        Readout(),
+    )
+    codes = np.full((1, 4), 15)
+    result = simulate(network, codes, steps=steps)
+    found = {(i.layer, i.name): i.measured_bytes for i in memory(network, result=result, file=False).items}
+    worker = Worker(Plan(network, steps, steps, "step"))
+    worker.begin(Source(network.nodes["input_0"], codes), 0, 1)
+    state = worker.states["n"]["v"]
+    assert found["n", "v"] == state.nbytes and state.dtype.itemsize == width
+
+
+def test_widths_are_those_of_signed_accumulators():
+    """Sums from 0 to 7 * 15 take 7 bits as they are, and 8 with a sign."""
+    network = Network.sequential(Input((1,), Fixed(4, signed=False)), Affine([[7]]), ("o", Readout()))
+    assert network.bounds()["o"].total_format == Fixed(7, signed=False)
+    report = memory(network, run=False, file=False)
+    assert next(i.width for i in report.items if i.layer == "o") == 8
+    found = accumulators(network)["o"]
+    assert found.bound_bits == found.v_bits == 8
+
+
 def test_published_conventions_of_a_network():
     network = small()
     report = memory(network, "schaefer-joshi", widths={"P": 12, "G": 10}, run=False, file=False)

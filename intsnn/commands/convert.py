@@ -206,9 +206,11 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     elif result["evaluated_on"]:
         report.line(f"{result['evaluated_on']} has no labels: no accuracy")
     show_layers(report, rows)
-    before = "" if result["float_bytes"] is None else f"float32 {size(result['float_bytes'])}; "
+    floats = result["float_bytes"] or {}
     report.line()
-    report.line(f"weights      {before}packed {size(totals['weight_bytes'])}")
+    for what, key, packed in (("weights", "weights", totals["weight_bytes"]), ("all arrays", "all", totals["bytes"])):
+        before = f"float32 {size(floats[key])}; " if floats else ""
+        report.line(f"{what:<13}{before}packed {size(packed)}")
     report.line(
         f"written      {output}, {size(os.path.getsize(output))}, T_drive {network.t_drive}, L {network.levels}"
     )
@@ -220,7 +222,8 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "t_drive": network.t_drive,
         "levels": network.levels,
         "layers": rows,
-        "float_bytes": result["float_bytes"],
+        "float_bytes": floats.get("all"),
+        "float_weight_bytes": floats.get("weights"),
         "totals": totals,
         "file_bytes": os.path.getsize(output),
         **{name: value for name, value in provenance.items() if name != "source"},
