@@ -44,7 +44,10 @@ __all__ = ["fold_parts", "folds", "main", "memory", "report", "seeds", "wilson"]
 
 FOLDS = 10
 COMPARED = 100  # test streams of which every spike is compared
-FRAME_SOURCES = ("kernels/saccades.py", "models/saccades.py", "models/event_data.py", "models/event_frames.py")
+FRAME_SOURCES = (
+    "kernels/saccades.py", "models/saccades.py", "models/event_data.py", "models/event_files.py",
+    "models/event_frames.py",
+)  # fmt: skip
 SIZES = {"vgg11": (3, 32, 32), "plif": (2, 34, 34)}
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
+import warnings
 from typing import Any
 
 import click
@@ -54,6 +55,12 @@ def failure(error: BaseException) -> Failure:
     )
 
 
+def _warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """What the command line says of a warning: one line, with its place only where it is none of ours."""
+    text = f"warning: {message}\n" if category is UserWarning else ""
+    click.echo(text or warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+
+
 class _Commands(click.Group):
     """A group that imports a command when it is called, and in which every error is one line and an exit status."""
 
@@ -70,6 +77,11 @@ class _Commands(click.Group):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warning
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):

@@ -60,7 +60,7 @@ class EventSequences:
         Of `intsnn.models.event_data`.
     chosen : Recipe
     test : bool
-        Sequences of `test_steps`, always from the start; otherwise of `steps`.
+        Sequences of `test_steps`, always from `start_us` on; otherwise of `steps`.
     """
 
     def __init__(self, events, chosen: Recipe, test: bool) -> None:
@@ -70,6 +70,7 @@ class EventSequences:
         self.shape: tuple[int, ...] = (polarities, height // chosen.divide, width // chosen.divide)
         self.steps = chosen.test_steps if test else chosen.steps
         self._bin_us, self._divide, self._seed = chosen.bin_us, chosen.divide, chosen.seed
+        self._start_us, self._warned = chosen.start_us, False
         self._random = chosen.window == "random" and not test
         self._kept: dict[int, np.ndarray] = {}
         self._bytes = 0
@@ -79,7 +80,13 @@ class EventSequences:
 
     def frames(self, indices, epoch: int) -> np.ndarray:
         """``(steps, B, C, H, W)`` uint8, 0 or 1."""
-        return np.stack([self._one(int(i), epoch) for i in indices], axis=1)
+        found = np.stack([self._one(int(i), epoch) for i in indices], axis=1)
+        if not self._warned and not found.any():
+            from .event_frames import warn_if_empty
+
+            self._warned = True
+            warn_if_empty(self.events, np.asarray(indices), found, self.steps, self._bin_us, self._start_us)
+        return found
 
     def _one(self, index: int, epoch: int) -> np.ndarray:
         if self._random:
@@ -99,14 +106,16 @@ class EventSequences:
         from .event_frames import frames
 
         events = self.events.events(index)
-        start = int(events["t"][0]) if len(events) else 0
+        start = self._start_us
+        if start is None:
+            start = int(events["t"][0]) if len(events) else 0
         if self._random and len(events):
             # the window ends within the recording, unless that is too short
             room = int(events["t"][-1]) - start - self.steps * self._bin_us
             if room > 0:
                 start += int(words(1, self._seed, epoch, DRAW_WINDOW, index)[0] % np.uint64(room + 1))
         return frames(
-            events, shape=self.events.shape, steps=self.steps, bin_us=self._bin_us, divide=self._divide,
+            events, shape=self.events.shape, warn=False, steps=self.steps, bin_us=self._bin_us, divide=self._divide,
             start_us=start, clip=1,
         )  # fmt: skip
 

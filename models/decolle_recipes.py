@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from ..arguments import whole_or_none
 from ..errors import DataNotFoundError, FormatError, IntsnnError
 from ..learn_rule import Conv, Dense, Rule, Schedule, Widths
 
@@ -40,8 +41,10 @@ class Recipe:
         Microseconds of a step.
     divide : int
         Coordinates of events are divided by it.
+    start_us : int or None
+        Where sequences begin, as `intsnn.models.event_frames.frames` takes it: None at the first event of a recording.
     window : {"start", "random"}
-        Where a training sequence begins in its recording; tests begin at the start.
+        Training sequences begin there, or at random from there on; those of a test always there.
     peak : int
         Of rate coding: the brightest pixel fires with probability `peak` / 256 in a step.
     batch, test_batch, epochs : int
@@ -67,6 +70,7 @@ class Recipe:
     test_steps: int = 60
     bin_us: int = 5000
     divide: int = 1
+    start_us: int | None = None
     window: str = "start"
     peak: int = 128
     batch: int = 25
@@ -89,6 +93,7 @@ class Recipe:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= top:
                 raise FormatError(f"recipe {self.name!r}: {name} is {value!r}; 1 to {top} is possible")
+        whole_or_none(self.start_us, f"recipe {self.name!r}: start_us", -(1 << 61), 1 << 61)
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 62:
             raise FormatError(f"recipe {self.name!r}: seed is {self.seed!r}; 0 to 2**62 - 1 is possible")
         if self.rule.burn_in >= min(self.steps, self.test_steps):

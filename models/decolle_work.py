@@ -70,9 +70,22 @@ def run(
     say(f"weights {values['weights_sha256']}")
     if settings.get("output"):
         kept = ("recipe", "data", "test", "seed", "steps", "accuracy", "weights_sha256")
-        save(settings["output"], trained.learner, facts={key: values[key] for key in kept})
+        facts = {key: values[key] for key in kept} | _binning(chosen)
+        save(settings["output"], trained.learner, facts=facts)
         say(f"written {settings['output']}")
     return values
+
+
+def _binning(chosen: Recipe) -> dict[str, Any]:
+    """How a test makes frames of events, for those who run what was learned."""
+    if chosen.coding != "events":
+        return {}
+    return {
+        "events": {
+            "steps": chosen.test_steps, "bin_us": chosen.bin_us, "divide": chosen.divide, "start_us": chosen.start_us,
+            "clip": 1,
+        }
+    }  # fmt: skip
 
 
 def now_and_then(say: Callable[[str], None]) -> Callable[[Any], None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ConversionError
+from ..errors import ConversionError, FormatError
 from ..network import Network
 from .event_data import load_events
 from .event_frames import frame_set
@@ -40,16 +40,19 @@ def event_inputs(network: Network, spec: str) -> EventInputs:
     Raises
     ------
     ConversionError
-        If the network does not say how, or its input is of another size.
+        If the network does not say how, or not by whole numbers, or its input is of another size.
     """
     events = network.metadata.get("events")
-    if not isinstance(events, Mapping) or any(not isinstance(events.get(field), int) for field in FIELDS):
+    if not isinstance(events, Mapping) or any(field not in events for field in FIELDS):
         raise ConversionError(
             f"data {spec}: the network does not say how events become frames; its metadata need an entry 'events' with "
-            f"the whole numbers {', '.join(FIELDS)}"
+            f"the whole numbers {', '.join(FIELDS)} (start_us None: from the first event on)"
         )
     found = load_events(spec)
-    frames = frame_set(found, **{field: events[field] for field in FIELDS})
+    try:
+        frames = frame_set(found, **{field: events[field] for field in FIELDS})
+    except FormatError as error:
+        raise ConversionError(f"data {spec}: the entry 'events' in the metadata of the network: {error}") from None
     shape = network.shapes[network.input_name]
     if frames.shape[2:] != shape:
         raise ConversionError(f"data {found.name}: its frames are {frames.shape[2:]}, the network takes {shape}")

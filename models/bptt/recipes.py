@@ -19,12 +19,12 @@ ENDS = ("same", "8-bit", "float")
 
 @dataclass(frozen=True, kw_only=True)
 class Binning:
-    """Events to frames, as `intsnn.models.event_frames.frames` takes it."""
+    """Events to frames, as `intsnn.models.event_frames.frames` takes it; the network carries it on to where it runs."""
 
     steps: int = 6
     bin_us: int = 52_500
     divide: int = 2
-    start_us: int = 0
+    start_us: int | None = 0
     clip: int = 7
 
 
