@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from .arguments import choice, mapping, shown, whole
 from .errors import FormatError
 
 __all__ = [
@@ -206,9 +207,7 @@ CONVENTIONS: Mapping[str, Callable[[Sizes, Widths], Iterator[Item]]] = MappingPr
 
 def check_convention(name: str) -> str:
     """`name` if there is such a convention."""
-    if name not in CONVENTIONS:
-        raise FormatError(f"convention: found {name!r}; choose one of {', '.join(CONVENTIONS)}")
-    return name
+    return choice(name, "convention", CONVENTIONS)
 
 
 def resolve_widths(given: Mapping[str, int] | None, defaults: Mapping[str, int]) -> dict[str, int]:
@@ -220,12 +219,11 @@ def resolve_widths(given: Mapping[str, int] | None, defaults: Mapping[str, int])
         An unknown symbol, or a width that is not 0 to 32 bits.
     """
     widths = {symbol: defaults.get(symbol, 0) for symbol in BASE_WIDTHS}
-    for symbol, bits in (given or {}).items():
+    for symbol, bits in mapping({} if given is None else given, "widths").items():
         if symbol not in widths:
-            raise FormatError(f"width: found {symbol!r}; known are {', '.join(widths)}")
-        if not isinstance(bits, int) or isinstance(bits, bool) or not 0 <= bits <= MOST_BITS:
-            raise FormatError(f"width {symbol}: found {bits!r}; 0 to {MOST_BITS} bits are possible")
-        widths[symbol] = bits
+            raise FormatError(f"width: found {shown(symbol)}; known are {', '.join(widths)}")
+        words = f"0 to {MOST_BITS} bits are possible"
+        widths[symbol] = whole(bits, f"width {symbol}", 0, MOST_BITS, allowed=words)
     return widths
 
 

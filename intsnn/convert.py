@@ -15,7 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from .errors import ConversionError, FormatError, UnsupportedError
+from .arguments import choice, flag, instance, real, whole, whole_or_none
+from .errors import ConversionError, UnsupportedError
 from .floatnet import (
     FloatAdd,
     FloatAffine,
@@ -66,16 +67,15 @@ class Rule:
     state_bits: int | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise FormatError(f"method: found {self.method!r}; choose one of {', '.join(METHODS)}")
-        if self.bias not in ("spread", "once"):
-            raise FormatError(f"bias: found {self.bias!r}; choose spread or once")
-        if not -1 <= self.v_negative <= 0:
-            raise FormatError(f"v_negative: found {self.v_negative} thresholds; -1 to 0 is possible")
-        if not 0 <= self.most_shift <= 16:
-            raise FormatError(f"most_shift: found {self.most_shift}; 0 to 16 is possible")
-        if self.state_bits is not None and not 3 <= self.state_bits <= 48:
-            raise FormatError(f"state_bits: found {self.state_bits}; 3 to 48 bits are possible")
+        choice(self.method, "method", METHODS)
+        choice(self.bias, "bias", ("spread", "once"))
+        for name in ("cap", "signed", "odd_thresholds"):
+            object.__setattr__(self, name, flag(getattr(self, name), name))
+        words = "-1 to 0 thresholds are possible"
+        object.__setattr__(self, "v_negative", real(self.v_negative, "v_negative", -1, 0, allowed=words))
+        object.__setattr__(self, "t_drive", whole_or_none(self.t_drive, "t_drive", 1, 1 << 20))
+        object.__setattr__(self, "most_shift", whole(self.most_shift, "most_shift", 0, 16))
+        object.__setattr__(self, "state_bits", whole_or_none(self.state_bits, "state_bits", 3, 48))
 
     @property
     def largest_threshold(self) -> int:
@@ -739,6 +739,9 @@ def convert(quantised: QuantisedNetwork, rule: Rule | None = None) -> Conversion
     UnsupportedError
         Layers that have no integer form.
     """
+    needed = "a QuantisedNetwork is needed; `quantise_network` and the command `convert` make one of a float network"
+    instance(quantised, "quantised", QuantisedNetwork, needed=needed)
+    instance(rule, "rule", Rule, none=True)
     limits: dict[str, int] = {}
     while True:
         converter = _Converter(quantised, rule or Rule(), limits)

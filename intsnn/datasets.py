@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from . import decoders
+from .arguments import path_of, whole
 from .errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
 
 __all__ = ["NAMES", "Dataset", "load", "shuffled"]
@@ -124,7 +125,7 @@ def load(spec: str | os.PathLike[str]) -> Dataset:
     >>> len(load("digits:train:100"))
     100
     """
-    name, part, count = _parse(os.fspath(spec))
+    name, part, count = _parse(spec if isinstance(spec, str) else path_of(spec, "spec"))
     if name in _SETS:
         reader, classes = _SETS[name]
         found = reader(part or "test", count)
@@ -191,6 +192,8 @@ def shuffled(count: int, seed: int) -> np.ndarray:
     ----------
     G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
+    count = whole(count, "count", 0, 1 << 31)
+    seed = whole(seed, "seed", 0, (1 << 64) - 1)
     mask = (1 << 64) - 1
     order, state = list(range(count)), seed
     for i in range(count - 1, 0, -1):

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from .arguments import array_of, instance, shown
+from .errors import FormatError
 from .files import stored_bytes
 from .floatnet import FloatNetwork
 from .formats import Fixed
@@ -55,7 +57,9 @@ class Description:
 
 def span(values) -> dict[str, int | float]:
     """Least and largest of an array as plain numbers, ``{"low": 3889, "high": 9923}``."""
-    values = np.asarray(values)
+    values = array_of(values, "values")
+    if values.dtype.kind not in "iuf" or not values.size:
+        raise FormatError(f"values: found {shown(values)}; numbers, at least one, are needed")
     return {"low": values.min().item(), "high": values.max().item()}
 
 
@@ -67,12 +71,14 @@ def span_text(ends: Mapping[str, int | float]) -> str:
 
 def float_bytes(network: FloatNetwork) -> dict[str, int]:
     """Bytes of a float network as float32: ``weights``, and ``all`` that was trained (biases, batch normalisation)."""
+    instance(network, "network", FloatNetwork)
     arrays = [(name, array.size) for node in network.nodes for name, array in _arrays(node).items()]
     return {"weights": 4 * sum(size for name, size in arrays if name == "weight"), "all": 4 * sum(n for _, n in arrays)}
 
 
 def describe(network: Network | QuantisedNetwork | FloatNetwork) -> Description:
     """Everything about `network` that can be said without running it."""
+    instance(network, "network", Network, QuantisedNetwork, FloatNetwork)
     if isinstance(network, Network):
         return _spiking(network)
     return _quantised(network) if isinstance(network, QuantisedNetwork) else _float(network)

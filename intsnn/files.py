@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
+from .arguments import instance, mapping, path_of, shown, text
 from .errors import FormatError, ImportRefused, IntsnnError, ShapeError
 from .floatnet import FloatNetwork
 from .hdf5 import MAX_NAME, MAX_OBJECTS, Tree, read_tree, write_tree
@@ -107,6 +108,9 @@ def save(
     UnsupportedError
         If a layer is of a class that has no place in the file.
     """
+    if provenance is not None:
+        mapping(provenance, "provenance")
+    path = path_of(path)
     datasets, attributes = _flatten(network, provenance or {})
     write_tree(path, datasets, attributes)
 
@@ -144,7 +148,7 @@ def _parts(network: Network | QuantisedNetwork) -> tuple[Mapping[str, type], dic
         return LAYERS, dict(network.nodes)
     if isinstance(network, QuantisedNetwork):
         return QUANTISED, {node.name: node for node in network.graph.nodes}
-    raise FormatError(f"a {type(network).__name__} cannot be saved; a Network or a QuantisedNetwork can")
+    raise FormatError(f"network: {shown(network)} cannot be saved; a Network or a QuantisedNetwork can")
 
 
 def _flatten(network: Network | QuantisedNetwork, provenance: Mapping) -> tuple[dict, dict]:
@@ -263,17 +267,17 @@ def read_info(path: str | os.PathLike[str], *, trust: bool = False) -> FileInfo:
 
 def is_ours(tree: Tree) -> bool:
     """Whether what was read claims to be a file of ours; importers of other formats need not look at it then."""
-    return tree.attribute("", "format") == FORMAT
+    return instance(tree, "tree", Tree).attribute("", "format") == FORMAT
 
 
 def info_from_tree(tree: Tree, label: str) -> FileInfo:
     """As :func:`read_info`, of a file called `label` that was read already."""
-    return _header(tree, label)[0]
+    return _header(instance(tree, "tree", Tree), text(label, "label"))[0]
 
 
 def from_tree(tree: Tree, label: str, *, budget: int = 1 << 30) -> Network | QuantisedNetwork:
     """As :func:`load`, of a file called `label` that was read already."""
-    info, root, metadata = _header(tree, label)
+    info, root, metadata = _header(instance(tree, "tree", Tree), text(label, "label"))
     registry = KINDS[info.kind]
     order, records = _records(tree, label, extra=("edges",) if info.kind == "network" else ())
     left = Budget(budget)

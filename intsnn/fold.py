@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import instance
 from .errors import UnsupportedError
 from .floatnet import (
     FloatAdd,
@@ -73,7 +74,7 @@ def fold(network: FloatNetwork) -> FloatNetwork:
     UnsupportedError
         For a graph that has no spiking form, naming the layer and why.
     """
-    graph = _Graph(network)
+    graph = _Graph(instance(network, "network", FloatNetwork))
     for name in list(graph.nodes):
         node = graph.nodes[name]
         if isinstance(node, FloatSoftmax):

@@ -24,13 +24,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .arguments import choice, flag, instance, mapping, seed_of
 from .conventions import Architecture, Item, Sizes, check_convention, count, resolve_widths
 from .errors import FormatError
 from .formats import Fixed
 from .layers import Affine, Conv2d, MaxPool2d, Readout, SumPool2d
 from .measured import FileBytes, allocate, file_bytes, network_items, run_bytes, with_run
-from .network import Network
+from .network import Network, spiking_network
 from .neurons import Neuron
+from .simulate import Result
 
 __all__ = ["Accumulator", "Report", "accumulators", "allocated", "cell", "formula", "memory"]
 
@@ -133,8 +135,7 @@ class Report:
 
     def totals(self, by: str) -> dict[str, dict[str, int | None]]:
         """``bits, bits_fp32, measured_bytes`` by ``"layer"``, ``"kind"`` or ``"name"`` of the items."""
-        if by not in ("layer", "kind", "name"):
-            raise FormatError(f"totals: found {by!r}; choose layer, kind or name")
+        choice(by, "by", ("layer", "kind", "name"))
         groups: dict[str, list[Item]] = {}
         for item in self.items:
             groups.setdefault(getattr(item, by), []).append(item)
@@ -219,7 +220,8 @@ def formula(
     FormatError
         For an unknown convention or symbol, or a width that is not 0 to 32.
     """
-    convention = check_convention(convention or architecture.convention)
+    instance(architecture, "architecture", Architecture)
+    convention = check_convention(architecture.convention if convention is None else convention)
     found = resolve_widths(widths, architecture.widths)
     return Report(architecture.name, convention, tuple(count(architecture.layers, found, convention)), found)
 
@@ -235,6 +237,7 @@ def allocated(
     Every array that the architecture has is made as large as it is, whatever the convention prints or leaves out;
     arrays that it leaves out have width 0.
     """
+    seed = seed_of(seed)
     report = formula(architecture, widths, convention)
     real = count(architecture.layers, resolve_widths(widths, architecture.widths), "declared")
     arrays = allocate(real, seed)
@@ -332,7 +335,14 @@ def memory(
     FormatError
         An unknown convention, or widths that cannot be.
     """
+    spiking_network(network)
     check_convention(convention)
+    instance(result, "result", Result, none=True)
+    run, file = flag(run, "run"), flag(file, "file")
+    if widths is not None:
+        mapping(widths, "widths")
+    if provenance is not None:
+        mapping(provenance, "provenance")
     if convention == "declared" and widths:
         raise FormatError("widths: a network declares its own; give them with a published convention")
     for symbol in ("W", "U"):
@@ -380,7 +390,8 @@ def _signed(low: int, high: int) -> int:
 
 def accumulators(network: Network, result=None) -> dict[str, Accumulator]:
     """Widths of the accumulators of every neuron layer and readout: declared, proven and, with a `result`, observed."""
-    bounds = network.bounds()
+    bounds = spiking_network(network).bounds()
+    instance(result, "result", Result, none=True)
     found = {}
     for name in network.order:
         layer, bound = network.nodes[name], bounds[name]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .arguments import array_of, shown, whole, wholes
 from .errors import FormatError, RangeError
 from .formats import Bipolar, Fixed, Levels, WeightFormat
 from .integers import check_range, integer_array
@@ -13,7 +14,7 @@ MOST_BITS = 32
 
 def packed_size(count: int, bits: int) -> int:
     """Return the number of bytes that `count` codes of `bits` bits take when packed."""
-    return (int(count) * int(bits) + 7) // 8
+    return (whole(count, "count", 0) * whole(bits, "bits", 1, MOST_BITS) + 7) // 8
 
 
 def _packing_parts(weight_format: WeightFormat) -> tuple[int, int, int, bool]:
@@ -26,7 +27,7 @@ def _packing_parts(weight_format: WeightFormat) -> tuple[int, int, int, bool]:
         return 1, 0, 1, False
     if isinstance(weight_format, Levels):
         return weight_format.bits, 0, len(weight_format.table) - 1, False
-    raise FormatError(f"{weight_format!r} is not a weight format; Fixed, Bipolar and Levels are")
+    raise FormatError(f"weight_format: found {shown(weight_format)}; Fixed, Bipolar or Levels is needed")
 
 
 def pack(codes, weight_format: WeightFormat) -> np.ndarray:
@@ -84,10 +85,12 @@ def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> n
     from .kernels import packing  # late, as in `pack`
 
     bits, lo, hi, signed = _packing_parts(weight_format)
-    shape = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=np.int64)))
-    data = np.asarray(data)
-    if any(n < 0 for n in shape) or data.ndim != 1 or data.dtype != np.uint8:
-        raise FormatError(f"packed codes are a {data.ndim}-d {data.dtype} array for shape {shape}; 1-d uint8 is needed")
+    if not isinstance(shape, list | tuple) and not (isinstance(shape, np.ndarray) and shape.ndim):
+        shape = (whole(shape, "shape", 0),)
+    shape = wholes(shape, "shape", 0)
+    data = array_of(data, "data")
+    if data.ndim != 1 or data.dtype != np.uint8:
+        raise FormatError(f"packed codes: data: found {shown(data)} for shape {shape}; 1-d uint8 is needed")
     count = 1
     for n in shape:
         count *= n

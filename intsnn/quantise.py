@@ -11,6 +11,7 @@ from typing import cast
 
 import numpy as np
 
+from .arguments import array_of, choice, flag, instance, shown, whole, whole_or_none
 from .errors import ConversionError, FormatError
 from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatReLU, blocks
 from .formats import Bipolar, Fixed
@@ -71,6 +72,11 @@ def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | 
 
     Raises `ConversionError` without samples.
     """
+    instance(network, "network", FloatNetwork)
+    raw = array_of(raw, "raw")
+    if raw.ndim < 2 or raw.dtype.kind not in "biu":
+        raise ConversionError(f"calibration: raw: found {shown(raw)}; integers (N, *shape) are needed")
+    instance(input_scale, "input_scale", InputScale, none=True)
     if len(raw) == 0:
         raise ConversionError("calibration: found no samples; give at least a few hundred training samples")
     scale = input_scale or InputScale()
@@ -80,8 +86,7 @@ def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | 
 
 def weight_format(bits: int) -> Fixed | Bipolar:
     """Format of `bits`-wide weights: bipolar for 1 bit, else symmetric two's complement."""
-    if not 1 <= bits <= 8:
-        raise FormatError(f"weights: found {bits} bits; 1 to 8 are possible")
+    bits = whole(bits, "weights: bits", 1, 8)
     return Bipolar() if bits == 1 else Fixed(bits, narrow=True)
 
 
@@ -101,6 +106,10 @@ def quantise_weights(weight: np.ndarray, bits: int, per_channel: bool = True) ->
     codes : int64 array of the shape of `weight`
     scale : (O,) float64, positive
     """
+    bits, per_channel = whole(bits, "weights: bits", 1, 8), flag(per_channel, "per_channel")
+    weight = array_of(weight, "weight")
+    if weight.ndim < 1 or not weight.size or weight.dtype.kind not in "fiu" or not np.isfinite(weight).all():
+        raise FormatError(f"weight: found {shown(weight)}; finite numbers (O, ...) are needed")
     outputs = weight.shape[0]
     rows = weight.astype(np.float64).reshape(outputs if per_channel else 1, -1)
     largest = np.abs(rows).max(axis=1)
@@ -223,10 +232,14 @@ def quantise_network(
     ConversionError
         Without calibration samples or without a linear layer.
     """
-    if not 1 <= activation_bits <= 8:
-        raise FormatError(f"activations: found {activation_bits} bits; 1 to 8 are possible")
-    if rounding not in ROUNDINGS:
-        raise FormatError(f"rounding: found {rounding!r}; choose one of {', '.join(ROUNDINGS)}")
+    instance(network, "network", FloatNetwork)
+    weight_bits = whole(weight_bits, "weight_bits", 1, 8)
+    activation_bits = whole(activation_bits, "activation_bits", 1, 8)
+    first_last_bits = whole_or_none(first_last_bits, "first_last_bits", 1, 8)
+    bias_correction = flag(bias_correction, "bias_correction")
+    instance(input_scale, "input_scale", InputScale, none=True)
+    instance(input_format, "input_format", Fixed, none=True)
+    choice(rounding, "rounding", ROUNDINGS)
     found = raw if isinstance(raw, Calibration) else calibrate(network, raw, input_scale)
     if found.network is not network:
         raise ConversionError("calibration: it was made with another network; calibrate this one")

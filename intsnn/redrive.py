@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from .arguments import whole
 from .errors import RangeError, UnsupportedError
 from .formats import Fixed
 from .layers import Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, SumPool2d, Upsample2d
-from .network import Network
+from .network import Network, spiking_network
 from .neurons import Neuron
 
 __all__ = ["redriven"]
@@ -52,6 +53,8 @@ def redriven(network: Network, t_drive: int) -> Network:
     RangeError
         If the larger integers do not fit.
     """
+    spiking_network(network)
+    t_drive = whole(t_drive, "t_drive", 1, 1 << 20)
     if network.t_drive is None or network.levels is None:
         raise UnsupportedError("redrive: the network has no T_drive and levels; only a converted network has another")
     common = math.gcd(network.t_drive, t_drive)

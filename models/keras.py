@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..arguments import flag, instance, path_of, whole, wholes
 from ..errors import ImportRefused, ShapeError, UnsupportedError
 from ..floatnet import FloatFlatten, FloatInput, FloatNetwork, FloatSoftmax
 from . import keras_files
@@ -74,7 +75,12 @@ def load(
     ShapeError
         If weights and architecture do not fit together.
     """
-    label = os.fspath(path)
+    label = path_of(path)
+    trust, budget = flag(trust, "trust"), whole(budget, "budget", 1)
+    architecture = None if architecture is None else path_of(architecture, "architecture")
+    instance(backend, "backend", str, none=True, needed="the name of a backend")
+    if input_shape is not None:
+        input_shape = wholes(input_shape, "input_shape", 1, MAX_SIDE)
     if backend not in (None, "theano", "tensorflow"):
         raise ImportRefused(f"backend {backend!r} is not known; give 'theano' or 'tensorflow'", code="backend")
     source = keras_files.read(path, trust=trust, budget=budget)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..arguments import flag, instance, path_of
 from ..errors import ImportRefused
 from ..files import is_ours
 from ..files import load as load_own
@@ -40,7 +41,10 @@ def load(
     ImportRefused, DataNotFoundError, UnsupportedError
         In one sentence: what was found, where, and what would be right.
     """
-    path = zoo.find(path)  # type: ignore[assignment]
+    path = zoo.find(path_of(path))  # type: ignore[assignment]
+    architecture = None if architecture is None else path_of(architecture, "architecture")
+    backend = instance(backend, "backend", str, none=True, needed="the name of a backend")
+    trust = flag(trust, "trust")
     try:
         return load_own(path, trust=trust)
     except ImportRefused as error:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import array_of, choice, instance, seed_of, sequence, shown, whole, wholes
 from ..errors import FormatError, ShapeError
+from ..layers import integers, pair
 
 __all__ = ["CAMERA", "EVENT", "Camera", "pixel_table", "place", "stream", "stream_frames", "trajectory"]
 
@@ -66,16 +68,21 @@ class Camera:
     noise: int = 128
 
     def __post_init__(self) -> None:
-        if self.intensity not in INTENSITIES:
-            raise FormatError(f"Camera.intensity: found {self.intensity!r}; choose one of {', '.join(INTENSITIES)}")
+        choice(self.intensity, "Camera.intensity", INTENSITIES)
+        object.__setattr__(self, "threshold", whole(self.threshold, "Camera.threshold", 1, 1 << 16))
         for name, low, high in (
             ("rows", 1, 1024), ("columns", 1, 1024), ("ticks", 1, 4096), ("tick_us", 1, 1 << 20),
-            ("threshold", 1, 1 << 16), ("mismatch", 0, self.threshold - 1), ("jitter", 0, 1 << 12), ("noise", 0, 1024),
+            ("mismatch", 0, self.threshold - 1), ("jitter", 0, 1 << 12), ("noise", 0, 1024),
         ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise FormatError(f"Camera.{name}: found {getattr(self, name)}; {low} to {high} is possible")
-        if not self.corners or any(len(c) != 2 or max(map(abs, c)) > 1 << 12 for c in self.corners):
-            raise FormatError(f"Camera.corners: found {self.corners}; pairs of at most {1 << 12} each are possible")
+            object.__setattr__(self, name, whole(getattr(self, name), f"Camera.{name}", low, high))
+        needed = f"pairs of at most {1 << 12} each are possible"
+        corners = tuple(
+            wholes(c, "Camera.corners", -(1 << 12), 1 << 12, needed=needed)
+            for c in sequence(self.corners, "Camera.corners", needed)
+        )
+        if not corners or len(corners) > 64 or any(len(c) != 2 for c in corners):
+            raise FormatError(f"Camera.corners: found {shown(self.corners)}; {needed}")
+        object.__setattr__(self, "corners", corners)
 
     @property
     def duration_us(self) -> int:
@@ -86,12 +93,12 @@ class Camera:
 CAMERA = Camera()
 
 
-@functools.cache
 def pixel_table(intensity: str) -> np.ndarray:
     """What a pixel that sees the code 0 .. 255 compares, (256,) int64.
 
     ``"log"``: ``floor(32 log2(code + 16))``, from the bit length of a power, so that it is exact.
     """
+    choice(intensity, "intensity", INTENSITIES)
     if intensity == "linear":
         return np.arange(256, dtype=np.int64)
     return np.array([((code + 16) ** 32).bit_length() - 1 for code in range(256)], np.int64)
@@ -104,6 +111,7 @@ def trajectory(camera: Camera) -> np.ndarray:
     -------
     (movements * ticks + 1, 2) int64
     """
+    instance(camera, "camera", Camera)
     n, here = camera.ticks, (0, 0)
     found: list[tuple[int, ...]] = [here]
     for corner in camera.corners:
@@ -130,10 +138,16 @@ def place(images: np.ndarray, maximum: int, camera: Camera) -> np.ndarray:
     ShapeError
         If the images are not grey, or larger than the sensor.
     """
+    instance(camera, "camera", Camera)
+    images, maximum = array_of(images, "saccades: images"), whole(maximum, "saccades: maximum", 1, 1 << 31)
     if images.ndim != 4 or images.shape[1] != 1:
         raise ShapeError(f"saccades: found images of shape {images.shape}; (N, 1, h, w) is needed")
-    if maximum < 1 or (images.size and (images.min() < 0 or images.max() > maximum)):
-        raise FormatError(f"saccades: the codes of the images are not within 0 .. {maximum}")
+    if images.dtype.kind not in "biu":
+        raise FormatError(f"saccades: images: found {shown(images)}; integers are needed")
+    if images.size and (images.min() < 0 or images.max() > maximum):
+        raise FormatError(f"saccades: the codes of the images are not within 0 .. {maximum}, the maximum")
+    if not images.size:
+        raise ShapeError(f"saccades: found images of shape {images.shape}; at least one pixel is needed")
     factor = min(camera.rows // images.shape[2], camera.columns // images.shape[3])
     if factor < 1:
         raise ShapeError(
@@ -173,6 +187,21 @@ class _Scene:
         return True
 
 
+def _placed(placed, axes: int) -> np.ndarray:
+    """Images as the kernels read them: bytes in C order with a black border, which bounds where they look."""
+    found = array_of(placed, "saccades: placed")
+    if found.dtype != np.uint8 or found.ndim != axes or min(found.shape[-2:]) < 3 or max(found.shape[-2:]) > 1 << 12:
+        raise ShapeError(f"saccades: placed: found {shown(found)}; uint8 images of `place`, {axes} axes, are needed")
+    if found[..., (0, -1), :].any() or found[..., (0, -1)].any():
+        raise FormatError("saccades: placed: found an image without a black border; take images of `place`")
+    return np.ascontiguousarray(found)
+
+
+def _keys(camera: Camera, sample: int, seed: int, part: int) -> tuple[int, int, int]:
+    instance(camera, "camera", Camera)
+    return seed_of(sample, "sample"), seed_of(seed), seed_of(part, "part")
+
+
 @functools.lru_cache(maxsize=8)
 def _scene(camera: Camera, seed: int, shape: tuple[int, int]) -> _Scene:
     return _Scene(camera, seed, shape)
@@ -193,6 +222,8 @@ def stream(placed: np.ndarray, sample: int, *, camera: Camera = CAMERA, seed: in
     structured array of `EVENT`, in the order of time
         x, y: pixels; t: microseconds from 0; p: 1 where it became brighter.
     """
+    placed = _placed(placed, 2)
+    sample, seed, part = _keys(camera, sample, seed, part)
     scene = _scene(camera, seed, placed.shape)
     while True:
         count = scene.kernels.stream(placed, *scene.settings, part, sample, scene.last, scene.buffer)
@@ -218,6 +249,18 @@ def stream_frames(
     samples : (N,) int64
     out : (N, steps, 2, rows, columns) uint8
     """
+    placed = _placed(placed, 3)
+    _, seed, part = _keys(camera, 0, seed, part)
+    samples = integers(samples, "saccades: samples")
+    if samples.shape != placed.shape[:1] or (samples.size and samples.min() < 0):
+        raise ShapeError(f"saccades: samples: found {shown(samples)}; a number from 0 for each image is needed")
+    bin_us, clip = whole(bin_us, "bin_us", 1, 1 << 40), whole(clip, "clip", 1, 255)
+    start_us = whole(start_us, "start_us", -(1 << 40), 1 << 40)
+    divide = pair(divide, "divide")
+    size = (camera.rows // divide[0], camera.columns // divide[1])
+    fits = isinstance(out, np.ndarray) and out.dtype == np.uint8 and out.ndim == 5 and out.shape[0] == len(placed)
+    if not fits or out.shape[2] != 2 or out.shape[3:] != size or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ShapeError(f"saccades: out: found {shown(out)}; uint8 (N, steps, 2, {size[0]}, {size[1]}) is needed")
     scene = _scene(camera, seed, placed.shape[1:])
     for begin in range(0, len(placed), CHUNK):
         chosen = slice(begin, begin + CHUNK)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..arguments import text
 from ..errors import DataNotFoundError, ImportRefused
 
 __all__ = ["Card", "PREFIX", "card", "cards", "find"]
@@ -131,7 +132,7 @@ def card(name: str) -> Card:
     ImportRefused
         If the card is damaged.
     """
-    find(PREFIX + name)
+    find(PREFIX + text(name, "name"))
     file = FOLDER / f"{name}.json"
     try:
         values = json.loads(file.read_text("utf-8"))

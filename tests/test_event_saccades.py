@@ -151,6 +151,6 @@ def test_wrong_images_are_refused():
     with pytest.raises(ShapeError, match="is needed"):
         place(np.zeros((2, 3, 8, 8)), 255, CAMERA)
     with pytest.raises(ShapeError, match="do not fit a sensor"):
-        place(np.zeros((2, 1, 40, 8)), 255, CAMERA)
+        place(np.zeros((2, 1, 40, 8), np.uint8), 255, CAMERA)
     with pytest.raises(FormatError, match="not within 0 .. 16"):
         place(np.full((1, 1, 8, 8), 17), 16, CAMERA)

@@ -219,7 +219,7 @@ def test_widths_and_names_that_cannot_be():
         formula(DECOLLE, convention="joshi")
     with pytest.raises(DataNotFoundError, match="decolle-dvsgesture"):
         architecture("vgg")
-    with pytest.raises(FormatError, match="layer, kind or name"):
+    with pytest.raises(FormatError, match="layer, kind, name"):
         formula(DECOLLE).totals("width")
     for share in (-0.1, 1.1):
         with pytest.raises(FormatError, match="share"):
