@@ -40,7 +40,8 @@ class Stage:
 class Pipeline:
     """Result of `convert_float`: the integer network, what led to it and the accuracy of each stage.
 
-    `zeroed` and `clipped` count, by layer, weights that became zero and weights beyond the largest code.
+    `zeroed` and `clipped` count, by layer, weights that became zero and weights beyond the largest code; `rounding` is
+    what was done to the weights, and `errors` what ``"auto"`` decided it by (see `intsnn.quantise.Quantisation`).
     """
 
     network: Network
@@ -50,6 +51,8 @@ class Pipeline:
     evaluated_on: str
     zeroed: dict[str, int] = field(default_factory=dict)
     clipped: dict[str, int] = field(default_factory=dict)
+    rounding: str = "nearest"
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 def check_fit(network: FloatNetwork | Network, data: Dataset) -> None:
@@ -139,7 +142,7 @@ def convert_float(
         measured = measure(stages, evaluation, scale, conversion.network, threads, progress)
     return Pipeline(
         conversion.network, quantisation.network, conversion, measured, evaluation.name,
-        quantisation.zeroed, quantisation.clipped,
+        quantisation.zeroed, quantisation.clipped, quantisation.rounding, quantisation.errors,
     )  # fmt: skip
 
 

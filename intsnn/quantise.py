@@ -13,15 +13,17 @@ import numpy as np
 
 from .arguments import array_of, choice, flag, instance, shown, whole, whole_or_none
 from .errors import ConversionError, FormatError
-from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatReLU, blocks
+from .floatnet import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, FloatReLU, blocks, forward
 from .formats import Bipolar, Fixed
 from .quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 
 __all__ = ["ROUNDINGS", "Calibration", "Quantisation", "calibrate", "quantise_network", "quantise_weights"]
 
 ROUNDINGS = ("auto", "nearest", "compensated")
-FEW_BITS = 3  # of the weights: from here down, auto compensates
+JUDGED = 1000  # held-back calibration samples at most, on which auto compares
+ENOUGH = 1.1  # auto looks no further where rounding the weights adds no more than this to the error of the activations
 BINS = 4096
+TINY = 1e-150  # no weight is smaller
 FINE = 1 << 16  # levels that stand for "clipped, not rounded" when the loss is split into stages
 
 
@@ -36,12 +38,19 @@ class Quantisation:
         Networks in between, each with one more loss: clip, activation levels, weights, bias correction.
     zeroed, clipped : dict of layer name to int
         Weights that became zero, and weights beyond the largest code.
+    rounding : str
+        ``"nearest"`` or ``"compensated"``: what was done.
+    errors : dict of str to float
+        What ``"auto"`` decided by: squared error of the outputs on held-back calibration samples, over their variance,
+        with the activations rounded only (``"activations"``) and with each rounding of the weights that was tried.
     """
 
     network: QuantisedNetwork
     stages: tuple[tuple[str, FloatNetwork], ...]
     zeroed: dict[str, int]
     clipped: dict[str, int]
+    rounding: str = "nearest"
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +121,7 @@ def quantise_weights(weight: np.ndarray, bits: int, per_channel: bool = True) ->
         raise FormatError(f"weight: found {shown(weight)}; finite numbers (O, ...) are needed")
     outputs = weight.shape[0]
     rows = weight.astype(np.float64).reshape(outputs if per_channel else 1, -1)
+    rows = np.where(np.abs(rows) < TINY, 0.0, rows)  # their squares would vanish
     largest = np.abs(rows).max(axis=1)
     fallback = largest.max() if largest.max() > 0 else 1.0
     if bits == 1:
@@ -225,7 +235,9 @@ def quantise_network(
         Add ``E[(W - Wq) x]`` to the biases.
     rounding : {"auto", "nearest", "compensated"}
         Nearest codes, or codes that make up for each other's errors (`intsnn.compensate`; biases are then fitted, not
-        corrected). ``"auto"``: compensated for weights of at most 3 bits.
+        corrected). ``"auto"``: both are made with the first half of the calibration samples, and that is taken
+        whose outputs come nearer to those of `network` on up to 1,000 samples of the other half; nearest without a
+        look at the other where the weights then add little to the error that the activations make.
 
     Raises
     ------
@@ -243,6 +255,8 @@ def quantise_network(
     found = raw if isinstance(raw, Calibration) else calibrate(network, raw, input_scale)
     if found.network is not network:
         raise ConversionError("calibration: it was made with another network; calibrate this one")
+    from .compensate import Width, compensate
+
     levels = (1 << activation_bits) - 1
     linear = [n.name for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)]
     if not linear:
@@ -277,24 +291,31 @@ def quantise_network(
     stages = [("clip", clipped_net), (f"activations {activation_bits} bit", levelled)]
     final = rebuilt(weighted)
     stages.append((f"weights {weight_bits} bit", final))
-    if rounding == "compensated" or (rounding == "auto" and weight_bits <= FEW_BITS):
-        from .compensate import Width, compensate
+    widths = {name: Width(bits[name], alike[name]) for name in linear}
 
-        widths = {name: Width(bits[name], alike[name]) for name in linear}
+    def nearest(means: dict[str, np.ndarray] | None) -> FloatNetwork:
+        return rebuilt(weighted if means is None else _corrected(levelled, weighted, means))
+
+    errors: dict[str, float] = {}
+    if rounding == "auto":
+        fit, judged = _halves(found.inputs)
+        wanted = forward(network, judged)
+
+        def judge(name: str, candidate: FloatNetwork) -> float:
+            errors[name] = float(np.square(forward(candidate, judged) - wanted).mean() / (wanted.var() or 1.0))
+            return errors[name]
+
+        rounding, least = "nearest", judge("activations", levelled)
+        if judge("nearest", nearest(_mean_inputs(levelled, fit) if bias_correction else None)) > ENOUGH * least:
+            if judge("compensated", compensate(levelled, fit, widths, bias_correction)) < errors["nearest"]:
+                rounding = "compensated"
+    if rounding == "compensated":
         final = compensate(levelled, found.inputs, widths, bias_correction)
         stages.append(("compensation", final))
     elif bias_correction:
-        means = found.means.get(activation_bits)
-        if means is None:
-            means = found.means[activation_bits] = _mean_inputs(levelled, found.inputs)
-        corrected = []
-        for before, after in zip(levelled.nodes, weighted, strict=True):
-            if isinstance(after, QuantConv2d | QuantAffine):
-                shift = _mean_error(before, after, means[after.name])
-                bias = shift if after.bias is None else after.bias.astype(np.float64) + shift
-                after = replace(after, bias=bias, weight=None)
-            corrected.append(after)
-        final = rebuilt(corrected)
+        if activation_bits not in found.means:
+            found.means[activation_bits] = _mean_inputs(levelled, found.inputs)
+        final = nearest(found.means[activation_bits])
         stages.append(("bias correction", final))
     zeroed, beyond = {}, {}
     for name in linear:
@@ -304,7 +325,26 @@ def quantise_network(
         zeroed[name] = int(((codes == 0) & (weight != 0)).sum())
         beyond[name] = int((np.abs(weight) > top).sum())
     fmt = input_format or Fixed(8, signed=False)
-    return Quantisation(QuantisedNetwork(final, found.input_scale, fmt), tuple(stages), zeroed, beyond)
+    made = QuantisedNetwork(final, found.input_scale, fmt)
+    return Quantisation(made, tuple(stages), zeroed, beyond, rounding, errors)
+
+
+def _halves(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first half of the samples, and up to `JUDGED` of the rest; a single sample is both."""
+    half = len(inputs) // 2
+    return (inputs[:half], inputs[half : half + JUDGED]) if half else (inputs, inputs)
+
+
+def _corrected(levelled: FloatNetwork, weighted, means: dict[str, np.ndarray]) -> list[FloatNode]:
+    """The nodes `weighted` with the mean errors of their weights added to the biases."""
+    nodes = []
+    for before, after in zip(levelled.nodes, weighted, strict=True):
+        if isinstance(after, QuantConv2d | QuantAffine):
+            shift = _mean_error(before, after, means[after.name])
+            bias = shift if after.bias is None else after.bias.astype(np.float64) + shift
+            after = replace(after, bias=bias, weight=None)
+        nodes.append(after)
+    return nodes
 
 
 def quantised_node(node, codes: np.ndarray, scale: np.ndarray, bits: int):

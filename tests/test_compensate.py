@@ -1,10 +1,13 @@
 """Compensated rounding: codes that make up for each other's errors, layer after layer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intsnn import compensate as module
 from intsnn import convert, datasets, verify
 from intsnn.compensate import Width, _rows, _sums, compensate
 from intsnn.errors import FormatError
@@ -23,7 +26,7 @@ from intsnn.fold import fold
 from intsnn.formats import Bipolar, Fixed
 from intsnn.models import digits, keras
 from intsnn.quantise import calibrate, quantise_network, quantise_weights
-from intsnn.quantised import InputScale
+from intsnn.quantised import InputScale, QuantAffine, QuantConv2d
 
 
 def dense(weight, bias=None):
@@ -196,16 +199,43 @@ def test_layers_that_are_too_large_keep_their_nearest_codes(monkeypatch):
     assert np.array_equal(made.codes, nearest)
 
 
-def test_auto_is_for_few_bits():
-    network, raw = (
-        dense(np.random.default_rng(0).normal(size=(3, 8))),
-        datasets.load("digits:9").images.reshape(9, 64)[:, :8],
-    )
-    for bits in range(1, 9):
-        names = [name for name, _ in quantise_network(network, raw, weight_bits=bits).stages]
-        assert ("compensation" in names) == (bits <= 3) and ("bias correction" in names) == (bits > 3)
+def test_auto_takes_what_errs_less_on_held_back_samples(monkeypatch):
+    """Each candidate is fitted without the samples that judge it; the winner is made again with all of them."""
+    trained, learn = keras.load(digits.network_file()), datasets.load("digits:train:300")
+    folded = fold(trained)
+    shared = calibrate(folded, learn.images, InputScale(learn.scale))
+    for bits, names in ((2, {"activations", "nearest", "compensated"}), (8, {"activations", "nearest"})):
+        made = quantise_network(folded, shared, weight_bits=bits, activation_bits=4)
+        assert set(made.errors) == names  # 8 bits add too little to look further
+        assert made.rounding == min(names - {"activations"}, key=made.errors.get)
+        same = quantise_network(folded, shared, weight_bits=bits, activation_bits=4, rounding=made.rounding)
+        assert same.errors == {} and same.rounding == made.rounding
+        for node in same.network.graph.nodes:
+            if isinstance(node, QuantConv2d | QuantAffine):
+                other = made.network.graph[node.name]
+                assert np.array_equal(other.codes, node.codes) and np.array_equal(other.bias, node.bias)
+    fits, real = [], module.compensate
+
+    def spoiled(network, inputs, widths, correct_bias):
+        fits.append(inputs)
+        made = real(network, inputs, widths, correct_bias)
+        last = made[made.output]
+        node = replace(last, scale=last.scale * 50, weight=None)
+        return FloatNetwork((*(n for n in made.nodes if n is not last), node), made.output)
+
+    monkeypatch.setattr(module, "compensate", spoiled)
+    made = quantise_network(folded, shared, weight_bits=2, activation_bits=4)
+    assert made.rounding == "nearest" and made.errors["compensated"] > made.errors["nearest"]
+    assert len(fits) == 1 and np.array_equal(fits[0], shared.inputs[:150])
+    assert "bias correction" in [name for name, _ in made.stages]
     with pytest.raises(FormatError, match="rounding"):
-        quantise_network(network, raw, rounding="up")
+        quantise_network(folded, shared, rounding="up")
+
+
+def test_auto_with_one_sample():
+    network = dense(np.random.default_rng(0).normal(size=(3, 8)))
+    made = quantise_network(network, datasets.load("digits:1").images.reshape(1, 64)[:, :8], weight_bits=1)
+    assert set(made.errors) >= {"activations", "nearest"}
 
 
 def test_what_it_is_for():
