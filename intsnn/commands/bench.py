@@ -85,7 +85,7 @@ class Numbers(click.ParamType):
 @click.option("--calibration-samples", type=click.IntRange(min=1), metavar="N", help="Default 2000.")
 @click.option("--first-last", type=click.IntRange(1, 8), metavar="BITS", help="Other width for first and last layer.")
 @click.option("--rounding", type=click.Choice(["auto", "nearest", "compensated"]),
-              help="Of the weights; default: auto, which compensates up to 3 bits.")  # fmt: skip
+              help="Of the weights; default: auto, what errs less on held-back calibration data.")  # fmt: skip
 @click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
 @click.option("--input-scale", metavar="SCALE[,OFFSET]", help="Of all models given here.")
 @click.option("--keras-backend", type=click.Choice(["theano", "tensorflow"]), help="Where a model does not say.")

@@ -45,7 +45,7 @@ BITS = click.IntRange(1, 8)
 @click.option("--calibrate", metavar="DATA", help=f"Training data for the scales. {DATA_HELP}")
 @click.option("--evaluate", metavar="DATA", help="Data for the accuracy of each stage; default: those of --calibrate.")
 @click.option("--rounding", type=click.Choice(["auto", "nearest", "compensated"]), default="auto", show_default=True,
-              help="Of the weights; auto compensates up to 3 bits.")  # fmt: skip
+              help="Of the weights; auto takes what errs less on held-back calibration data.")  # fmt: skip
 @click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
 @click.option("--no-cap", is_flag=True, help="Let counts exceed L, as published for Fast-SNN.")
 @click.option("--v-negative", type=click.FloatRange(-1, 0), default=0.0, metavar="X", help="-1 below X thresholds.")
@@ -158,6 +158,7 @@ def _convert_float(network, rule, scale, options: dict) -> dict:
     return {
         "conversion": found.conversion, "stages": found.stages, "scale": found.quantised.input_scale,
         "zeroed": found.zeroed, "clipped": found.clipped, "calibrated_on": calibration.name,
+        "rounding": (found.rounding, found.errors),
         "evaluated_on": found.evaluated_on, "float_bytes": float_bytes(network),
     }  # fmt: skip
 
@@ -199,6 +200,9 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     )
     if result["calibrated_on"]:
         report.line(f"calibrated   {result['calibrated_on']}")
+        done, errors = result["rounding"]
+        why = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
+        report.line(f"rounding     {done}{f' (error of held-back outputs: {why})' if errors else ''}")
     if stages:
         same = result["evaluated_on"] == result["calibrated_on"]
         note = " (the calibration data; give others with --evaluate)" if same else ""
@@ -226,6 +230,8 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "float_weight_bytes": floats.get("weights"),
         "totals": totals,
         "file_bytes": os.path.getsize(output),
+        "rounding": result["rounding"][0] if result["calibrated_on"] else None,
+        "rounding_errors": result["rounding"][1] if result["calibrated_on"] else None,
         **{name: value for name, value in provenance.items() if name != "source"},
     }
     finish(report, values)
