@@ -175,9 +175,8 @@ class _Fit:
                 above = factor >> 15  # does not fit: one less, and x is added
                 self.put(at, {k.PRODUCT: 16, k.PLACES: -above, k.FACTOR: factor - (above << 16)})
             else:
-                self.require(_Range(0, kind.multiplier))
-                widest = 32 if self.width == 16 else 64  # lanes of 16 bits are multiplied in 32 at most
-                products = (w for w in (32, 64) if self.width <= w <= widest and places < w)
+                self.require(_Range(0, kind.multiplier))  # so that lanes of 16 bits find room in products of 32
+                products = (w for w in (32, 64) if self.width <= w and places < w)
                 product = next((w for w in products if state.largest * kind.multiplier < 1 << (w - 1)), None)
                 if product is None:
                     raise _Unfit

@@ -17,7 +17,7 @@ from intsnn.layers import Affine, Conv2d, Flatten, Input, Readout, SumPool2d
 from intsnn.narrow import _Range, _settles
 from intsnn.network import Network
 from intsnn.neurons import IF, LIF, Decay, Neuron, Refractory, SignedIF
-from intsnn.runner import prepare, why_not_fused
+from intsnn.runner import prepare
 from intsnn.simulate import simulate
 
 BIT = Fixed(1, signed=False)
@@ -224,19 +224,14 @@ def test_pools_that_are_listed(kernel, fits, signed):
         not_fused(network, frames, "too large to be listed")
 
 
-@pytest.mark.parametrize("bits, fits", [(9, False), (10, True)])
-def test_fused_membranes_that_cannot_overflow(bits, fits):
-    """7 a step over 64 steps: 448 fit ten bits, not nine."""
+@pytest.mark.parametrize("weight, last", [(8, 31), (-1, 256)])
+def test_fused_membranes_that_cannot_overflow(weight, last):
+    """Nine bits hold -256 to 255: 31 times 8, 256 times -1, and no step more."""
     network = Network.sequential(
-        Input((1,), Fixed(3, signed=False)), Affine([[1]]), IF(1, v_format=Fixed(bits)), Affine([[1]]), Readout()
+        Input((1,), BIT), Affine([[weight]]), IF(1, v_format=Fixed(9)), Affine([[1]]), Readout()
     )
-    if fits:
-        fused(network, [[7]], steps=64)
-    else:
-        not_fused(network, [[7]], "may overflow", steps=64)
-    steps = 36  # 252: nine bits hold it, and the next step no more
-    fused(network, [[7]], steps=steps)
-    assert (why_not_fused(network, network.bounds(37, 37)) is None) is fits
+    fused(network, [[1]], steps=last)
+    not_fused(network, [[1]], "may overflow", steps=last + 1)
 
 
 # -- the width of a neuron --------------------------------------------------------------------------
