@@ -6,6 +6,7 @@ for the workers is integers, so the machine they run on changes no bit.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,10 +24,13 @@ from ..floatnet import FloatNetwork, forward
 from ..layers import Affine, Conv2d
 from ..network import Network
 from ..neurons import Neuron
+from ..overlap import check_overlap
 from ..pipeline import _input_format as input_format
 from ..pipeline import accuracy, check_fit
 from ..quantise import Calibration, calibrate, quantise_network
 from ..quantised import InputScale, QuantisedNetwork
+from ..scores import aim_of, check_labels, decide, near_chance
+from ..simulate import places
 from .grid import Cell, Grid, parse_method
 from .provenance import source_digest, versions
 from .sources import Model, data_digest, read_data, read_model, training_part
@@ -34,6 +38,9 @@ from .tallies import Tally, splits_alike, synops
 from .trained import Training, planned
 
 __all__ = ["Workshop", "pack", "row", "unpack"]
+
+
+NO_ACCURACY = "no accuracy, for its outputs are no classes; intsnn convert and run give their error"
 
 
 class Workshop:
@@ -49,8 +56,14 @@ class Workshop:
     ------
     FormatError
         A grid without cells, data or methods that are none.
-    ConversionError, DataNotFoundError, ImportRefused, ShapeError
-        A model, recipe or data set that cannot be had, or that do not fit.
+    ConversionError, DataNotFoundError, ImportRefused, RangeError, ShapeError
+        A model, recipe or data set that cannot be had, or that do not fit; labels beyond the outputs; training or
+        calibration data that are also tested on.
+
+    Attributes
+    ----------
+    notes : list of str
+        What the figures have to be read with: assumed input scales, float accuracies near chance.
     """
 
     def __init__(self, grid: Grid, *, trust: bool = False) -> None:
@@ -60,6 +73,9 @@ class Workshop:
         self.digests = {spec: data_digest(data) for spec, data in self.data.items()}
         self._training: dict[str, Dataset] = {}
         self._training_digests: dict[str, str] = {}
+        self._contents: dict[str, list[bytes]] = {}  # digests of samples, by the name of the data
+        self._no_classes: set[tuple[str, str]] = set()  # model and spec whose labels are not what comes out
+        self.notes: list[str] = []
         self.specs = {data.name: spec for spec, data in self.data.items()}
 
     def cells(self) -> list[Cell]:
@@ -87,13 +103,43 @@ class Workshop:
         if model.recipe is None:
             network = model.network.graph if isinstance(model.network, QuantisedNetwork) else model.network
             check_fit(cast("FloatNetwork | Network", network), data)
+            if isinstance(network, Network):
+                (outputs, pixels), start = places(network), network.shapes[network.input_name]
+            else:
+                found, start = cast(FloatNetwork, network).shapes[network.output], network.input_shape
+                outputs, pixels = int(found[0]), int(np.prod(found[1:]))
+            aim = aim_of(data, outputs, pixels, int(np.prod(start)))
+            if aim.kind != "classes":
+                self._no_classes.add((model.source.label, spec))
+            if aim.note:
+                self._note(f"{model.source.label} on {data.name}: {aim.note if aim.decision else NO_ACCURACY}")
+            if isinstance(network, FloatNetwork) and not isinstance(model.network, QuantisedNetwork):
+                self._check_unseen(model, spec)
             return
         own, _ = self._training_of(model, spec)
+        if data.labels is not None and own.classes:
+            check_labels(data.labels, len(own.classes), data.name)
+        self._check_unseen(model, spec)
         if own.images.shape[1:] != data.images.shape[1:] or own.maximum != data.maximum:
             raise ShapeError(
                 f"data {data.name}: its samples are {data.images.shape[1:]} up to {data.maximum}, those of {own.name}, "
                 f"which {model.source.label} learns, {own.images.shape[1:]} up to {own.maximum}; use data like that"
             )
+
+    def _check_unseen(self, model: Model, spec: str) -> None:
+        """Refuse to test on what is learned, or calibrated with."""
+        own, data = self._training_of(model, spec)[0], self.data[spec]
+        for each in (own, data):
+            if each.name not in self._contents:
+                self._contents[each.name] = each.digests()
+        advice = f"calibrate {model.source.label} with other data, such as the training part"
+        check_overlap(self._contents[own.name], self._contents[data.name], (own.name, data.name), False, advice)
+        if own.assumed and not model.source.input_scale and isinstance(model.network, FloatNetwork):
+            self._note(f"{model.source.label}: input scale {InputScale(own.scale)} assumed; {own.assumed}")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _settings(self, model: Model, spec: str) -> dict[str, Any]:
         """Everything else that can change a result."""
@@ -121,7 +167,7 @@ class Workshop:
         recipe = model.recipe
         name = model.source.calibrate or (f"{recipe.data}:train" if recipe is not None else training_part(spec))
         if name not in self._training:
-            self._training[name] = datasets.load(name)
+            self._training[name] = datasets.load(name, "train")
             self._training_digests[name] = data_digest(self._training[name])
         return self._training[name], self._training_digests[name]
 
@@ -191,19 +237,26 @@ class Workshop:
         """Per cent of the float network on the samples of the cell, or None."""
         model, spec = self.models[work.model], self.specs[work.data]
         data = self.data[spec]
-        if not isinstance(model.network, FloatNetwork) or data.labels is None:
+        if not isinstance(model.network, FloatNetwork) or self.samples(work).labels is None:
             return None
         key = (data.name,)
         if key not in model.accuracies:
             text = model.source.input_scale
             scale = InputScale.parse(text) if text else InputScale(self._training_of(model, spec)[0].scale)
-            guesses = forward(model.network, scale.apply(data.images)).argmax(axis=1)
-            model.accuracies[key] = accuracy(guesses, data.labels)
+            outputs, labels = forward(model.network, scale.apply(data.images)), cast(np.ndarray, data.labels)
+            found = model.accuracies[key] = accuracy(decide(outputs), labels)
+            if why := near_chance(found, labels, outputs.shape[1]):
+                label = model.source.label
+                self._note(
+                    f"warning: {label} has {found:.2f} % in floats on {data.name}, and {why}; input scale {scale}"
+                )
         return model.accuracies[key]
 
     def samples(self, work: Cell) -> Dataset:
-        """The data of a cell."""
-        return self.data[self.specs[work.data]]
+        """The data of a cell, without labels where they are not what its outputs stand for."""
+        spec = self.specs[work.data]
+        data = self.data[spec]
+        return dataclasses.replace(data, labels=None) if (work.model, spec) in self._no_classes else data
 
 
 def pack(network: Network) -> tuple:

@@ -137,8 +137,9 @@ def read_data(spec: str, count: int | None) -> Dataset:
         return data
     if count > len(data):
         raise FormatError(f"samples: {count} are asked for, and {data.name} has {len(data)}")
-    labels = None if data.labels is None else data.labels[:count]
-    return dataclasses.replace(data, name=f"{data.name}:{count}", images=data.images[:count], labels=labels)
+    labels, targets = (None if values is None else values[:count] for values in (data.labels, data.targets))
+    name = f"{data.name}:{count}"
+    return dataclasses.replace(data, name=name, images=data.images[:count], labels=labels, targets=targets)
 
 
 def training_part(spec: str) -> str:

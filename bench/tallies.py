@@ -18,7 +18,8 @@ from ..layers import Add, Affine, AvgPool2d, Conv2d, Flatten, MaxPool2d, Readout
 from ..network import Network
 from ..neurons import Neuron
 from ..runner import prepare
-from ..simulate import LayerReport, Result, simulate
+from ..scores import check_labels, decide
+from ..simulate import LayerReport, Result, places, simulate
 
 __all__ = ["Tally", "ann_view", "measure", "spike_view", "splits_alike", "synops"]
 
@@ -144,9 +145,13 @@ def measure(networks: list[Network], same_ann: list[int], images, labels, detail
         If two ways to count the same do not agree.
     UnsupportedError
         If every pixel has a label: a sweep counts samples.
+    ShapeError, RangeError
+        Labels that the outputs of a network cannot stand for.
     """
     if labels is not None and labels.ndim != 1:
         raise UnsupportedError(f"a sweep takes one label a sample, found {labels.shape}; intsnn run takes pixels")
+    for network in networks if labels is not None else []:
+        check_labels(labels, places(network)[0], "of a sweep")
     found = [Tally() for _ in networks]
     runners: dict[int, object] = {}
     for start in range(0, len(images), ANN_SAMPLES):
@@ -256,7 +261,7 @@ def _by_step(found: Tally, network: Network, result: Result, key: str, y) -> Non
     totals = np.cumsum(totals.reshape(*totals.shape[:2], -1), axis=0)
     if not np.array_equal(totals[-1], result.outputs):
         raise MismatchError(f"{key}: what went into the readout does not add up to its outputs")
-    guesses = totals.argmax(axis=2)  # (T, B)
+    guesses = decide(totals, axis=2)  # (T, B)
     wrong = guesses != guesses[-1]
     found.decided_sum = int(np.where(wrong.any(axis=0), len(wrong) - np.argmax(wrong[::-1], axis=0) + 1, 1).sum())
     if y is not None:

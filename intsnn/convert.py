@@ -682,10 +682,11 @@ class _Converter:
     def _build(self) -> Network:
         edges = tuple((source, name) for name, sources in self.sources.items() for source in sources)
         scale = self.quantised.input_scale
+        counts = self.units.get(self.graph.output)  # real value of one spike, where there is no readout
         metadata = {
             "method": self.rule.method,
             "input_scale": str(scale),
-            "readout_unit": self.report.get("readout", {}).get("unit"),
+            "readout_unit": self.report["readout"]["unit"] if "readout" in self.report else float(np.max(counts)),
         }
         return Network(self.nodes, edges, t_drive=self.drive, levels=self.levels, metadata=metadata)
 

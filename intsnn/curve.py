@@ -10,7 +10,8 @@ from .arguments import STEPS, array_of, whole
 from .errors import ShapeError, UnsupportedError
 from .layers import Readout, integers
 from .network import spiking_network
-from .simulate import MOST_THREADS, predict, simulate
+from .scores import check_labels
+from .simulate import MOST_THREADS, places, predict, simulate
 
 __all__ = ["Curve", "curve"]
 
@@ -38,7 +39,7 @@ class Curve:
     @property
     def accuracy(self) -> list[float]:
         """Per cent right after each step."""
-        return (100.0 * self.right / max(1, self.labelled)).tolist()
+        return (100.0 * self.right / self.labelled).tolist()
 
 
 def curve(network, images: np.ndarray, labels: np.ndarray, steps: int, *, threads: int = 1) -> Curve:
@@ -57,6 +58,8 @@ def curve(network, images: np.ndarray, labels: np.ndarray, steps: int, *, thread
     ------
     UnsupportedError
         If the output is no sum.
+    ShapeError, RangeError
+        Labels that the outputs cannot stand for, or none.
     """
     spiking_network(network)
     steps = whole(steps, "steps", 1, STEPS)
@@ -67,6 +70,7 @@ def curve(network, images: np.ndarray, labels: np.ndarray, steps: int, *, thread
     output = network.nodes[network.output_name]
     if not isinstance(output, Readout) or output.kind == "first_spike":
         raise UnsupportedError("an answer after each step needs a Readout that adds up")
+    check_labels(labels, places(network)[0], "of a curve")
     source = network.inputs_of(network.output_name)[0]
     key = f"{source}.{'spikes' if source in network.spiking else 'current'}"
     block = max(1, VALUES // (steps * int(np.prod(network.shapes[source]))))

@@ -5,8 +5,9 @@ One function, `load`, takes a short text::
     NAME[:train|:test][:N]      digits, mnist:train, cifar10-test1900:test:100
     PATH[:train|:test][:N]      my.npz, my.h5:50
 
-The part is ``test`` unless given; ``N`` takes the first N. Labels and pixel codes come back as integers, images as
-``(N, C, H, W)``: a pixel of code c stands for the value c / `Dataset.maximum`.
+The part is ``test`` unless given (``train`` for what is learned or calibrated with); ``N`` takes the first N. Labels
+and pixel codes come back as integers, images as ``(N, C, H, W)``: a pixel of code c stands for the value
+c / `Dataset.maximum`.
 
 Nothing is ever downloaded: a set that is missing is an error that says where it was looked for and what it is.
 """
@@ -21,10 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from . import decoders
-from .arguments import path_of, whole
+from .arguments import choice, path_of, whole
 from .errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
+from .overlap import digests
 
-__all__ = ["NAMES", "Dataset", "load", "shuffled"]
+__all__ = ["NAMES", "Dataset", "full_scale", "load", "shuffled"]
 
 VARIABLE = "INTSNN_DATA"
 DIGITS = tuple("0123456789")
@@ -54,6 +56,10 @@ class Dataset:
         False where the pixels differ from the original set (JPEG).
     notes : str
         What a reader of a result has to know.
+    targets : ndarray of float64, shape (N, K), or None
+        Real values to be reached, in place of labels.
+    assumed : str
+        Where `maximum` was not said but taken from a look at the codes: how. Else ``""``.
     """
 
     name: str
@@ -64,9 +70,15 @@ class Dataset:
     source: str
     lossless: bool = True
     notes: str = ""
+    targets: np.ndarray | None = None
+    assumed: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def digests(self) -> list[bytes]:
+        """What each sample is known by (`intsnn.overlap`): its codes."""
+        return digests(self.images)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,9 +101,11 @@ class _Part:
     maximum: int = 255
     lossless: bool = True
     notes: str = ""
+    targets: np.ndarray | None = None
+    assumed: str = ""
 
 
-def load(spec: str | os.PathLike[str]) -> Dataset:
+def load(spec: str | os.PathLike[str], part: str = "test") -> Dataset:
     """The data that `spec` names.
 
     Parameters
@@ -101,8 +115,12 @@ def load(spec: str | os.PathLike[str]) -> Dataset:
 
         The arrays of a file are ``x`` or ``images`` and, if it has labels, ``y`` or ``labels``; for a part that
         is named, and where the plain names are missing, ``x_train``, ``y_train``, ``x_test``, ``y_test``. Images are
-        integers, shape (N, C, H, W), (N, H, W) or (N, features); optional are ``maximum`` (a number: the code of
-        value 1, by default the largest of the dtype) and ``layout`` (the text ``NCHW`` or ``NHWC``).
+        integers, shape (N, C, H, W), (N, H, W) or (N, features); labels are whole numbers, and floats of shape (N,) or
+        (N, K) are targets of a regression. Optional are ``maximum`` (a number: the code of value 1; without it
+        `full_scale` of the codes in all parts) and ``layout`` (the text ``NCHW`` or ``NHWC``).
+    part : {"test", "train"}
+        What is taken where `spec` names no part. What is learned or calibrated with is loaded with ``"train"``: of a
+        file without parts that is the whole, of one that has ``x_train`` that.
 
     Returns
     -------
@@ -115,7 +133,7 @@ def load(spec: str | os.PathLike[str]) -> Dataset:
     DataNotFoundError
         A set or file that is not there.
     ImportRefused, ShapeError
-        A file that is damaged, or holds arrays that cannot be images and labels.
+        A file that is damaged, or holds arrays that cannot be images and labels, or no image.
 
     Examples
     --------
@@ -125,26 +143,31 @@ def load(spec: str | os.PathLike[str]) -> Dataset:
     >>> len(load("digits:train:100"))
     100
     """
-    name, part, count = _parse(spec if isinstance(spec, str) else path_of(spec, "spec"))
+    choice(part, "part", ("test", "train"))
+    name, given, count = _parse(spec if isinstance(spec, str) else path_of(spec, "spec"))
     if name in _SETS:
         reader, classes = _SETS[name]
-        found = reader(part or "test", count)
-        label = f"{name}:{part or 'test'}"
+        found = reader(given or part, count)
+        label = f"{name}:{given or part}"
     elif name.endswith((".npz", ".h5", ".hdf5")):
-        found, classes = _read_file(Path(name), part)
-        label = f"{name}:{part}" if part else name
+        found, classes, of = _read_file(Path(name), given, part)
+        label = f"{name}:{of}" if of else name
     else:
         raise FormatError(
             f"unknown data set {name!r}: one of {', '.join(NAMES)}, or a path that ends in .npz or .h5, "
             "each with an optional :train or :test and :N"
         )
-    images, labels = found.images, found.labels
-    if labels is not None and len(labels) != len(images):
-        raise ShapeError(f"{found.source}: {len(images)} images and {len(labels)} labels; there must be one for each")
+    images, labels, targets = found.images, found.labels, found.targets
+    for what, values in (("labels", labels), ("targets", targets)):
+        if values is not None and len(values) != len(images):
+            raise ShapeError(f"{found.source}: {len(images)} images and {len(values)} {what}; one for each is needed")
+    if not len(images):
+        raise ShapeError(f"{label}: there is no image in {found.source}; at least one is needed")
     if count is not None:
         if count > len(images):
             raise FormatError(f"{label} has {len(images)} images, {count} are asked for")
         images, labels = images[:count], None if labels is None else labels[:count]
+        targets = None if targets is None else targets[:count]
         label = f"{label}:{count}"
     return Dataset(
         name=label,
@@ -155,7 +178,22 @@ def load(spec: str | os.PathLike[str]) -> Dataset:
         source=found.source,
         lossless=found.lossless,
         notes=found.notes,
+        targets=targets,
+        assumed=found.assumed,
     )
+
+
+def full_scale(low: int, high: int) -> int:
+    """The code of value 1 where nobody says it, from the least and the largest code that occur.
+
+    The least ``2^k - 1`` that holds them (255 for bytes of images, 127 for signed bytes), but a power of two up to 64
+    that is the largest code stands for itself: 0 .. 16 are sixteenths.
+
+    >>> [full_scale(0, high) for high in (1, 9, 15, 16, 100, 128, 255, 256)]
+    [1, 15, 15, 16, 127, 255, 255, 511]
+    """
+    most = max(high, -low - 1, 1)
+    return most if most <= 64 and most & (most - 1) == 0 else (1 << most.bit_length()) - 1
 
 
 def _parse(spec: str) -> tuple[str, str, int | None]:
@@ -359,15 +397,19 @@ def _check_images(arrays: dict[str, np.ndarray], path: Path, shape: tuple[int, .
         raise ImportRefused(f"{path} has a label outside 0..9")
 
 
-def _read_file(path: Path, part: str) -> tuple[_Part, tuple[str, ...]]:
-    """Named arrays of a file of the user."""
+def _read_file(path: Path, part: str, other: str) -> tuple[_Part, tuple[str, ...], str]:
+    """Named arrays of a file of the user: a `part`, or ``""`` for the plain ones, else those of the part `other`.
+
+    The last value says which part it is, ``""`` for plain arrays.
+    """
     if not path.is_file():
         raise DataNotFoundError(
             f"there is no file {path}; give the path of a .npz or .h5 file, or one of {', '.join(NAMES)}"
         )
-    plain = (("x", "images"), ("y", "labels"))
-    split = ((f"x_{part or 'test'}",), (f"y_{part or 'test'}",))
-    wanted = {name for group in plain + split for name in group} | {"maximum", "layout"}
+    plain = ("", ("x", "images"), ("y", "labels"))
+    split = (part or other, (f"x_{part or other}",), (f"y_{part or other}",))
+    pixels = ("x", "images", "x_train", "x_test")
+    wanted = {*pixels, *plain[2], *split[2], "maximum", "layout"}
     if path.suffix == ".npz":
         arrays = decoders.read_npz(path, tuple(sorted(wanted)))
     else:
@@ -375,42 +417,54 @@ def _read_file(path: Path, part: str) -> tuple[_Part, tuple[str, ...]]:
 
         tree = read_tree(path, budget=decoders.BUDGET)
         arrays = {name.strip("/"): value for name, value in tree.datasets.items() if name.strip("/") in wanted}
-    groups = (split,) if part else (plain, split)
-    for images_names, labels_names in groups:
-        x = next((arrays[name] for name in images_names if name in arrays), None)
-        y = next((arrays[name] for name in labels_names if name in arrays), None)
-        if x is not None:
-            break
-    else:
-        asked = " or ".join(name for group in groups for name in group[0])
+    groups = (split,) if part else (split, plain) if other == "train" else (plain, split)
+    there = [group for group in groups if any(name in arrays for name in group[1])]
+    if not there:
+        asked = " or ".join(name for group in groups for name in group[1])
         raise FormatError(f"{path} has no array {asked}")
-    maximum = _maximum(arrays.get("maximum"), x, path)
+    of, *names = there[0]
+    x, y = (next((arrays[name] for name in group if name in arrays), None) for group in names)
+    maximum, assumed = _maximum(arrays.get("maximum"), [x, *(arrays[n] for n in pixels if n in arrays)], path)
     x = _planes(x, _text(arrays.get("layout"), path), path)
     if y is None:
-        return _Part(x, None, str(path), maximum), ()
+        return _Part(x, None, str(path), maximum, assumed=assumed), (), of
+    if y.dtype.kind == "f":
+        return _Part(x, None, str(path), maximum, targets=_targets(y, path), assumed=assumed), (), of
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]  # as Keras stores CIFAR-10
-    if y.ndim != 1 or y.dtype.kind not in "iu" or (y.size and y.min() < 0):
+    if y.ndim != 1 or y.dtype.kind not in "iub" or (y.size and y.min() < 0):
         raise ShapeError(
             f"{path}: labels are {y.dtype} of shape {y.shape}; whole numbers from 0 of shape (N,) are needed"
         )
     if y.size and int(y.max()) >= 1 << 20:
         raise ShapeError(f"{path}: the label {int(y.max())} cannot be a class; classes are numbered from 0")
     classes = tuple(str(i) for i in range(int(y.max()) + 1)) if y.size else ()
-    return _Part(x, y, str(path), maximum), classes
+    return _Part(x, y, str(path), maximum, assumed=assumed), classes, of
 
 
-def _maximum(given: np.ndarray | None, x: np.ndarray, path: Path) -> int:
-    """The code of value 1: what the file says, else the largest of the dtype."""
-    if x.dtype.kind not in "iu":
+def _targets(y: np.ndarray, path: Path) -> np.ndarray:
+    """Real targets as (N, K) float64."""
+    if y.ndim not in (1, 2) or not np.isfinite(y).all():
+        raise ShapeError(f"{path}: targets are {y.dtype} of shape {y.shape}; finite (N,) or (N, K) are needed")
+    return np.ascontiguousarray(y.reshape(len(y), -1) if y.size else y.reshape(len(y), 0), np.float64)
+
+
+def _maximum(given: np.ndarray | None, images: list[np.ndarray], path: Path) -> tuple[int, str]:
+    """The code of value 1: what the file says, else by a look at the `images`, those that are asked for first and
+    those of all parts; and what was assumed."""
+    if images[0].dtype.kind not in "iu":
         raise FormatError(
-            f"{path}: images are {x.dtype}, and intsnn takes integer codes; store, for example, round(x * 255) as uint8"
+            f"{path}: images are {images[0].dtype}, and intsnn takes integer codes; store, for example, round(x * 255) "
+            "as uint8"
         )
     if given is None:
-        return int(np.iinfo(x.dtype).max)
+        integers = [x for x in images if x.dtype.kind in "iu" and x.size]
+        low, high = min((int(x.min()) for x in integers), default=0), max((int(x.max()) for x in integers), default=0)
+        found = full_scale(low, high)
+        return found, f"the codes in {path.name} are {low} to {high}, and no `maximum` says which stands for 1"
     if given.size != 1 or given.dtype.kind not in "iu" or int(given.reshape(-1)[0]) < 1:
         raise FormatError(f"{path}: `maximum` must be one whole number from 1")
-    return int(given.reshape(-1)[0])
+    return int(given.reshape(-1)[0]), ""
 
 
 def _text(given: np.ndarray | None, path: Path) -> str:

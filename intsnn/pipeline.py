@@ -19,21 +19,34 @@ from .errors import ConversionError, ShapeError
 from .floatnet import FloatNetwork, forward
 from .fold import fold
 from .network import Network
+from .overlap import Overlap, check_overlap
 from .quantise import quantise_network
 from .quantised import InputScale, QuantisedNetwork
-from .scores import accuracy
-from .simulate import simulate
+from .scores import Aim, OutputError, accuracy, aim_of, decide, near_chance, output_error
+from .simulate import places, simulate
 
-__all__ = ["Pipeline", "Stage", "accuracy", "convert_float", "measure"]
+__all__ = ["Pipeline", "Stage", "accuracy", "aim", "convert_float", "doubts", "measure"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Accuracy in percent after a stage (None without labels) and what it lost against the one before."""
+    """What a network is worth after a stage.
+
+    Attributes
+    ----------
+    accuracy, loss : float or None
+        Per cent right, and what was lost against the stage before; None where outputs are no classes.
+    error : OutputError or None
+        Where they are none: distance of the outputs from those of the first stage, in real units.
+    target_error : OutputError or None
+        ... and from what they should be, where that is known.
+    """
 
     name: str
     accuracy: float | None
     loss: float | None
+    error: OutputError | None = None
+    target_error: OutputError | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +55,8 @@ class Pipeline:
 
     `zeroed` and `clipped` count, by layer, weights that became zero and weights beyond the largest code; `rounding` is
     what was done to the weights, and `errors` what ``"auto"`` decided it by (see `intsnn.quantise.Quantisation`).
+    `aim` is what the outputs were held against, `overlap` what was allowed to be in both data sets, `warnings` what
+    makes the figures doubtful.
     """
 
     network: Network
@@ -53,6 +68,33 @@ class Pipeline:
     clipped: dict[str, int] = field(default_factory=dict)
     rounding: str = "nearest"
     errors: dict[str, float] = field(default_factory=dict)
+    aim: Aim = field(default_factory=lambda: Aim("nothing"))
+    overlap: Overlap | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def aim(network: Network, data) -> Aim:
+    """What the outputs of `network` are held against on `data` (see `intsnn.scores.aim_of`)."""
+    outputs, pixels = places(network)
+    return aim_of(data, outputs, pixels, int(np.prod(network.shapes[network.input_name])))
+
+
+def wanted(found: Aim, data, x: np.ndarray) -> np.ndarray | None:
+    """Real values that the outputs should have, if they are known: targets, or the real input `x`."""
+    return data.targets if found.kind == "targets" else x if found.kind == "input" else None
+
+
+def doubts(accuracy: float | None, data: Dataset, network: Network, scale: InputScale) -> tuple[str, ...]:
+    """What makes an `accuracy` of the network before its conversion doubtful."""
+    why = None
+    if accuracy is not None and data.labels is not None:
+        why = near_chance(accuracy, data.labels, places(network)[0])
+    if why is None:
+        return ()
+    return (
+        f"before its conversion the network has {accuracy:.2f} % on {data.name}, and {why}: it may have been trained "
+        f"with another input scale than {scale}, or with other data",
+    )
 
 
 def check_fit(network: FloatNetwork | Network, data: Dataset) -> None:
@@ -66,26 +108,43 @@ def check_fit(network: FloatNetwork | Network, data: Dataset) -> None:
 
 
 def measure(stages, data: Dataset, scale: InputScale, converted: Network, threads: int = 1, progress=None):
-    """Accuracy of the float stages, the integer ANN and the spiking network on labelled `data`, as `Stage` objects."""
+    """What the float stages, the integer ANN and the spiking network are worth on `data`, as `Stage` objects.
+
+    Raises
+    ------
+    ShapeError, RangeError
+        Labels or targets that the outputs cannot stand for.
+    """
+    found_aim = aim(converted, data)
     x = scale.apply(data.images)
-    found = []
+    target = wanted(found_aim, data, x)
+    unit = converted.metadata["readout_unit"]
+    found: list[Stage] = []
+    first = None
     total = len(stages) + 3
 
-    def note(name: str, predictions: np.ndarray) -> None:
-        found.append((name, accuracy(predictions, cast(np.ndarray, data.labels))))
+    def note(name: str, outputs: np.ndarray, predictions: np.ndarray) -> None:
+        nonlocal first
+        if found_aim.kind == "classes":
+            value = accuracy(predictions, cast(np.ndarray, data.labels))
+            last = found[-1].accuracy if found else None
+            found.append(Stage(name, value, None if last is None else last - value))
+        else:
+            first = outputs if first is None else first
+            to_target = None if target is None else output_error(outputs, target)
+            found.append(Stage(name, None, None, output_error(outputs, first), to_target))
         if progress is not None:
             progress(len(found), total)
 
     for name, graph in stages:
-        note(name, forward(graph, x).argmax(axis=1))
-    note("thresholds and biases (integer ANN)", integer_ann(converted, data.images).predictions)
-    note(f"SNN, T = {converted.t_drive}", simulate(converted, data.images, threads=threads).predictions)
-    note("SNN, settled", simulate(converted, data.images, settle=True, threads=threads).predictions)
-    before = [None, *(value for _, value in found)]
-    return tuple(
-        Stage(name, value, None if last is None else last - value)
-        for (name, value), last in zip(found, before, strict=False)
-    )
+        outputs = forward(graph, x)
+        note(name, outputs, decide(outputs))
+    ann = integer_ann(converted, data.images)
+    note("thresholds and biases (integer ANN)", ann.outputs * unit, ann.predictions)
+    for name, settle in ((f"SNN, T = {converted.t_drive}", False), ("SNN, settled", True)):
+        run = simulate(converted, data.images, settle=settle, threads=threads)
+        note(name, run.outputs * unit, run.predictions)
+    return tuple(found)
 
 
 def convert_float(
@@ -100,6 +159,7 @@ def convert_float(
     first_last_bits: int | None = None,
     bias_correction: bool = True,
     rounding: str = "auto",
+    allow_overlap: bool = False,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pipeline:
@@ -110,13 +170,16 @@ def convert_float(
     network : FloatNetwork
         As imported; it is folded here.
     calibration, evaluation : Dataset
-        Evaluation defaults to the calibration data; without labels no accuracy is measured.
+        Evaluation defaults to the calibration data. Where they have no labels of classes, the distance of the outputs
+        from those of the float network is measured, and from targets where there are some.
     rule : Rule
         Neuron of the converted network.
     weight_bits, activation_bits, first_last_bits, bias_correction, rounding
         See `intsnn.quantise.quantise_network`.
     input_scale : InputScale
         Default ``1 / calibration.maximum``.
+    allow_overlap : bool
+        Measure also on `evaluation` data of which some are calibration data; the result says how many.
 
     Raises
     ------
@@ -124,8 +187,14 @@ def convert_float(
         Naming the layer and why.
     """
     check_fit(network, calibration)
+    overlap = None
+    if evaluation is not None:
+        check_fit(network, evaluation)
+        overlap = check_overlap(
+            calibration.digests(), evaluation.digests(), (calibration.name, evaluation.name), allow_overlap,
+            "calibrate with other data, such as the training part, or allow it (--allow-overlap)",
+        )  # fmt: skip
     evaluation = evaluation or calibration
-    check_fit(network, evaluation)
     scale = input_scale or InputScale(calibration.scale)
     folded = fold(network)
     quantisation = quantise_network(
@@ -134,15 +203,16 @@ def convert_float(
         rounding=rounding,
     )  # fmt: skip
     conversion = convert(quantisation.network, rule)
-    stages = [("float", network), *quantisation.stages]
+    found_aim = aim(conversion.network, evaluation)
+    # outputs are compared as they are converted: without a softmax at the end
+    stages = [("float", network if found_aim.kind == "classes" else folded), *quantisation.stages]
     if any(report.get("branches", 1) > 1 for report in conversion.layers.values()):
         stages.append(("joins in one unit", conversion.joined))
-    measured: tuple[Stage, ...] = ()
-    if evaluation.labels is not None:
-        measured = measure(stages, evaluation, scale, conversion.network, threads, progress)
+    measured = measure(stages, evaluation, scale, conversion.network, threads, progress)
     return Pipeline(
-        conversion.network, quantisation.network, conversion, measured, evaluation.name,
-        quantisation.zeroed, quantisation.clipped, quantisation.rounding, quantisation.errors,
+        conversion.network, quantisation.network, conversion, measured, evaluation.name, quantisation.zeroed,
+        quantisation.clipped, quantisation.rounding, quantisation.errors, found_aim, overlap,
+        doubts(measured[0].accuracy, evaluation, conversion.network, scale),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from .console import Report, number, percent, points
@@ -10,6 +10,7 @@ from .convert import Conversion
 from .describe import span, span_text
 from .layers import Affine, Conv2d
 from .pipeline import Stage
+from .scores import OutputError
 from .verify import Verification
 
 __all__ = [
@@ -22,15 +23,33 @@ __all__ = [
 ]
 
 
-def show_stages(report: Report, title: str, stages: Iterable[Stage]) -> None:
-    """Table of accuracies and losses."""
-    rows = [(stage.name, percent(stage.accuracy), points(stage.loss)) for stage in stages]
-    report.table(title, ("stage", "accuracy", "lost"), rows)
+def show_stages(report: Report, on: str, stages: Sequence[Stage]) -> None:
+    """Table of accuracies and losses `on` some data, or of errors of outputs."""
+    if stages[0].error is None:
+        rows = [(stage.name, percent(stage.accuracy), points(stage.loss)) for stage in stages]
+        report.table(f"Accuracy on {on}", ("stage", "accuracy", "lost"), rows)
+        return
+    errors = [(stage.name, *_error(stage.error), *_error(stage.target_error)) for stage in stages]
+    columns = (
+        "stage", "mean |error| to float", "RMS", "largest", "mean |error| to target", "RMS to target",
+        "largest to target",
+    )  # fmt: skip
+    report.table(f"Error of the outputs, in real units, on {on}", columns, errors)
+
+
+def _error(found: OutputError | None) -> tuple[str | None, ...]:
+    return (None,) * 3 if found is None else tuple(f"{value:.6g}" for value in found.values().values())
 
 
 def stages_values(stages: Iterable[Stage]) -> list[dict]:
-    """Stages as plain values."""
-    return [{"name": stage.name, "accuracy": stage.accuracy, "loss": stage.loss} for stage in stages]
+    """Stages as plain values; errors where outputs are no classes."""
+    rows = []
+    for stage in stages:
+        row: dict = {"name": stage.name, "accuracy": stage.accuracy, "loss": stage.loss}
+        for name, error in (("error", stage.error), ("target_error", stage.target_error)):
+            row |= {} if error is None else {name: error.values()}
+        rows.append(row)
+    return rows
 
 
 def layer_rows(conversion: Conversion, zeroed: dict[str, int], clipped: dict[str, int]) -> list[dict]:

@@ -6,6 +6,7 @@ network: how long input and bias flow) and `steps` (how long is observed). See `
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from .inputs import Source
 from .layers import MaxPool2d, Readout
 from .network import spiking_network
 from .neurons import Neuron
+from .scores import decide
 
 if TYPE_CHECKING:
     from .hdf5 import RecordWriter
@@ -76,7 +78,8 @@ class Result:
     outputs : (B, K) int64
         Accumulated readout (or net counts, or first-spike steps) of each sample.
     predictions : (B,) int64, or (B, H, W) where the outputs are maps
-        Index of the first best output; of each pixel, the first best channel.
+        Index of the first best output; of each pixel, the first best channel. Of a single output, 1 where it is above
+        0, else 0.
     steps : int
         Steps of the longest sample.
     extra_steps : (B,) int64
@@ -386,15 +389,26 @@ def _merge_reports(network, plan, blocks: list[dict[str, dict]]) -> dict[str, La
 
 
 def predict(network, outputs: np.ndarray) -> np.ndarray:
-    """First best output of each sample; where outputs are maps (C, H, W), the first best channel of each pixel."""
+    """First best output of each sample; where outputs are maps (C, H, W), the first best channel of each pixel.
+
+    A network of one output says class 1 where it is above 0; one that answers the step of a spike, where it fired.
+    """
     shape = network.shapes[network.output_name]
     if len(shape) == 3 and shape[1:] != (1, 1):
         outputs = outputs.reshape(-1, *shape)
     readout = network.nodes[network.output_name]
     if isinstance(readout, Readout) and readout.kind == "first_spike":
+        if outputs.shape[1] == 1:
+            return decide(outputs + 1)
         never = np.iinfo(np.int64).max
         return np.argmin(np.where(outputs < 0, never, outputs), axis=1)
-    return np.argmax(outputs, axis=1)
+    return decide(outputs)
+
+
+def places(network) -> tuple[int, int]:
+    """Outputs that one label stands for, and how many labels a sample has: ``(K, 1)``, of maps ``(C, H * W)``."""
+    shape = network.shapes[network.output_name]
+    return int(shape[0]), math.prod(shape[1:])
 
 
 def simulate(

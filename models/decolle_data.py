@@ -13,6 +13,7 @@ import numpy as np
 from .. import datasets
 from ..errors import FormatError, ShapeError
 from ..kernels.learn_parameters import DRAW_INPUT, DRAW_ORDER, DRAW_WINDOW, EVALUATION
+from ..overlap import digests
 from .decolle_recipes import Recipe
 from .stdp_recipes import StdpRecipe
 
@@ -46,6 +47,10 @@ class Sequences(Protocol):
 
     def __len__(self) -> int: ...
 
+    def digests(self) -> list[bytes]:
+        """What each sequence is known by (`intsnn.overlap`)."""
+        ...
+
     def frames(self, indices, epoch: int) -> np.ndarray:
         """``(steps, B, C, H, W)`` uint8 of some sequences in an epoch."""
         ...
@@ -77,6 +82,10 @@ class EventSequences:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digests(self) -> list[bytes]:
+        """Of the recordings."""
+        return self.events.digests()
 
     def frames(self, indices, epoch: int) -> np.ndarray:
         """``(steps, B, C, H, W)`` uint8, 0 or 1."""
@@ -133,13 +142,18 @@ class RateSequences:
         self.classes = len(data.classes) or int(self.labels.max()) + 1
         self.shape = data.images.shape[1:]
         self.steps = getattr(chosen, "test_steps", chosen.steps) if test else chosen.steps
-        self._seed, self._test = chosen.seed, test
+        self._seed, self._test, self._images = chosen.seed, test, data.images
+        self.maximum, self.assumed = data.maximum, data.assumed
         # a spike where 16 random bits lie below: exact for every code
         codes = data.images.reshape(len(data), -1).astype(np.int64)
         self._levels = ((codes * chosen.peak << 8) // data.maximum).astype(np.uint32)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digests(self) -> list[bytes]:
+        """Of the images."""
+        return digests(self._images)
 
     def frames(self, indices, epoch: int) -> np.ndarray:
         """``(steps, B, C, H, W)`` uint8, 0 or 1."""
@@ -154,7 +168,7 @@ class RateSequences:
 
 
 def sequences(chosen: Recipe, test: bool, spec: str | None = None) -> Sequences:
-    """Training or test data of a recipe; `spec` names others than its own.
+    """Training or test data of a recipe; `spec` names others than its own, of the same part where it says none.
 
     Raises
     ------
@@ -163,14 +177,16 @@ def sequences(chosen: Recipe, test: bool, spec: str | None = None) -> Sequences:
     ShapeError
         A set without samples.
     """
-    spec = spec or (chosen.test if test else chosen.data)
+    spec, part = spec or (chosen.test if test else chosen.data), "test" if test else "train"
     found: Sequences
     if chosen.coding == "rate":
-        found = RateSequences(datasets.load(spec), chosen, test)
+        found = RateSequences(datasets.load(spec, part), chosen, test)
     else:
         from .event_data import load_events
 
-        found = EventSequences(load_events(spec), chosen, test)
+        found = EventSequences(load_events(spec, part), chosen, test)
     if not len(found):
         raise ShapeError(f"data {spec}: there is no sample in it")
+    if not test and found.classes < 2:
+        raise ShapeError(f"data {found.name}: there is one class in it; learning needs two to tell apart")
     return found

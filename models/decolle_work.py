@@ -10,6 +10,8 @@ from typing import Any
 from .. import learn_memory
 from ..errors import UnsupportedError
 from ..learn_files import save
+from ..overlap import unseen
+from ..scores import check_labels
 from .decolle_data import sequences
 from .decolle_recipes import Recipe, recipe
 from .decolle_training import SATURATIONS, Progress, Trained, train
@@ -49,10 +51,12 @@ def run(
     changes = {key: settings[key] for key in ("seed", "epochs") if settings.get(key) is not None}
     chosen = replace(chosen, **changes)
     data, test = sequences(chosen, False, settings.get("data")), sequences(chosen, True, settings.get("test"))
+    check_labels(test.labels, data.classes, test.name)
     say(
         f"{chosen.name}: {len(data):,} sequences of {data.name}, {chosen.steps} steps each, tested on {len(test):,} of "
         f"{test.name}; seed {chosen.seed}, {chosen.rule.widths}"
     )
+    overlap = unseen(data, test, settings.get("allow_overlap", False), say)
     trained = train(
         chosen, data, test, steps=settings.get("steps"), threads=settings.get("threads") or 1,
         checkpoint=settings.get("checkpoint"), resume=not settings.get("anew"),
@@ -60,7 +64,7 @@ def run(
         progress=progress or now_and_then(say),
         log=lambda entry: say(_line(entry)),
     )  # fmt: skip
-    values = facts_of(chosen, trained, data.name, test.name)
+    values = facts_of(chosen, trained, data.name, test.name) | overlap
     say(f"test {values['accuracy']:.2f} % of {len(test):,} after {values['steps']:,} learning steps")
     size = values["memory"]
     say(
@@ -69,7 +73,7 @@ def run(
     )
     say(f"weights {values['weights_sha256']}")
     if settings.get("output"):
-        kept = ("recipe", "data", "test", "seed", "steps", "accuracy", "weights_sha256")
+        kept = ("recipe", "data", "test", "seed", "steps", "accuracy", "weights_sha256", *overlap)
         facts = {key: values[key] for key in kept} | _binning(chosen)
         save(settings["output"], trained.learner, facts=facts)
         say(f"written {settings['output']}")

@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 
 from .. import datasets
-from ..errors import DataNotFoundError, FormatError, ImportRefused
+from ..errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
 from ..hdf5 import read_tree
+from ..overlap import digests
 from .event_files import checked_events, contents, event_stream, event_table, five_bytes, stream_sensor
 from .saccades import CAMERA, Camera, place, stream, stream_frames
 
@@ -65,6 +66,8 @@ class EventSet:
         Folder or set that it comes from.
     binned : function or None
         A way to frames that is shorter than through the events (`intsnn.models.event_frames.frame_set`).
+    contents : function or None
+        What `digests` answers, where that is known without the events.
     """
 
     name: str
@@ -74,6 +77,7 @@ class EventSet:
     reader: Callable[[int], np.ndarray]
     source: str
     binned: Callable[..., None] | None = None
+    contents: Callable[[], list[bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,18 +90,30 @@ class EventSet:
             raise IndexError(f"{self.name} has the recordings 0 to {len(self) - 1}, not {index}")
         return self.reader(index)
 
+    def digests(self) -> list[bytes]:
+        """What each recording is known by (`intsnn.overlap`): its events, or the image that it was made from."""
+        if self.contents is not None:
+            return self.contents()
+        found = []
+        for index in range(len(self)):
+            events = self.events(index)
+            found += digests(np.stack([np.asarray(events[name], np.int64) for name in "xytp"])[None])
+        return found
+
 
 def is_event_data(spec: str) -> bool:
     """Whether `spec` begins with one of the `NAMES` of event data."""
     return str(spec).partition(":")[0] in PARTS
 
 
-def load_events(spec: str, *, camera: Camera = CAMERA) -> EventSet:
+def load_events(spec: str, part: str = "test", *, camera: Camera = CAMERA) -> EventSet:
     """The recordings that `spec` names: ``NAME[:train|:test][:N]``.
 
     Parameters
     ----------
     spec : str
+    part : {"test", "train"}
+        What is taken where `spec` names no part, of a set that has parts.
     camera : Camera
         For the sets that are generated from images.
 
@@ -113,12 +129,17 @@ def load_events(spec: str, *, camera: Camera = CAMERA) -> EventSet:
     match = re.fullmatch(r"([^:]*)(?::(train|test))?(?::([0-9]+))?", str(spec))
     if match is None or match[1] not in PARTS:
         raise FormatError(f"unknown event data {spec!r}: NAME[:train|:test][:N] with one of {', '.join(NAMES)}")
-    name, part, count = match[1], match[2] or PARTS[match[1]], int(match[3]) if match[3] else None
+    name, given, count = match[1], match[2] or (PARTS[match[1]] and part), int(match[3]) if match[3] else None
     if count == 0:
         raise FormatError(f"{spec!r} asks for 0 recordings; N is at least 1")
     if name in IMAGES:
-        return _generated(name, part, count, camera)
-    found = {"nmnist": _nmnist, "dvs-gesture": _gesture, "poker-dvs": _poker, "shd": _shd}[name](part)
+        return _generated(name, given, count, camera)
+    reader = {"nmnist": _nmnist, "dvs-gesture": _gesture, "poker-dvs": _poker, "shd": _shd}[name]
+    found = reader(given)
+    if not given and found.name == f"{name}:test" != f"{name}:{part}":  # the folder has parts
+        found = reader(part)
+    if not len(found):
+        raise ShapeError(f"{found.name}: there is no recording in {found.source}; at least one is needed")
     if count is None:
         return found
     if count > len(found):
@@ -147,6 +168,7 @@ def _generated(name: str, part: str, count: int | None, camera: Camera) -> Event
         reader=lambda index: stream(placed[index], index, **common),
         source=f"made from {images.source}",
         binned=binned,
+        contents=lambda: digests(images.images),  # a stream of the same image is the same thing to learn
     )
 
 

@@ -27,11 +27,16 @@ class EventInputs:
     images : (T, N, C, H, W) uint8
         A frame a step.
     labels : (N,) int64
+    classes : tuple of str
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def event_inputs(network: Network, spec: str) -> EventInputs:
@@ -56,4 +61,4 @@ def event_inputs(network: Network, spec: str) -> EventInputs:
     shape = network.shapes[network.input_name]
     if frames.shape[2:] != shape:
         raise ConversionError(f"data {found.name}: its frames are {frames.shape[2:]}, the network takes {shape}")
-    return EventInputs(found.name, frames.swapaxes(0, 1), found.labels)
+    return EventInputs(found.name, frames.swapaxes(0, 1), found.labels, tuple(found.classes))

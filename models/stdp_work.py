@@ -9,6 +9,8 @@ from typing import Any
 from .. import datasets
 from ..errors import DataNotFoundError, UnsupportedError
 from ..kernels.learn_parameters import PAIR_CHANGED, PAIR_CLIPPED
+from ..overlap import unseen
+from ..scores import check_labels
 from .decolle_data import RateSequences
 from .decolle_work import now_and_then
 from .stdp_recipes import RECIPES
@@ -27,9 +29,11 @@ def run(
         raise DataNotFoundError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     changes = {key: settings[key] for key in ("seed", "epochs") if settings.get(key) is not None}
     chosen = replace(RECIPES[name], **changes)
-    data = RateSequences(datasets.load(settings.get("data") or chosen.data), chosen, False)
+    data = RateSequences(datasets.load(settings.get("data") or chosen.data, "train"), chosen, False)
     test = RateSequences(datasets.load(settings.get("test") or chosen.test), chosen, True)
     say(f"{name}: {len(data):,} images of {data.name}, {chosen.steps} steps each, without labels; seed {chosen.seed}")
+    check_labels(test.labels, data.classes, test.name)
+    overlap = unseen(data, test, settings.get("allow_overlap", False), say)
     work = train(
         chosen, data, steps=settings.get("steps"), checkpoint=settings.get("checkpoint"),
         resume=not settings.get("anew"),
@@ -48,6 +52,7 @@ def run(
         "data": data.name,
         "test": test.name,
         "seed": chosen.seed,
+        **overlap,
         "accuracy": accuracy,
         "steps": work.steps,
         "weights_sha256": work.weights_sha256(),

@@ -23,8 +23,8 @@ from ..hdf5 import _replacing as replacing
 from ..layers import Affine, Conv2d
 from ..network import Network
 from ..quantised import QuantisedNetwork
-from ..scores import mean_iou
-from ..simulate import simulate
+from ..scores import check_labels, mean_iou
+from ..simulate import places, simulate
 from .event_inputs import event_inputs
 from .zoo import FOLDER, Card
 
@@ -61,6 +61,7 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
     data = datasets.load(training["test"])
     if data.labels is None:
         raise ConversionError(f"data {data.name}: an accuracy needs labels")
+    check_labels(data.labels, places(converted)[0], data.name)
     labels, guesses = data.labels, []
     right = drive = ann_right = mismatches = compared = extra = first = 0
     for start in range(0, len(data), BATCH):
@@ -147,6 +148,7 @@ def add_events(
             f"{name}: {training['differing_integers']} of {training['spikes_compared']} spikes differ from torch"
         )
     recipe, data = about["settings"], event_inputs(network, training["test"])
+    check_labels(data.labels, places(network)[0], data.name)
     right = np.empty(len(data.labels), np.bool_)
     for start in range(0, len(right), BATCH):
         part = slice(start, start + BATCH)

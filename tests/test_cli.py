@@ -106,7 +106,7 @@ def test_convert_records_where_the_network_comes_from(converted):
 
 def test_convert_says_that_it_evaluates_on_the_calibration_data(folder):
     text = good("convert", SOURCE, "-o", folder / "same.h5", "--calibrate", "digits:train:50", "--activations", 2)
-    assert "the calibration data; give others with --evaluate" in text
+    assert "Accuracy on the calibration data, digits:train:50 (give unseen data with --evaluate)" in text
 
 
 @pytest.mark.parametrize(

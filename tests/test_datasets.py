@@ -410,7 +410,7 @@ def test_npz_names_and_parts(tmp_path, codes):
     assert got.shape == (1, 4, 5) and got.maximum == 200 and got.labels.shape == (6,)
     np.savez(path, x=codes.reshape(6, -1).astype(np.uint16))
     got = datasets.load(path)
-    assert got.shape == (40,) and got.maximum == 65535 and got.labels is None and got.classes == ()
+    assert got.shape == (40,) and got.maximum == 255 and got.labels is None and got.classes == ()
     np.savez(path, x_test=codes, y_test=labels)
     assert len(datasets.load(path)) == len(datasets.load(f"{path}:test")) == 6
 
@@ -441,7 +441,10 @@ def test_channels_last_is_never_guessed(tmp_path, codes):
         ({"x": np.zeros((3, 1, 2, 2))}, FormatError),
         ({"x": np.zeros(3, np.uint8)}, ShapeError),
         ({"x": np.zeros((3, 2), np.uint8), "y": np.zeros(4, np.int64)}, ShapeError),
-        ({"x": np.zeros((3, 2), np.uint8), "y": np.zeros(3)}, ShapeError),
+        ({"x": np.zeros((3, 2), np.uint8), "y": np.zeros((3, 1, 1))}, ShapeError),
+        ({"x": np.zeros((3, 2), np.uint8), "y": np.array([0, 1, np.nan])}, ShapeError),
+        ({"x": np.zeros((3, 2), np.uint8), "y": np.array(["0", "1", "2"])}, ShapeError),
+        ({"x": np.zeros((0, 2), np.uint8), "y": np.zeros(0, np.int64)}, ShapeError),
         ({"x": np.zeros((3, 2), np.uint8), "y": np.array([0, 1, -1])}, ShapeError),
         ({"x": np.zeros((3, 2), np.uint8), "y": np.array([0, 1, 1 << 40])}, ShapeError),
         ({"x": np.zeros((3, 2), np.uint8), "maximum": 0}, FormatError),

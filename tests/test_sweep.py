@@ -216,7 +216,8 @@ def test_a_key_names_everything_that_counts(tiny, tmp_path):
     changes = (
         {"samples": 39}, {"verify": 5}, {"reference": 0}, {"detail": 7}, {"calibration_samples": 99}, {"first_last": 8},
         {"bias_correction": False}, {"weights": (5,)}, {"activations": (5,)}, {"t_drive": (3,)}, {"state_bits": (20,)},
-        {"seeds": (1,)}, {"methods": ("fast-snn+no-cap",)}, {"data": ("digits:train",)},
+        {"seeds": (1,)}, {"methods": ("fast-snn+no-cap",)},
+        {"data": ("digits:train",), "models": (Source(tiny, calibrate="digits:test"),)},
         {"models": (Source(tiny, calibrate="digits:train:90"),)}, {"models": (Source(tiny, input_scale="1/16,0"),)},
     )  # fmt: skip
     seen = set(base)

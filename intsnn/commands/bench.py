@@ -81,7 +81,8 @@ class Numbers(click.ParamType):
     "--verify", type=click.IntRange(min=0), metavar="N", help="On how many all paths are compared; default 32."
 )
 @click.option("--reference", type=click.IntRange(min=0), metavar="N", help="... and the plain reference; default 1.")
-@click.option("--calibrate", metavar="DATA", help="Data for the scales, or for a recipe; default: the training part.")
+@click.option("--calibrate", metavar="DATA", help="Data for the scales, or for a recipe, none of which may be tested "
+              "on; default: the training part.")  # fmt: skip
 @click.option("--calibration-samples", type=click.IntRange(min=1), metavar="N", help="Default 2000.")
 @click.option("--first-last", type=click.IntRange(1, 8), metavar="BITS", help="Other width for first and last layer.")
 @click.option("--rounding", type=click.Choice(["auto", "nearest", "compensated"]),
@@ -198,6 +199,8 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
         rows = [values for spec, values in store.rows() if spec in asked]
     show_rows(report, rows)
     report.line()
+    for note in shop.notes:
+        report.line(note)
     report.line(_summary(summary, results, time.perf_counter() - start))
     failed = sum(row["error"] is not None for row in rows)
     if failed:
@@ -205,7 +208,8 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     written = None
     if report_folder is not None:
         written = _report(report, rows, report_folder, results)
-    values = {"results": results, "report": written, **dataclasses.asdict(summary), "failed": failed, "rows": rows}
+    counts = {**dataclasses.asdict(summary), "failed": failed}
+    values = {"results": results, "report": written, **counts, "notes": shop.notes, "rows": rows}
     finish(report, values)
     _judge(summary, rows, results)
 

@@ -18,13 +18,14 @@ from ..errors import ConversionError, DataNotFoundError, FormatError, IntsnnErro
 from ..pipes import Stream
 
 __all__ = [
-    "DATA_HELP", "INTERNAL", "INTERRUPTED", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
+    "DATA_HELP", "INTERNAL", "INTERRUPTED", "LEARN_HELP", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
     "cores", "file_of", "finish", "integer_network", "json_option", "load_network", "one_line", "options_checked",
-    "read_data", "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
+    "overlap_option", "read_data", "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
 
 USAGE, REFUSED, MISMATCH, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 130  # exit status
 DATA_HELP = "NAME[:train|:test][:N] (digits, mnist, ...) or a .npz or .h5 file."
+LEARN_HELP = f"{DATA_HELP} Without a part: the training part."
 
 
 class Failure(click.ClickException):
@@ -72,17 +73,21 @@ def cores() -> int:
 
 json_option = click.option("--json", "json_path", metavar="FILE", help="Write the results as JSON (- for stdout).")
 trust_option = click.option("--trust", is_flag=True, help="Read the file in this process: a file of known origin only.")
+overlap_option = click.option(
+    "--allow-overlap", is_flag=True, help="Measure also on data that were learned from; the figure says so."
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), default=None, metavar="N", help="Default: all cores. Never changes a bit."
 )
 
 
-def read_data(spec: str):
-    """The data set `spec` names; a spec that cannot be read is wrong use, a file that cannot is refused."""
+def read_data(spec: str, part: str = "test"):
+    """The data set `spec` names (of its `part`, unless it says one); a spec that cannot be read is wrong use, a file
+    that cannot is refused."""
     from .. import datasets
 
     try:
-        return datasets.load(spec)
+        return datasets.load(spec, part)
     except FormatError as error:
         is_file = os.path.isfile(re.sub(r"(:(train|test))?(:[0-9]+)?$", "", spec))
         raise Failure(str(error), REFUSED if is_file else USAGE) from None

@@ -9,6 +9,7 @@ import click
 from ..errors import ConversionError
 from .common import (
     DATA_HELP,
+    LEARN_HELP,
     USAGE,
     Failure,
     check_output,
@@ -18,6 +19,7 @@ from .common import (
     json_option,
     load_network,
     options_checked,
+    overlap_option,
     read_data,
     sha256,
     threads_option,
@@ -42,8 +44,10 @@ BITS = click.IntRange(1, 8)
 @click.option("--weights", type=BITS, default=8, show_default=True, metavar="BITS", help="Width of the weights.")
 @click.option("--activations", type=BITS, default=4, show_default=True, metavar="BITS", help="L = 2^BITS - 1 levels.")
 @click.option("--first-last", type=BITS, metavar="BITS", help="Other width for the first and last layer.")
-@click.option("--calibrate", metavar="DATA", help=f"Training data for the scales. {DATA_HELP}")
-@click.option("--evaluate", metavar="DATA", help="Data for the accuracy of each stage; default: those of --calibrate.")
+@click.option("--calibrate", metavar="DATA", help=f"Training data for the scales. {LEARN_HELP}")
+@click.option("--evaluate", metavar="DATA", help=f"Unseen data for the accuracy of each stage; default: those of "
+              f"--calibrate. {DATA_HELP}")  # fmt: skip
+@overlap_option
 @click.option("--rounding", type=click.Choice(["auto", "nearest", "compensated"]), default="auto", show_default=True,
               help="Of the weights; auto takes what errs less on held-back calibration data.")  # fmt: skip
 @click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
@@ -62,7 +66,8 @@ def command(ctx: click.Context, src: str, output: str, json_path: str | None, **
     """Convert a trained network SRC to spikes and integers.
 
     SRC is a trained Keras network, or a quantised ANN of intsnn (which needs no calibration). The input scale is by
-    default that of the data set (1/255 for images); it is stored in NET.h5.
+    default that of the data set (1/255 for images), of a file that does not say it a guess from its codes; it is
+    stored in NET.h5. --evaluate refuses data that are also in those of --calibrate.
 
     Example: intsnn convert trained.h5 -o net.h5 --weights 4 --calibrate mnist:train:1000 --evaluate mnist
     """
@@ -110,25 +115,29 @@ def _convert_quantised(network, rule, options: dict) -> dict:
     """Exact conversion; accuracies where there are data."""
     from ..console import Report
     from ..convert import convert as convert_network
-    from ..pipeline import check_fit, measure
+    from ..pipeline import aim, check_fit, doubts, measure
 
     conversion = convert_network(network, rule)
-    spec = options["evaluate"] or options["calibrate"]
-    data = read_data(spec) if spec else None
-    stages = ()
+    data = None
+    if options["evaluate"]:
+        data = read_data(options["evaluate"])
+    elif options["calibrate"]:
+        data = read_data(options["calibrate"], "train")
+    found: dict = {"stages": (), "aim": None, "warnings": ()}
     if data is not None:
         check_fit(conversion.network, data)
-        if data.labels is not None:
-            before = [("quantised ANN", network.graph)]
-            if any(found.get("branches", 1) > 1 for found in conversion.layers.values()):
-                before.append(("joins in one unit", conversion.joined))
-            with Report(None).progress("stages") as progress:
-                stages = measure(
-                    before, data, network.input_scale, conversion.network, options["threads"] or cores(), progress
-                )
-    return {
-        "conversion": conversion, "stages": stages, "scale": network.input_scale, "zeroed": {}, "clipped": {},
-        "calibrated_on": None, "evaluated_on": data.name if data is not None else None, "float_bytes": None,
+        before = [("quantised ANN", network.graph)]
+        if any(found.get("branches", 1) > 1 for found in conversion.layers.values()):
+            before.append(("joins in one unit", conversion.joined))
+        with Report(None).progress("stages") as progress:
+            stages = measure(
+                before, data, network.input_scale, conversion.network, options["threads"] or cores(), progress
+            )
+        warnings = doubts(stages[0].accuracy, data, conversion.network, network.input_scale)
+        found = {"stages": stages, "aim": aim(conversion.network, data), "warnings": warnings}
+    return found | {
+        "conversion": conversion, "scale": network.input_scale, "zeroed": {}, "clipped": {}, "calibrated_on": None,
+        "evaluated_on": data.name if data is not None else None, "float_bytes": None, "overlap": None, "assumed": "",
     }  # fmt: skip
 
 
@@ -138,7 +147,7 @@ def _convert_float(network, rule, scale, options: dict) -> dict:
     from ..describe import float_bytes
     from ..pipeline import convert_float
 
-    calibration = read_data(options["calibrate"])
+    calibration = read_data(options["calibrate"], "train")
     evaluation = read_data(options["evaluate"]) if options["evaluate"] else None
     with Report(None).progress("stages") as progress:
         found = convert_float(
@@ -152,6 +161,7 @@ def _convert_float(network, rule, scale, options: dict) -> dict:
             first_last_bits=options["first_last"],
             bias_correction=not options["no_bias_correction"],
             rounding=options["rounding"],
+            allow_overlap=options["allow_overlap"],
             threads=options["threads"] or cores(),
             progress=progress,
         )
@@ -159,7 +169,9 @@ def _convert_float(network, rule, scale, options: dict) -> dict:
         "conversion": found.conversion, "stages": found.stages, "scale": found.quantised.input_scale,
         "zeroed": found.zeroed, "clipped": found.clipped, "calibrated_on": calibration.name,
         "rounding": (found.rounding, found.errors),
-        "evaluated_on": found.evaluated_on, "float_bytes": float_bytes(network),
+        "evaluated_on": found.evaluated_on, "float_bytes": float_bytes(network), "aim": found.aim,
+        "overlap": found.overlap, "warnings": found.warnings, "unseen": evaluation is not None,
+        "assumed": "" if scale else calibration.assumed,
     }  # fmt: skip
 
 
@@ -174,7 +186,7 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     from ..console import Report, size
     from ..describe import describe
     from ..files import save
-    from ..present import layer_rows, show_layers, show_stages, stages_values
+    from ..present import layer_rows, show_layers, stages_values
 
     network, stages = result["conversion"].network, result["stages"]
     quantised = result["calibrated_on"] is None
@@ -186,7 +198,13 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "calibrated_on": result["calibrated_on"],
         "input_scale": str(result["scale"]),
         "settings": settings,
+        "input_scale_assumed": result["assumed"] or None,
         "evaluated_on": result["evaluated_on"],
+        "on_calibration_data": bool(result["calibrated_on"]) and not result["unseen"],
+        "overlap": None if result["overlap"] is None else result["overlap"].values(),
+        "judged_by": None if result["aim"] is None else result["aim"].kind,
+        "decision": None if result["aim"] is None else result["aim"].decision,
+        "warnings": list(result["warnings"]),
         "stages": stages_values(stages),
     }
     with writing(output):
@@ -198,17 +216,15 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     report.line(
         f"input scale  {result['scale']} (real input of code 1{', then the offset' if result['scale'].offset else ''})"
     )
+    if result["assumed"]:
+        report.line(f"             assumed: {result['assumed']}; --input-scale says another")
     if result["calibrated_on"]:
         report.line(f"calibrated   {result['calibrated_on']}")
         done, errors = result["rounding"]
         why = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
         report.line(f"rounding     {done}{f' (error of held-back outputs: {why})' if errors else ''}")
     if stages:
-        same = result["evaluated_on"] == result["calibrated_on"]
-        note = " (the calibration data; give others with --evaluate)" if same else ""
-        show_stages(report, f"Accuracy on {result['evaluated_on']}{note}", stages)
-    elif result["evaluated_on"]:
-        report.line(f"{result['evaluated_on']} has no labels: no accuracy")
+        _show_stages(report, result, provenance["on_calibration_data"])
     show_layers(report, rows)
     floats = result["float_bytes"] or {}
     report.line()
@@ -225,6 +241,7 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "float_accuracy": stages[0].accuracy if stages and not quantised else None,
         "t_drive": network.t_drive,
         "levels": network.levels,
+        **_errors(stages),
         "layers": rows,
         "float_bytes": floats.get("all"),
         "float_weight_bytes": floats.get("weights"),
@@ -236,3 +253,27 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     }
     finish(report, values)
     return values
+
+
+def _show_stages(report, result: dict, on_calibration: bool) -> None:
+    """The table of stages, and all that its figures have to be read with."""
+    from ..present import show_stages
+
+    on = result["evaluated_on"]
+    if on_calibration:
+        on = f"the calibration data, {on} (give unseen data with --evaluate)"
+    if result["overlap"] is not None:
+        on = f"{on} (overlap allowed: {result['overlap']})"
+    show_stages(report, on, result["stages"])
+    if result["aim"].note:
+        report.line(f"({result['aim'].note})")
+    for warning in result["warnings"]:
+        report.line(f"warning: {warning}; see --input-scale")
+
+
+def _errors(stages) -> dict:
+    """Of the settled network, where its outputs are no classes."""
+    if not stages or stages[-1].error is None:
+        return {}
+    error, target = stages[-1].error, stages[-1].target_error
+    return {"error": error.values(), "target_error": None if target is None else target.values()}

@@ -82,7 +82,7 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     with writing(output):
         files.save(found.network, output, provenance=provenance)
     network = files.load(output)  # from here on, what is in the file
-    show_stages(report, f"Accuracy on {test.name}", found.stages)
+    show_stages(report, test.name, found.stages)
     result = simulate(network, test.images, settle=True, threads=threads)
     correct = int((result.predictions == test.labels).sum())
     extra = int(result.extra_steps.max(initial=0))

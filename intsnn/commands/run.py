@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from .common import (
@@ -10,6 +12,7 @@ from .common import (
     Failure,
     check_output,
     cores,
+    file_of,
     finish,
     integer_network,
     json_option,
@@ -53,6 +56,7 @@ def command(
     from dataclasses import asdict
 
     from ..console import Report, number, percent
+    from ..pipeline import aim
     from ..scores import accuracy as accuracy_of
     from ..scores import mean_iou
     from ..simulate import simulate
@@ -64,6 +68,8 @@ def command(
     check_output(json_path, net, record)
     network = integer_network(net, trust)
     dataset = read_inputs(network, data)
+    judged = aim(network, dataset)
+    learned = _learned_from(net, trust)
     settle = network.levels is not None if settle is None else settle
     report = Report(json_path)
     start = time.perf_counter()
@@ -83,17 +89,24 @@ def command(
         )
     seconds = time.perf_counter() - start
     correct = accuracy = overlap = None
-    if dataset.labels is not None:
+    if judged.kind == "classes":
         accuracy = accuracy_of(result.predictions, dataset.labels)
         correct = int((result.predictions == dataset.labels).sum())
         if dataset.labels.ndim == 3:
             overlap = mean_iou(result.predictions, dataset.labels, len(dataset.classes))
     extra = int(result.extra_steps.max(initial=0))
+    error = None
     if accuracy is None or correct is None:
-        report.line(f"{dataset.name}: {number(result.samples)} samples without labels")
+        labels = "samples without labels" if dataset.labels is None else "samples, whose labels are no outputs"
+        report.line(f"{dataset.name}: {number(result.samples)} {labels}")
+        error = _show_error(report, network, dataset, judged, result)
     else:
         what_of = f"{number(dataset.labels.size)}{' pixels' if overlap is not None else ''}"
         report.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {what_of} right)")
+    if judged.note:
+        report.line(f"({judged.note})")
+    if _same_data(learned, dataset.name):
+        report.line(f"(no unseen data: the network was calibrated or trained on {learned})")
     if overlap is not None:
         report.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(overlap)}")
     rest = "" if result.settled is None else "; settled" if result.settled else "; NOT settled at the bound"
@@ -119,6 +132,10 @@ def command(
             "network": net,
             "data": dataset.name,
             "accuracy": accuracy,
+            "judged_by": judged.kind,
+            "decision": judged.decision,
+            "learned_from": learned,
+            **({} if error is None else {"target_error": error.values()}),
             **({} if overlap is None else {"mean_iou": overlap}),
             **run_values(result, correct),
             "seconds": seconds,
@@ -128,3 +145,38 @@ def command(
             "layers": [asdict(layer) | {"overflows": layer.overflows} for layer in result.layers.values()],
         },
     )
+
+
+def _show_error(report, network, dataset, judged, result):
+    """Distance of the outputs from their targets in real units, or None where there is no target or no unit."""
+    from ..pipeline import wanted
+    from ..quantised import InputScale
+    from ..scores import output_error
+
+    unit, scale = network.metadata.get("readout_unit"), network.metadata.get("input_scale")
+    if judged.kind == "nothing":
+        return None
+    if not isinstance(unit, float) or not isinstance(scale, str):
+        report.line("(no error of its outputs: the file does not say what one unit of them is worth)")
+        return None
+    target = wanted(judged, dataset, InputScale.parse(scale).apply(dataset.images))
+    error = output_error(result.outputs * unit, target)
+    report.line(
+        f"error of the outputs in real units: mean |error| {error.mean_absolute:.6g}, RMS {error.rms:.6g}, largest "
+        f"{error.largest:.6g}"
+    )
+    return error
+
+
+def _learned_from(net: str, trust: bool) -> str | None:
+    """The data that the file names as those of its calibration, or of its training."""
+    from ..files import read_info
+
+    provenance = read_info(file_of(net), trust=trust).provenance
+    found = provenance.get("calibrated_on") or provenance.get("data")
+    return found if isinstance(found, str) else None
+
+
+def _same_data(one: str | None, other: str) -> bool:
+    """Whether two names stand for one part of one set, of whatever number of samples."""
+    return one is not None and re.sub(r":[0-9]+$", "", one) == re.sub(r":[0-9]+$", "", other)

@@ -16,7 +16,17 @@ from typing import Any
 import click
 
 from ..errors import DataNotFoundError
-from .common import DATA_HELP, USAGE, Failure, check_output, finish, json_option, options_checked
+from .common import (
+    DATA_HELP,
+    LEARN_HELP,
+    USAGE,
+    Failure,
+    check_output,
+    finish,
+    json_option,
+    options_checked,
+    overlap_option,
+)
 
 __all__ = ["FAMILIES", "command"]
 
@@ -45,8 +55,9 @@ def recipes() -> dict[str, tuple[Any, str]]:
 @click.option("--recipe", metavar="NAME", help="What to train; --list shows all. Or a .toml file (docs/learning.md).")
 @click.option("--list", "list_", is_flag=True, help="Show the recipes.")
 @click.option("-o", "--output", metavar="NET.h5", help="Where the network goes; for `intsnn convert`.")
-@click.option("--data", metavar="DATA", help=f"Other training data. {DATA_HELP}")
-@click.option("--test", metavar="DATA", help="Other test data.")
+@click.option("--data", metavar="DATA", help=f"Other training data. {LEARN_HELP}")
+@click.option("--test", metavar="DATA", help=f"Other test data. {DATA_HELP}")
+@overlap_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Other seed than that of the recipe.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="At most N epochs a stage: to try it out.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Integer learning: so many learning steps.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..errors import DataNotFoundError
-from .common import DATA_HELP, check_output, finish, json_option, options_checked
+from .common import DATA_HELP, LEARN_HELP, check_output, finish, json_option, options_checked, overlap_option
 
 __all__ = ["command"]
 
@@ -14,8 +14,9 @@ __all__ = ["command"]
 @click.option("--recipe", required=True, metavar="NAME", help="What was trained; intsnn train --list shows all.")
 @click.option("--checkpoint", required=True, metavar="FILE", help="Of the finished training: NET.h5.checkpoint.")
 @click.option("-o", "--output", required=True, metavar="NET.h5", help="Where the network goes; for intsnn convert.")
-@click.option("--data", metavar="DATA", help=f"The training data, where they were others. {DATA_HELP}")
-@click.option("--test", metavar="DATA", help="Other test data.")
+@click.option("--data", metavar="DATA", help=f"The training data, where they were others. {LEARN_HELP}")
+@click.option("--test", metavar="DATA", help=f"Other test data. {DATA_HELP}")
+@overlap_option
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Seed of the training, where another.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="As it was given to the training.")
 @click.option("--tune-epochs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...overlap import digests
+from ...scores import check_labels, decide
 from ..architectures_trained import blueprint
 from ..event_frames import frame_set
 from ..torch_training import Outcome, Progress, Run, chosen_device, generator_of
@@ -29,27 +31,36 @@ LOGITS = 10.0  # mean currents are small against what a softmax needs
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Binned recordings: `frames` (N, T, C, H, W) uint8, `labels` (N,) int64, the number of `classes`."""
+    """Binned recordings: `frames` (N, T, C, H, W) uint8, `labels` (N,) int64, the number of `classes`.
+
+    `contents` answers what each is known by (`intsnn.overlap`); without it the frames do.
+    """
 
     name: str
     frames: np.ndarray
     labels: np.ndarray
     classes: int
+    contents: Callable[[], list[bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digests(self) -> list[bytes]:
+        """What each recording is known by."""
+        return digests(self.frames) if self.contents is None else self.contents()
 
     def part(self, chosen: np.ndarray, name: str) -> Frames:
         """Some of the recordings."""
         return Frames(name, self.frames[chosen], self.labels[chosen], self.classes)
 
 
-def load_frames(spec: str, recipe: EventRecipe) -> Frames:
+def load_frames(spec: str, recipe: EventRecipe, part: str = "test") -> Frames:
     """Event data by name (`intsnn.models.event_data.load_events`), binned as the recipe says."""
     from ..event_data import load_events
 
-    found = load_events(spec)
-    return Frames(found.name, frame_set(found, **asdict(recipe.binning)), found.labels, len(found.classes))
+    found = load_events(spec, part)
+    frames = frame_set(found, **asdict(recipe.binning))
+    return Frames(found.name, frames, found.labels, len(found.classes), found.digests)
 
 
 class Trained(Outcome[EventNetwork, EventRecipe]):
@@ -92,13 +103,14 @@ def _batch(frames: np.ndarray, device: torch.device) -> Tensor:
 def evaluate(network: EventNetwork, data: Frames, device: str | torch.device = "cpu") -> float:
     """Per cent of `data` that the network gets right, as it computes in torch."""
     network.eval()
+    check_labels(data.labels, data.classes, data.name)
     right = 0
     with torch.no_grad():
         for start in range(0, len(data), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
-            found = network(_batch(data.frames[part], torch.device(device))).argmax(1).cpu().numpy()
+            found = decide(network(_batch(data.frames[part], torch.device(device))).cpu().numpy())
             right += int((found == data.labels[part]).sum())
-    return 100.0 * right / max(1, len(data))
+    return 100.0 * right / len(data)
 
 
 def _moved(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
@@ -120,6 +132,7 @@ class _Run(Run[EventNetwork]):
         self, recipe: EventRecipe, data: Frames, device: str, checkpoint: str | os.PathLike[str] | None, resume: bool
     ) -> None:  # fmt: skip
         place = torch.device(device)
+        check_labels(data.labels, data.classes, data.name)
         network = build(recipe, data.frames.shape[2:], data.classes).to(place)
         super().__init__(recipe, data, network, recipe.stages, place, checkpoint)
         self.labels = torch.from_numpy(data.labels).to(place)

@@ -15,7 +15,9 @@ from ...files import load, save, stored_bytes
 from ...hdf5 import write_tree
 from ...layers import Affine, Conv2d
 from ...network import Network
-from ...simulate import simulate
+from ...overlap import unseen
+from ...scores import check_labels
+from ...simulate import places, simulate
 from ..torch_work import epoch_line, facts, provenance, seeded, told
 from .compare import compare_spikes
 from .integers import integer_network
@@ -50,15 +52,16 @@ def run(
             hard_epochs=min(chosen.hard_epochs, most),
         )  # fmt: skip
     torch.set_num_threads(settings["threads"])
-    data = load_frames(settings["data"] or chosen.train_spec, chosen)
+    data = load_frames(settings["data"] or chosen.train_spec, chosen, "train")
     test = load_frames(settings["test"] or f"{chosen.data}:test", chosen)
+    overlap = unseen(data, test, settings.get("allow_overlap", False), say)
     stages = dict(chosen.stages)
     say(f"{name}: {chosen.architecture} on {data.name}, {sum(stages.values())} epochs, seed {chosen.seed}")
     trained = train(
         chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"], device=settings["device"],
         progress=progress, log=lambda entry: say(epoch_line(entry, stages[entry["name"]])),
     )  # fmt: skip
-    about = facts(name, chosen, data, test, "weight")
+    about = facts(name, chosen, data, test, "weight") | overlap
     values = {"torch_accuracy": trained.history[-1]["accuracy"], "seconds": trained.seconds, "history": trained.history}
     if chosen.weight == "float" or "float" in (chosen.first, chosen.last):
         write_floats(trained.network, settings["output"])
@@ -78,12 +81,13 @@ def run(
 
 def integer_accuracy(network: Network, data: Frames, threads: int = 1) -> float:
     """Per cent of `data` that the integer network gets right."""
+    check_labels(data.labels, places(network)[0], data.name)
     right = 0
     for start in range(0, len(data), BLOCK):
         part = slice(start, start + BLOCK)
         found = simulate(network, data.frames[part].swapaxes(0, 1), threads=threads, strict=True)
         right += int((found.predictions == data.labels[part]).sum())
-    return 100.0 * right / max(1, len(data))
+    return 100.0 * right / len(data)
 
 
 def weight_bytes(network: Network) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...datasets import Dataset
 from ...errors import ConversionError, DataNotFoundError, FormatError
+from ...scores import check_labels, decide
 from ..architectures_trained import blueprint
 from ..torch_training import Outcome, Progress, Run, chosen_device
 from .activations import ClipReLU, LsqReLU
@@ -98,9 +99,12 @@ def evaluate(network: QuantNetwork, data: Dataset, device="cpu") -> float:
     with torch.no_grad():
         for start in range(0, len(images), EVALUATION_BATCH):
             part = images[start : start + EVALUATION_BATCH].float() / data.maximum
-            found = network(part).argmax(1).cpu().numpy()
+            outputs = network(part).cpu().numpy()
+            if start == 0:
+                check_labels(data.labels, outputs.shape[1], data.name)
+            found = decide(outputs)
             right += int((found == data.labels[start : start + EVALUATION_BATCH]).sum())
-    return 100.0 * right / max(1, data.labels.size)
+    return 100.0 * right / data.labels.size
 
 
 def _optimiser(network: QuantNetwork, recipe: Recipe, stage: Stage) -> torch.optim.SGD:
@@ -143,7 +147,10 @@ class _Run(Run[QuantNetwork]):
         if data.labels is None:
             raise ConversionError(f"data {data.name}: it has no labels to learn")
         place = torch.device(device)
-        classes = len(data.classes) or int(data.labels.max()) + 1
+        classes = len(data.classes) or int(data.labels.max(initial=0)) + 1
+        if classes < 2:
+            raise ConversionError(f"data {data.name}: there is one class in it; a training needs two to tell apart")
+        check_labels(data.labels, classes, data.name)
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network = build(recipe, data.images.shape[1:], classes).to(place)
         network = network.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's overloads lack it alone

@@ -11,8 +11,9 @@ import torch
 from ... import datasets
 from ...convert import Rule, convert
 from ...curve import curve
+from ...overlap import unseen
 from ...quantised import QuantisedNetwork
-from ...scores import accuracy, mean_iou
+from ...scores import accuracy, check_labels, mean_iou
 from ...simulate import simulate
 from ..torch_work import epoch_line, facts, provenance, seeded, told
 from .bridge import compare_levels, export
@@ -48,13 +49,13 @@ def run(
     dict
         Plain values: recipe, history, accuracies in per cent, compared and differing levels.
     """
-    chosen, data, test = _prepared(name, settings)
+    chosen, data, test, overlap = _prepared(name, settings, say)
     say(f"{name}: {chosen.architecture} on {data.name}, {chosen.epochs} epochs, seed {chosen.seed}")
     trained = train(
         chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"],
         device=settings["device"], progress=progress, log=_log(chosen, say),
     )  # fmt: skip
-    about = facts(name, chosen, data, test, "method")
+    about = facts(name, chosen, data, test, "method") | overlap
     origin = provenance("intsnn train", chosen, data, settings["threads"]) | {"history": told(trained.history)}
     export(trained.network, settings["output"], maximum=data.maximum, metadata=about, provenance=origin)
     stages = [
@@ -82,7 +83,7 @@ def fine_tune(name: str, settings: dict[str, Any], say: Callable[[str], None]) -
     dict
         Plain values: attempts, accuracies in per cent before and after, compared and differing levels.
     """
-    chosen, data, test = _prepared(name, settings)
+    chosen, data, test, overlap = _prepared(name, settings, say)
     original = trained_network(chosen, data, settings["checkpoint"])
     options = Tuning(
         epochs=settings["tune_epochs"], rate=settings["rate"], steps=settings["steps"], samples=settings["samples"],
@@ -95,7 +96,7 @@ def fine_tune(name: str, settings: dict[str, Any], say: Callable[[str], None]) -
 
     say(f"{name}: fine-tuned on {data.name} for T = {settings['steps'] or 'T_drive'}, seed {chosen.seed}")
     outcome = tune(original, data, options, rule=Rule(chosen.method), log=log)
-    about = facts(name, chosen, data, test, "method")
+    about = facts(name, chosen, data, test, "method") | overlap
     attempts = [asdict(attempt) for attempt in outcome.attempts]
     origin = provenance("intsnn tune", chosen, data, settings["threads"], tuning=asdict(options))
     origin |= {"attempts": attempts}
@@ -108,15 +109,20 @@ def fine_tune(name: str, settings: dict[str, Any], say: Callable[[str], None]) -
     return after | about | {"before": before, "attempts": attempts}
 
 
-def _prepared(name: str, settings: dict[str, Any]) -> tuple[Recipe, datasets.Dataset, datasets.Dataset]:
-    """The recipe with what was changed about it, and its data; torch gets its threads."""
+def _prepared(
+    name: str, settings: dict[str, Any], say: Callable[[str], None]
+) -> tuple[Recipe, datasets.Dataset, datasets.Dataset, dict[str, Any]]:
+    """The recipe with what was changed about it, its data and what of them overlaps; torch gets its threads."""
     chosen = seeded(recipe(name), settings)
     if settings["epochs"] is not None:
         stages = tuple(replace(stage, epochs=min(stage.epochs, settings["epochs"])) for stage in chosen.stages)
         chosen = replace(chosen, stages=stages)
     torch.set_num_threads(settings["threads"])
-    data = datasets.load(settings["data"] or f"{chosen.data}:train")
-    return chosen, data, datasets.load(settings["test"] or f"{chosen.data}:test")
+    data = datasets.load(settings["data"] or f"{chosen.data}:train", "train")
+    test = datasets.load(settings["test"] or f"{chosen.data}:test")
+    if data.labels is not None and test.labels is not None:
+        check_labels(test.labels, max(len(data.classes), int(data.labels.max()) + 1), test.name)
+    return chosen, data, test, unseen(data, test, settings.get("allow_overlap", False), say)
 
 
 def _log(chosen: Recipe, say: Callable[[str], None]) -> Callable[[dict], None]:
