@@ -220,8 +220,9 @@ def judge(y, labels, c, step, sample, delta, predicted, counters):
     """Prediction, loss and its derivative by the readouts.
 
     The output is ``(y / h + 1) / 2`` with ``h = activation_max + 1`` and the target 1 for the label, 0 elsewhere. In
-    units of 1 / 2h, ``delta = y + h - 2h * target``, the loss is ``sum of delta**2`` (in units of 1 / 8h**2), and a
-    readout that is dropped has no part in either and an output of 0. The first largest output is the prediction.
+    units of 1 / 2h, ``delta = y + h - 2h * target``, and the loss is ``sum of delta**2`` (in units of 1 / 8h**2). A
+    readout that is dropped has an output of 0, which counts in the loss, and no delta. The first largest output is the
+    prediction.
 
     Parameters
     ----------
