@@ -322,7 +322,7 @@ def memory(
     widths : mapping of symbol to int, optional
         For published conventions: widths of what the network does not have (gradients, readouts, ...).
     result : intsnn.simulate.Result, optional
-        A run, for the observed widths.
+        A run (`layers`, `outputs` and, if its length matters, `steps` of it), for the observed widths.
     run : bool
         Measure the buffers of a run of one sample. Without it states are counted, not measured.
     file : bool
@@ -351,7 +351,7 @@ def memory(
     items = network_items(network)
     prepared = None
     if run:
-        buffers, prepared = run_bytes(network, None if result is None else result.steps)
+        buffers, prepared = run_bytes(network, getattr(result, "steps", None))
         items = with_run(items, buffers)
     used: dict[str, int] = {}
     if convention != "declared":
