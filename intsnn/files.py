@@ -46,7 +46,10 @@ from .records import (
     refusal,
 )
 
-__all__ = ["FileInfo", "SCHEMA", "from_tree", "info_from_tree", "is_ours", "load", "read_info", "save", "stored_bytes"]
+__all__ = [
+    "FileInfo", "SCHEMA", "component", "from_tree", "info_from_tree", "is_ours", "load", "network_digest", "read_info",
+    "save", "stored_bytes",
+]  # fmt: skip
 
 FORMAT = "intsnn"
 SCHEMA = 1
@@ -157,7 +160,7 @@ def _flatten(network: Network | QuantisedNetwork, provenance: Mapping) -> tuple[
     datasets: dict[str, np.ndarray] = {}
     attributes: dict[str, dict[str, Any]] = {"nodes": {"order": list(nodes)}}
     for name, layer in nodes.items():
-        path = f"nodes/{_component(name)}"
+        path = f"nodes/{component(name)}"
         record = write_layer(layer, registry, name)
         attributes[path] = record.attributes
         for key, array in record.arrays.items():
@@ -198,7 +201,7 @@ def _flatten(network: Network | QuantisedNetwork, provenance: Mapping) -> tuple[
     return datasets, attributes
 
 
-def _component(name: str) -> str:
+def component(name: str) -> str:
     """Name of the group of a node: HDF5 has no ``/`` in names, and ``.`` and ``..`` mean something else."""
     plain_text(name, "the name of a layer")
     escaped = name.replace("%", "%25").replace("/", "%2F")
@@ -207,6 +210,18 @@ def _component(name: str) -> str:
     if not escaped or len(escaped.encode()) > MAX_NAME:
         raise FormatError(f"the name of a layer is {name[:60]!r}; 1 to {MAX_NAME} bytes are possible")
     return escaped
+
+
+def network_digest(network: Network | QuantisedNetwork) -> str:
+    """SHA-256 of what a network computes, hexadecimal: the digest of its file without what is told about it.
+
+    Version, provenance and metadata are left out (``docs/files.md``): the same layers, values and edges have the same
+    digest, wherever they come from and whichever version stores them.
+    """
+    datasets, attributes = _flatten(network, {})
+    told = ("digest", "intsnn", "provenance", "metadata")
+    attributes[""] = {name: value for name, value in attributes[""].items() if name not in told}
+    return _digest(datasets, attributes)
 
 
 def _digest(datasets: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]]) -> str:
@@ -350,7 +365,7 @@ def _records(tree: Tree, label: str, extra: tuple[str, ...]) -> tuple[tuple[str,
     records: dict[str, Record] = {}
     for name in order:
         try:
-            path = f"nodes/{_component(name)}"
+            path = f"nodes/{component(name)}"
         except FormatError as error:
             raise top.refuse(f"'order': {error}", "name") from None
         if path not in tree.groups:

@@ -59,6 +59,9 @@ MAX_RATIO = 200  # declared / stored bytes of a compressed dataset ...
 SMALL = 64 << 10  # ... which a dataset of this size or less may exceed (all zeros compress 1000:1)
 ROWS = 64  # of variable length that are read at a time
 FREE_CHUNK = 1 << 20  # a chunk may be this large whatever the dataset is
+RECORD_CHUNK = 128 << 10  # bytes of a chunk of records: a short run fills some of one
+RECORD_LEVEL = 1  # of deflate
+RECORD_ROWS = 1024  # most rows in a chunk of records
 
 _MAX_HEADER = 8 << 20
 _MAGIC = b"INTSNNT1"
@@ -122,6 +125,7 @@ def read_tree(
     attributes: Sequence[str] | None = None,
     ragged: Sequence[str] = (),
     label: str | None = None,
+    ratio: int = MAX_RATIO,
 ) -> Tree:
     """Read every array and attribute of an HDF5 file, by strict rules and with bounded memory.
 
@@ -144,6 +148,8 @@ def read_tree(
         the values of all rows, one after the other, and ``PATH:lengths``, how many each row has.
     label : str, optional
         What messages call the file; default its path.
+    ratio : int
+        Most bytes of a dataset for each byte in the file; deflate makes no more than 1032 of one.
 
     Returns
     -------
@@ -170,8 +176,8 @@ def read_tree(
     _check_file(path, label, budget)
     digest = _sha256(path)
     rules = {
-        "budget": int(budget), "skip": list(skip), "attributes": None if attributes is None else list(attributes),
-        "ragged": list(ragged),
+        "budget": int(budget), "ratio": int(ratio), "skip": list(skip), "ragged": list(ragged),
+        "attributes": None if attributes is None else list(attributes),
     }  # fmt: skip
     builder = _Builder(label, int(budget))
     if trust:
@@ -500,6 +506,7 @@ class _Walk:
         self.left = rules["budget"]
         self.skip = frozenset(rules["skip"])
         self.wanted = rules["attributes"]
+        self.ratio = rules["ratio"]
         self.ragged = frozenset(rules["ragged"])
         self.stored_left = file_size
         self.objects = 0
@@ -634,11 +641,11 @@ class _Walk:
         if not declared:
             return
         if filtered:
-            if declared > MAX_RATIO * stored and (declared > SMALL or not stored):
+            if declared > self.ratio * stored and (declared > SMALL or not stored):
                 raise _Refusal(
                     "ratio",
                     path,
-                    f"{declared} bytes are stored in {stored}, more than {MAX_RATIO}:1; save it without compression",
+                    f"{declared} bytes are stored in {stored}, more than {self.ratio}:1; save it without compression",
                 )
         elif stored != declared and (layout != self.h5py.h5d.CHUNKED or stored < declared):
             raise _Refusal("size-mismatch", path, f"declares {declared} bytes but {stored} are stored")
@@ -994,17 +1001,17 @@ def _sync(path: str, mode: int) -> None:
 
 
 class RecordWriter:
-    """Arrays that grow along axis 0 while a run goes on; see :func:`open_record`.
+    """Arrays that grow along axis 0 (and axis 1) while a run goes on; see :func:`open_record`.
 
     Use it as a context manager: the file appears under its name when the block ends well and not at all when it raises.
     """
 
-    def __init__(self, path, fields, attributes=None) -> None:
+    def __init__(self, path, fields, attributes=None, rows: int = RECORD_ROWS) -> None:
         import h5py
 
         for name, (shape, dtype) in fields.items():
             _writable(name, np.empty(0, dtype))
-            if any(int(n) != n or n < 1 for n in shape):
+            if any(int(n) != n or n < 1 for n in (shape[1:] if shape[:1] == (None,) else shape)):
                 raise ShapeError(f"record {name!r}: the shape of a sample is {tuple(shape)}; every side has to be >= 1")
         self._path = os.fspath(path)
         self._temporary: str | None = None
@@ -1014,19 +1021,25 @@ class RecordWriter:
             self._file = h5py.File(self._temporary, "w")
             self._datasets = {}
             for name, (shape, dtype) in fields.items():
-                shape = tuple(int(n) for n in shape)
+                free = shape[:1] == (None,)
+                sides = tuple(int(n) for n in (shape[1:] if free else shape))
                 dtype = np.dtype(dtype)
-                chunks = _chunks((1 << 20, *shape), dtype.itemsize)
+                grown = (RECORD_ROWS, max(1, min(rows, RECORD_ROWS)), *sides) if free else (RECORD_ROWS, *sides)
                 self._datasets[name] = self._file.create_dataset(
-                    name, shape=(0, *shape), maxshape=(None, *shape), dtype=dtype, chunks=chunks
-                )
+                    name, shape=(0, 0, *sides) if free else (0, *sides), dtype=dtype,
+                    maxshape=(None, None, *sides) if free else (None, *sides),
+                    chunks=_chunks(grown, dtype.itemsize, RECORD_CHUNK),
+                    compression="gzip", compression_opts=RECORD_LEVEL, shuffle=dtype.itemsize > 1,
+                )  # fmt: skip
             _write_attributes(self._file, attributes or {})
         except BaseException:
             self.abort()
             raise
 
-    def append(self, name: str, block: np.ndarray) -> None:
+    def append(self, name: str, block: np.ndarray, hold: bool = False) -> None:
         """Append ``block`` ``(n, *shape)`` to the array ``name``.
+
+        Where axis 1 is free too, what is shorter than the rest is filled there with its last values (`hold`) or 0.
 
         Raises
         ------
@@ -1041,14 +1054,31 @@ class RecordWriter:
             raise ShapeError(f"the record has no array {name!r}; it has {', '.join(self._datasets)}")
         dataset = self._datasets[name]
         block = _writable(name, block)
-        if block.ndim != dataset.ndim or block.shape[1:] != dataset.shape[1:]:
+        free = dataset.ndim > 1 and dataset.maxshape[1] is None
+        if block.ndim != dataset.ndim or block.shape[1 + free :] != dataset.shape[1 + free :]:
             raise ShapeError(f"record {name!r}: a block is {block.shape}, samples are {dataset.shape[1:]}")
         if not np.can_cast(block.dtype, dataset.dtype, "safe"):
             raise FormatError(f"record {name!r}: a block of {block.dtype} does not fit {dataset.dtype} without loss")
         if len(block):
             start = dataset.shape[0]
+            if free:
+                block = self._as_long(dataset, block, hold)
             dataset.resize(start + len(block), axis=0)
             dataset[start:] = block
+
+    @staticmethod
+    def _as_long(dataset, block: np.ndarray, hold: bool) -> np.ndarray:
+        """`block` along axis 1 as long as the dataset, which is made longer first where it is the shorter one."""
+        old, new = dataset.shape[1], block.shape[1]
+        if new > old:
+            dataset.resize(new, axis=1)
+            for first in range(0, len(dataset) if hold and old else 0, dataset.chunks[0]):
+                last = dataset[first : first + dataset.chunks[0], old - 1 : old]
+                dataset[first : first + len(last), old:] = np.repeat(last, new - old, axis=1)
+        elif new < old:
+            last = block[:, -1:] if hold and new else np.zeros((len(block), 1, *block.shape[2:]), block.dtype)
+            block = np.concatenate([block, np.repeat(last, old - new, axis=1)], axis=1)
+        return block
 
     def close(self) -> None:
         """Finish the file and give it its name."""
@@ -1086,8 +1116,9 @@ class RecordWriter:
 
 def open_record(
     path: str | os.PathLike[str],
-    fields: Mapping[str, tuple[Sequence[int], np.dtype | type | str]],
+    fields: Mapping[str, tuple[Sequence[int | None], np.dtype | type | str]],
     attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    rows: int = RECORD_ROWS,
 ) -> RecordWriter:
     """Open a file of arrays that grow sample by sample, for records that do not fit in memory.
 
@@ -1095,9 +1126,12 @@ def open_record(
     ----------
     path : path-like
     fields : mapping of str to (shape, dtype)
-        Shape of one sample and type, by path of the dataset; axis 0 (samples) is added.
+        Shape of one sample and type, by path of the dataset; axis 0 (samples) is added. A shape that begins with None
+        grows along that axis, too.
     attributes : mapping, optional
         As in :func:`write_tree`.
+    rows : int
+        How long such an axis is likely to become.
 
     Returns
     -------
@@ -1110,9 +1144,9 @@ def open_record(
 
     Notes
     -----
-    Data are chunked but not compressed: sparse spikes compress so well that a bounded reader would refuse them.
+    Data are deflated in chunks. Sparse spikes compress so well that :func:`read_tree` wants a larger `ratio` for them.
     """
-    return RecordWriter(path, fields, attributes)
+    return RecordWriter(path, fields, attributes, rows)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ from .errors import FormatError, RangeError, ShapeError
 from .executor import PATHS, Plan, Worker
 from .formats import Overflow
 from .inputs import Source
-from .layers import MaxPool2d, Readout
+from .layers import MaxPool2d, Readout, integers
 from .network import spiking_network
 from .neurons import Neuron
 from .scores import decide
 
 if TYPE_CHECKING:
-    from .hdf5 import RecordWriter
+    from .recording import RecordingWriter
 
 __all__ = ["LayerReport", "Result", "simulate"]
 
@@ -205,6 +205,19 @@ class _Run:
         if path == "auto":
             path = "step" if network.recurrent else "layer"
         self.plan = Plan(network, self.limit, self.driven, path, seed, counts=keep_final)
+
+    @property
+    def input_steps(self) -> int:
+        """Steps of an input with a time axis that are looked at."""
+        return min(self.driven, self.source.steps or self.driven)
+
+    def inputs(self, block: _Block) -> np.ndarray:
+        """What went into a block: ``(B, *shape)`` constant codes, or ``(B, T, *shape)`` of the driven steps."""
+        raw = self.source.raw(block.start, block.stop)
+        shape = self.network.nodes[self.network.input_name].shape
+        if self.source.constant:
+            return raw.reshape(raw.shape[1], *shape)
+        return raw[: self.input_steps].swapaxes(0, 1).reshape(raw.shape[1], -1, *shape)
 
     def block(self, worker: Worker, start: int, stop: int) -> _Block:
         """Run the samples ``start..stop`` to their end."""
@@ -419,6 +432,8 @@ def simulate(
     settle: bool = False,
     record: Iterable[str] = (),
     record_to=None,
+    record_labels=None,
+    record_length: str = "ragged",
     strict: bool = False,
     threads: int = 1,
     batch_size: int | None = None,
@@ -443,7 +458,12 @@ def simulate(
     record : names
         ``"spikes"``, ``"counts"``, ``"v"``, ``"u"``, ``"current"`` of every layer that has it, or ``"layer.v"``.
     record_to : path, optional
-        Write the records to this HDF5 file instead of memory (layout in ``docs/semantics.md``).
+        Write the records to this HDF5 file instead of memory, with inputs, outputs and predictions
+        (``docs/files.md``; `intsnn.recording.load` reads it).
+    record_labels : (B,) or (B, H, W) integers, optional
+        Labels that go into that file.
+    record_length : {"ragged", "equal"}
+        In that file: of every sample its own steps, end to end, or of all as many as the longest has.
     strict : bool
         Any overflow is an error.
     threads : int
@@ -475,6 +495,7 @@ def simulate(
     seed = seed_of(seed)
     settle, strict, keep_final = flag(settle, "settle"), flag(strict, "strict"), flag(keep_final, "keep_final")
     record_to = None if record_to is None else path_of(record_to, "record_to")
+    choice(record_length, "record_length", ("ragged", "equal"))
     function_or_none(progress, "progress")
     source = Source(network.nodes[network.input_name], inputs, time_axis)
     wanted = _wanted(network, record)
@@ -482,7 +503,12 @@ def simulate(
     if batch_size is None:
         batch_size = max(1, min(MOST_SAMPLES, BLOCK_BYTES // max(1, run.plan.bytes_per_sample())))
     spans = [(a, min(a + batch_size, source.samples)) for a in range(0, source.samples, batch_size)]
-    collected = _Collector(run, source.samples, record_to, progress)
+    if record_labels is not None:
+        record_labels = integers(record_labels, "record_labels")
+        if record_labels.ndim == 0 or len(record_labels) != source.samples:
+            found = f"found shape {record_labels.shape}"
+            raise ShapeError(f"record_labels: {found}; one for each of the {source.samples} samples is needed")
+    collected = _Collector(run, source.samples, record_to, progress, record_labels, record_length)
     kept = {n: tuple(q for q in qs if q in ("u", "v")) for n, qs in wanted.items()}
     with collected:
         if threads == 1 or len(spans) < 2:
@@ -521,23 +547,23 @@ def _in_threads(run: _Run, kept, spans, threads: int, collected: _Collector, str
 class _Collector:
     """Puts blocks together in order; streams records to a file if asked."""
 
-    def __init__(self, run: _Run, samples: int, record_to, progress) -> None:
+    def __init__(self, run: _Run, samples: int, record_to, progress, labels, length: str) -> None:
         self.run, self.samples, self.record_to, self.progress = run, samples, record_to, progress
+        self.labels, self.length = labels, length
         self.blocks: list[_Block] = []
-        self.writer: RecordWriter | None = None
+        self.writer: RecordingWriter | None = None
 
     def __enter__(self):
         if self.record_to is not None:
-            from .hdf5 import open_record
+            from .recording import RecordingWriter
 
-            shapes = self.run.network.shapes
-            columns = {
-                f"{name}/{quantity}": (shapes[name], record_dtype(self.run.plan, name, quantity))
-                for name, quantities in self.run.wanted.items()
-                for quantity in quantities
-            }
-            columns["steps"] = ((), np.int64)
-            self.writer = open_record(self.record_to, columns).__enter__()
+            run = self.run
+            shape = run.network.nodes[run.network.input_name].shape
+            facts = {"steps": run.minimum, "driven": run.driven, "settle": int(run.settle)}
+            self.writer = RecordingWriter(
+                self.record_to, run.network, run.wanted, run.plan.bounds, facts,
+                shape if run.source.constant else (run.input_steps, *shape), self.labels, self.length,
+            ).__enter__()  # fmt: skip
         return self
 
     def __exit__(self, kind, error, trace):
@@ -549,10 +575,7 @@ class _Collector:
         """Add the next block."""
         _check_overflow(self.run.network, block.overflows, strict)
         if self.writer is not None:
-            self.writer.append("steps", block.lengths)
-            for key, values in block.records.items():
-                rows = [values[b, :length] for b, length in enumerate(block.lengths.tolist())]
-                self.writer.append("/".join(key.rsplit(".", 1)), np.concatenate(rows))
+            self.writer.take(block, self.run.inputs(block), predict(self.run.network, block.outputs))
             block.records = {}
         self.blocks.append(block)
         if self.progress is not None:

@@ -16,9 +16,8 @@ from command_line import bad, call, good
 from waiting import HANGING
 
 import intsnn
-from intsnn import datasets, files
+from intsnn import datasets, files, recording
 from intsnn.cli import COMMANDS, main, one_line
-from intsnn.hdf5 import read_tree
 from intsnn.models import digits, keras
 from intsnn.pipeline import convert_float
 from intsnn.quantised import InputScale
@@ -219,16 +218,19 @@ def test_run_gives_the_same_whatever_the_path_and_split(converted, folder):
 def test_run_records_to_a_file(converted, folder):
     record = folder / "record.h5"
     good("run", converted.path, "--data", "digits:5", "--record", record, "--what", "spikes, v,conv1/relu.counts")
-    tree = read_tree(record)
-    network = files.load(converted.path)
-    result = intsnn.simulate(network, datasets.load("digits:5").images, settle=True, record=("spikes", "v"))
-    lengths = tree.datasets["steps"]
+    found = recording.load(record)
+    network, data = files.load(converted.path), datasets.load("digits:5")
+    result = intsnn.simulate(network, data.images, settle=True, record=("spikes", "v"))
     for name in network.neurons:
         for quantity in ("spikes", "v"):
             expected = result.records[f"{name}.{quantity}"]
-            flat = np.concatenate([expected[: lengths[b], b] for b in range(5)])
-            assert np.array_equal(tree.datasets[f"{name}/{quantity}"], flat)
-    assert "conv1/relu/counts" in tree.datasets
+            for b in range(5):
+                assert np.array_equal(found.sample(name, quantity, b), expected[: found.rows[b], b])
+    assert "counts" in found.layers["conv1/relu"] and found.network_sha256 == files.network_digest(network)
+    assert np.array_equal(found.inputs, data.images) and found.labels.tolist() == data.labels.tolist()
+    good("run", converted.path, "--data", "digits:5", "--record", record, "--length", "equal")
+    found = recording.load(record)
+    assert found.layers["conv1/relu"]["v"].shape == (5, result.steps, 16, 8, 8)
     assert "--what" in bad(2, "run", converted.path, "--data", "digits:5", "--record", record, "--what", "noise")
     assert "no.such" in bad(2, "run", converted.path, "--data", "digits:5", "--record", record, "--what", "no.such.v")
 

@@ -1,6 +1,5 @@
 """Simulation: the reference against an independent simulator, and every other path against the reference."""
 
-import h5py
 import numpy as np
 import oracle
 import pytest
@@ -8,6 +7,7 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intsnn import recording
 from intsnn.errors import FormatError, RangeError, ShapeError, UnsupportedError
 from intsnn.formats import Fixed, Overflow, Rounding
 from intsnn.inputs import Events, encode_rate
@@ -480,24 +480,31 @@ def test_rate_encoding():
 @settings(max_examples=25)
 @given(strategies.cases(samples=5), st.sampled_from((1, 2, 64)), st.sampled_from((1, 2)))
 def test_records_on_disk_are_those_in_memory(tmp_path_factory, case, batch_size, threads):
-    """`layer/quantity` holds the rows of all samples end to end, `steps` how many rows each sample has."""
+    """Ragged: the rows of all samples end to end; equal: all as long as the longest; the same as in memory."""
     record = everything(case.network)
     path = tmp_path_factory.mktemp("records") / "records.h5"
     expected = simulate(case.network, case.inputs, record=record, **case.options)
-    found = simulate(
-        case.network, case.inputs, record=record, record_to=path, batch_size=batch_size, threads=threads, **case.options
-    )
-    assert found.records == {}
-    assert found.outputs.tolist() == expected.outputs.tolist() and found.layers == expected.layers
-    with h5py.File(path) as file:
-        lengths = file["steps"][:].tolist()
-        assert lengths == oracle.simulate(case.network, case.inputs, **case.options)["lengths"]
-        starts = np.cumsum([0, *lengths])
+    lengths = oracle.simulate(case.network, case.inputs, **case.options)["lengths"]
+    for length in ("ragged", "equal"):
+        found = simulate(
+            case.network, case.inputs, record=record, record_to=path, record_length=length, batch_size=batch_size,
+            threads=threads, **case.options,
+        )  # fmt: skip
+        assert found.records == {}
+        assert found.outputs.tolist() == expected.outputs.tolist() and found.layers == expected.layers
+        stored = recording.load(path, trust=True)
+        assert stored.rows.tolist() == lengths and stored.extra_steps.tolist() == expected.extra_steps.tolist()
+        assert np.array_equal(stored.outputs, expected.outputs)
+        assert np.array_equal(stored.predictions, expected.predictions)
         for key, values in expected.records.items():
-            stored = file["/".join(key.rsplit(".", 1))]
-            assert stored.dtype == values.dtype and stored.shape == (sum(lengths), *values.shape[2:])
-            for b, (start, length) in enumerate(zip(starts, lengths, strict=False)):
-                assert np.array_equal(stored[start : start + length], values[:length, b])
+            name, _, quantity = key.rpartition(".")
+            whole = stored.layers[name][quantity]
+            if length == "equal":
+                assert np.array_equal(whole, values.swapaxes(0, 1))
+            else:
+                assert whole.shape == (sum(lengths), *values.shape[2:])
+            for b, rows in enumerate(lengths):
+                assert np.array_equal(stored.sample(name, quantity, b), values[:rows, b])
 
 
 def test_a_failed_run_leaves_the_old_record(tmp_path):

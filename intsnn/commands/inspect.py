@@ -32,10 +32,11 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
 
     from ..console import Report, number, size
     from ..describe import describe, span_text
-    from ..files import read_info
+    from ..files import network_digest, read_info
 
     check_output(json_path, file)
-    found = describe(load_network(file, trust, architecture=architecture, backend=backend))
+    network = load_network(file, trust, architecture=architecture, backend=backend)
+    found = describe(network)
     provenance = {} if found.kind == "float" else read_info(file_of(file), trust=trust).provenance
     report = Report(json_path)
     report.line(f"{file}: {found.title}, {size(os.path.getsize(file_of(file)))}")
@@ -63,8 +64,11 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
     )
     if "neurons" in totals:
         report.line(f"{number(totals['neurons'])} neurons; membranes {size(totals['membrane_bytes'])} a sample")
-    file_bytes = os.path.getsize(file_of(file))
-    finish(report, {"file": file, "file_bytes": file_bytes, **asdict(found), "provenance": provenance})
+    values = {"file": file, "file_bytes": os.path.getsize(file_of(file)), **asdict(found), "provenance": provenance}
+    if found.kind != "float":
+        values["network_sha256"] = network_digest(network)
+        report.line(f"network {values['network_sha256']}")
+    finish(report, values)
 
 
 def _plain(value) -> str:

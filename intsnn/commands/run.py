@@ -35,6 +35,8 @@ QUANTITIES = ("spikes", "counts", "v", "u", "current")
 @click.option("--settle/--no-settle", default=None, help="Go on until quiet; default for converted networks.")
 @click.option("--strict", is_flag=True, help="Any overflow is an error.")
 @click.option("--record", metavar="FILE", help="Write what every layer did in every step to this HDF5 file.")
+@click.option("--length", type=click.Choice(["ragged", "equal"]), default="ragged", show_default=True,
+              help="In that file: of each sample its own steps, or of all as many as the longest has.")  # fmt: skip
 @click.option("--what", default="spikes,v", show_default=True, metavar="LIST", help=f"Of {', '.join(QUANTITIES)}.")
 @click.option(
     "--path", "path_", type=click.Choice(["auto", "layer", "step", "reference"]), default="auto", show_default=True
@@ -44,8 +46,8 @@ QUANTITIES = ("spikes", "counts", "v", "u", "current")
 @threads_option
 @json_option
 def command(
-    net: str, data: str, steps: int | None, settle: bool | None, strict: bool, record: str | None, what: str,
-    path_: str, batch_size: int | None, trust: bool, threads: int | None, json_path: str | None,
+    net: str, data: str, steps: int | None, settle: bool | None, strict: bool, record: str | None, length: str,
+    what: str, path_: str, batch_size: int | None, trust: bool, threads: int | None, json_path: str | None,
 ) -> None:  # fmt: skip
     """Run a spiking network NET on DATA.
 
@@ -81,6 +83,8 @@ def command(
             settle=settle,
             record=quantities if record else (),
             record_to=record,
+            record_labels=dataset.labels if record else None,
+            record_length=length,
             strict=strict,
             threads=threads or cores(),
             batch_size=batch_size,
