@@ -239,6 +239,9 @@ def array_of(value, what: str) -> np.ndarray:
         Rows of different lengths, or something that cannot be an array.
     """
     try:
-        return np.asarray(value)
+        found = np.asarray(value)
     except Exception:  # whatever an object of any class answers
         raise ShapeError(f"{what}: found {shown(value)}, which is no array (rows of one length are needed)") from None
+    if isinstance(value, enum.Enum) or found.dtype.kind in "mM":
+        raise FormatError(f"{what}: found {shown(value)}; numbers are needed")
+    return found

@@ -192,6 +192,7 @@ def full_scale(low: int, high: int) -> int:
     >>> [full_scale(0, high) for high in (1, 9, 15, 16, 100, 128, 255, 256)]
     [1, 15, 15, 16, 127, 255, 255, 511]
     """
+    low, high = whole(low, "low", -(1 << 63), (1 << 64) - 1), whole(high, "high", -(1 << 63), (1 << 64) - 1)
     most = max(high, -low - 1, 1)
     return most if most <= 64 and most & (most - 1) == 0 else (1 << most.bit_length()) - 1
 

@@ -58,8 +58,8 @@ class Description:
 def span(values) -> dict[str, int | float]:
     """Least and largest of an array as plain numbers, ``{"low": 3889, "high": 9923}``."""
     values = array_of(values, "values")
-    if values.dtype.kind not in "iuf" or not values.size:
-        raise FormatError(f"values: found {shown(values)}; numbers, at least one, are needed")
+    if values.dtype.kind not in "iuf" or not values.size or not np.isfinite(values).all():
+        raise FormatError(f"values: found {shown(values)}; finite numbers, at least one, are needed")
     return {"low": values.min().item(), "high": values.max().item()}
 
 

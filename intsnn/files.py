@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .arguments import instance, mapping, path_of, shown, text
+from .arguments import flag, instance, mapping, path_of, shown, text, whole
 from .errors import FormatError, ImportRefused, IntsnnError, ShapeError
 from .floatnet import FloatNetwork
 from .hdf5 import MAX_NAME, MAX_OBJECTS, Tree, read_tree, write_tree
@@ -272,12 +272,14 @@ def load(path: str | os.PathLike[str], *, trust: bool = False, budget: int = 1 <
         :func:`intsnn.hdf5.read_tree`, and ``format, schema, kind, digest, field, enum, range, shape, json, name,
         order, edges, size-mismatch, budget``.
     """
-    return from_tree(read_tree(path, trust=trust, budget=budget), os.fspath(path), budget=budget)
+    path, trust, budget = path_of(path), flag(trust, "trust"), whole(budget, "budget", 1)
+    return from_tree(read_tree(path, trust=trust, budget=budget), path, budget=budget)
 
 
 def read_info(path: str | os.PathLike[str], *, trust: bool = False) -> FileInfo:
     """What a file says about itself; parameters and errors are those of :func:`load`."""
-    return info_from_tree(read_tree(path, trust=trust), os.fspath(path))
+    path = path_of(path)
+    return info_from_tree(read_tree(path, trust=flag(trust, "trust")), path)
 
 
 def is_ours(tree: Tree) -> bool:
@@ -295,7 +297,7 @@ def from_tree(tree: Tree, label: str, *, budget: int = 1 << 30) -> Network | Qua
     info, root, metadata = _header(instance(tree, "tree", Tree), text(label, "label"))
     registry = KINDS[info.kind]
     order, records = _records(tree, label, extra=("edges",) if info.kind == "network" else ())
-    left = Budget(budget)
+    left = Budget(whole(budget, "budget", 1))
     if info.kind == "network":
         nodes = {name: read_layer(record, registry, left) for name, record in zip(order, records, strict=True)}
         edges = _edges(tree, label, order)

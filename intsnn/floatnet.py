@@ -124,7 +124,7 @@ class FloatNode(ABC):
         check_node(self)
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ARRAYS and value is not None:
+            if item.name in ARRAYS and (value is not None or item.name != "bias"):
                 found = float_array(value, f"layer {self.name!r}: {item.name}")
                 object.__setattr__(self, item.name, found)
 
@@ -476,6 +476,7 @@ class FloatNetwork:
 
     def consumers(self, name: str) -> tuple[FloatNode, ...]:
         """Return the nodes that read ``name``, in order."""
+        choice(name, "name", self.shapes)
         return tuple(node for node in self.nodes if name in node.inputs)
 
 
@@ -527,6 +528,7 @@ def forward(
     instance(network, "network", FloatNetwork)
     names = (network.output,) if record is None else sequence(record, "record", "names of layers are needed")
     dtype = _float_type(dtype)
+    names = tuple(text(name, "record: a name") for name in names)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for values in blocks(network, x, record=names, dtype=dtype, batch=batch):
         for name, value in values.items():
@@ -591,7 +593,7 @@ def _float_type(dtype) -> np.dtype:
         found = np.dtype(dtype) if isinstance(dtype, str | type | np.dtype) else None
     except TypeError:
         found = None
-    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if found is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):  # a dtype equals None
         raise FormatError(f"dtype: found {shown(dtype)}; float32 or float64 is needed")
     return found
 

@@ -43,7 +43,9 @@ class Events:
         size = array_of(self.step, "Events.step").shape
         for name in names:
             value = getattr(self, name)
-            array = integers(np.ones(size, np.int64) if value is None else value, f"Events.{name}")
+            if value is None and name == "value":
+                value = np.ones(size, np.int64)
+            array = integers(value, f"Events.{name}")
             if array.ndim != 1 or array.shape != size:
                 raise ShapeError(f"Events.{name}: found shape {array.shape}, step has {size}; one length is needed")
             object.__setattr__(self, name, array)
@@ -201,5 +203,5 @@ def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:
     if codes.size and (codes.min() < 0 or codes.max() > maximum):
         raise RangeError(f"encode_rate: found codes {codes.min()} to {codes.max()}; 0 to {maximum} is possible")
     out = np.empty((steps, codes.shape[0], int(np.prod(codes.shape[1:]))), np.int8)
-    rate(codes.reshape(codes.shape[0], -1), maximum, seed, out)
+    rate(codes.reshape(out.shape[1:]), maximum, seed, out)
     return out.reshape(steps, *codes.shape)

@@ -4,6 +4,7 @@ NumPy turns mixed or large integers into floats and wraps what it casts; here bo
 """
 
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -33,7 +34,9 @@ def integer_array(codes, what: str = "codes") -> np.ndarray:
         return array.astype(np.int64)  # an empty list
     # NumPy turns a list that mixes int64 and uint64 into float64: look at the list itself
     array = np.asarray(codes, dtype=object) if not isinstance(codes, np.ndarray) else array
-    if array.dtype == object and all(isinstance(c, (int, np.integer, np.bool_)) for c in array.flat):
+    if array.dtype == object and all(
+        isinstance(c, (int, np.integer, np.bool_)) and not isinstance(c, (Enum, np.timedelta64)) for c in array.flat
+    ):
         return each(int, array)
     raise FormatError(f"{what} are of type {np.asarray(codes).dtype}; codes must be integers")
 

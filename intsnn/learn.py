@@ -374,7 +374,9 @@ class Learner:
             raise ShapeError(f"Learner: found a frame of shape {frame.shape}; ({state.samples}, *{shape}) is needed")
         if frame.dtype != np.uint8 and frame.dtype != bool:
             if frame.dtype.kind not in "iu" or (frame.size and (frame.min() < 0 or frame.max() > 255)):
-                raise RangeError(f"Learner: input spikes are counts from 0 to 255; found {frame.dtype} beyond that")
+                raise RangeError(
+                    f"Learner: a frame holds counts of spikes from 0 to 255; found {frame.dtype} beyond that"
+                )
         if len(shape) == 3:
             frame = np.moveaxis(frame, 1, 3)
         return np.ascontiguousarray(frame.reshape(state.samples, -1), np.uint8)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import instance, mapping, path_of
+from .arguments import flag, instance, mapping, path_of
 from .errors import FormatError, ImportRefused
 from .hdf5 import Tree, read_tree, write_tree
 from .learn import Learner, State
@@ -30,6 +30,7 @@ KINDS = {"Conv": Conv, "Dense": Dense}
 
 def network_to_json(network: LearningNetwork) -> dict[str, Any]:
     """Description of a network and its rule as plain values."""
+    instance(network, "network", LearningNetwork)
     return {
         "shape": list(network.shape),
         "layers": [{"kind": type(layer).__name__, **asdict(layer)} for layer in network.layers],
@@ -46,6 +47,7 @@ def network_from_json(values: Mapping[str, Any]) -> LearningNetwork:
     FormatError
         A description that is none.
     """
+    mapping(values, "values")
     try:
         layers = []
         for entry in values["layers"]:
@@ -168,7 +170,8 @@ def save(
     instance(learner, "learner", Learner)
     if state is not None:
         learner._check_state(state)
-    facts, extra = mapping(facts or {}, "facts"), mapping(extra or {}, "extra")
+    facts = {} if facts is None else mapping(facts, "facts")
+    extra = {} if extra is None else mapping(extra, "extra")
     arrays: dict[str, np.ndarray] = {}
     for index, layer in enumerate(learner.layers):
         arrays[f"{index}/master"], arrays[f"{index}/bias_master"] = layer.master, layer.bias_master
@@ -197,7 +200,7 @@ def load(path: str | os.PathLike[str], trust: bool = False) -> Saved:
     ImportRefused
         A file that breaks a rule of the reader, or that holds no learner.
     """
-    path = path_of(path)
+    path, trust = path_of(path), flag(trust, "trust")
     tree = read_tree(path, trust=trust, budget=BUDGET)
     label = os.fspath(path)
     values = _description(tree, label)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from .arguments import instance, mapping, sequence, shown, text, whole_or_none
+from .arguments import STEPS, instance, mapping, sequence, shown, text, whole_or_none
 from .bounds import Bound, analyse, fits
 from .errors import FormatError, RangeError, ShapeError
 from .layers import (
@@ -163,6 +163,8 @@ class Network(_Derived):
 
     def bounds(self, steps: int | None = None, driven: int | None = None) -> dict[str, Bound]:
         """Proven ranges of every sum and membrane (`intsnn.bounds`); by default for a settled run."""
+        steps = whole_or_none(steps, "steps", 1, STEPS)
+        driven = whole_or_none(driven, "driven", 1, STEPS)
         driven = driven if driven is not None else (self.t_drive or steps or 1)
         steps = steps if steps is not None else driven + (self.settling_bound or 0)
         return analyse(self, steps, driven)

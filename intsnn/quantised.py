@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from .arguments import array_of, instance, rational, whole
+from .arguments import array_of, instance, rational, shown, whole
 from .arguments import real as real_number
 from .arguments import text as a_text
 from .errors import FormatError, RangeError
@@ -143,7 +143,10 @@ class InputScale:
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
         """Real input (float32) of the integers `raw`."""
-        return (array_of(raw, "raw").astype(np.float64) * float(self.scale) + float(self.offset)).astype(np.float32)
+        raw = array_of(raw, "raw")
+        if raw.dtype.kind not in "biuf":
+            raise FormatError(f"raw: found {shown(raw)}; numbers are needed")
+        return (raw.astype(np.float64) * float(self.scale) + float(self.offset)).astype(np.float32)
 
     def integers(self) -> tuple[int, int, Fraction]:
         """``(multiplier, offset, unit)``: real input = ``unit * (multiplier * raw + offset)`` with whole numbers."""

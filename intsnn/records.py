@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import shown
 from .errors import FormatError, ImportRefused, IntsnnError, RangeError, ShapeError
 from .formats import Bipolar, Fixed, Levels
 from .hdf5 import MAX_TEXT
@@ -165,13 +166,13 @@ class Record:
 def plain_text(value: Any, what: str) -> str:
     """`value` if HDF5 can hold it as text."""
     if not isinstance(value, str):
-        raise FormatError(f"{what}: found {value!r}; text is needed")
+        raise FormatError(f"{what}: found {shown(value)}; text is needed")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise FormatError(f"{what}: found {value!r}, which is no valid Unicode") from None
+        raise FormatError(f"{what}: found {shown(value)}, which is no valid Unicode") from None
     if "\0" in value:
-        raise FormatError(f"{what}: found {value!r}; text with a NUL cannot be stored")
+        raise FormatError(f"{what}: found {shown(value)}; text with a NUL cannot be stored")
     return value
 
 

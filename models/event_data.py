@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from .. import datasets
-from ..errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
+from ..arguments import choice, instance, shown, text, whole
+from ..errors import DataNotFoundError, FormatError, ImportRefused, RangeError, ShapeError
 from ..hdf5 import read_tree
 from ..overlap import digests
 from .event_files import checked_events, contents, event_stream, event_table, five_bytes, stream_sensor
@@ -46,6 +47,10 @@ PARTS = {"nmnist": "test", "dvs-gesture": "", "poker-dvs": "", "shd": "test"} | 
 NAMES = tuple(PARTS)
 GENERATED_SEED = 0
 HEIDELBERG_BYTES = 4 << 30  # of all spikes of a part
+
+
+class NoRecording(RangeError, IndexError):
+    """A number that no recording of a set has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +88,10 @@ class EventSet:
         return len(self.labels)
 
     def events(self, index: int) -> np.ndarray:
-        """Recording `index`; IndexError outside 0 .. len - 1, FormatError for what is no integer."""
-        if isinstance(index, bool | np.bool_) or not isinstance(index, int | np.integer):
-            raise FormatError(f"{self.name}: {index!r} is no number of a recording")
+        """Recording `index`; an IndexError of ours outside 0 .. len - 1, FormatError for what is no integer."""
+        index = whole(index, f"{self.name}: index")
         if not 0 <= index < len(self):
-            raise IndexError(f"{self.name} has the recordings 0 to {len(self) - 1}, not {index}")
+            raise NoRecording(f"{self.name}: index: found {shown(index)}; the recordings are 0 to {len(self) - 1}")
         return self.reader(index)
 
     def digests(self) -> list[bytes]:
@@ -103,7 +107,7 @@ class EventSet:
 
 def is_event_data(spec: str) -> bool:
     """Whether `spec` begins with one of the `NAMES` of event data."""
-    return str(spec).partition(":")[0] in PARTS
+    return text(spec, "spec").partition(":")[0] in PARTS
 
 
 def load_events(spec: str, part: str = "test", *, camera: Camera = CAMERA) -> EventSet:
@@ -126,7 +130,9 @@ def load_events(spec: str, part: str = "test", *, camera: Camera = CAMERA) -> Ev
     ImportRefused
         A file that is damaged (also when one of its recordings is read).
     """
-    match = re.fullmatch(r"([^:]*)(?::(train|test))?(?::([0-9]+))?", str(spec))
+    match = re.fullmatch(r"([^:]*)(?::(train|test))?(?::([0-9]{1,18}))?", text(spec, "spec"))
+    instance(camera, "camera", Camera)
+    choice(part, "part", ("test", "train"))
     if match is None or match[1] not in PARTS:
         raise FormatError(f"unknown event data {spec!r}: NAME[:train|:test][:N] with one of {', '.join(NAMES)}")
     name, given, count = match[1], match[2] or (PARTS[match[1]] and part), int(match[3]) if match[3] else None

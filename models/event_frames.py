@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arguments import flag, whole, whole_or_none
+from ..arguments import flag, sequence, shown, whole, whole_or_none
 from ..errors import FormatError, RangeError, ShapeError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _pair(divide: int | tuple[int, int]) -> tuple[int, int]:
     words = "a positive integer, or one for the rows and one for the columns"
     if isinstance(divide, list | tuple):
         if len(divide) != 2:
-            raise FormatError(f"divide: found {divide!r}; {words}")
+            raise FormatError(f"divide: found {shown(divide)}; {words}")
         rows, columns = divide
     else:
         rows = columns = divide
@@ -47,7 +47,7 @@ def frame_shape(shape: tuple[int, int, int], divide: int | tuple[int, int] = 1) 
     """
     rows, columns = _pair(divide)
     if not isinstance(shape, list | tuple) or len(shape) != 3:
-        raise ShapeError(f"shape: found {shape!r}; (polarities, H, W) of a sensor is needed")
+        raise ShapeError(f"shape: found {shown(shape)}; (polarities, H, W) of a sensor is needed")
     channels, height, width = (whole(n, "shape", 1, error=ShapeError) for n in shape)
     found = (channels, height // rows, width // columns)
     if min(found) < 1:
@@ -206,6 +206,8 @@ def frame_set(
     FormatError, ShapeError, RangeError
         As `frames`; indices that are no integers or name no recording.
     """
+    if not hasattr(events, "reader"):
+        raise FormatError(f"events: found {shown(events)}; the recordings of `load_events` are needed")
     check_binning(steps, bin_us, start_us, clip)
     chosen = _indices(events, indices)
     out = _empty((len(chosen), int(steps), *frame_shape(events.shape, divide)))
@@ -223,13 +225,14 @@ def frame_set(
 def _indices(events: EventSet, indices: Iterable[int] | None) -> np.ndarray:
     if indices is None:
         return np.arange(len(events))
-    if isinstance(indices, str | bytes) or not isinstance(indices, Iterable) or np.ndim(indices) > 1:  # type: ignore[arg-type]
-        raise FormatError(f"{events.name}: found the indices {indices!r}; a list of numbers of recordings is needed")
-    given = list(indices)
+    given = sequence(indices, f"{events.name}: indices", "a list of numbers of recordings is needed")
     if any(isinstance(index, bool | np.bool_) for index in given):
-        raise FormatError(f"{events.name}: found a mask; give the numbers of the recordings, np.flatnonzero(mask)")
+        raise FormatError(
+            f"{events.name}: indices: found a mask; give the numbers of the recordings, np.flatnonzero(mask)"
+        )
     return np.array(
-        [whole(index, f"{events.name}: an index", 0, len(events) - 1, error=RangeError) for index in given], int
+        [whole(index, f"{events.name}: indices: an entry", 0, len(events) - 1, error=RangeError) for index in given],
+        int,
     )
 
 

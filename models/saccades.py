@@ -255,7 +255,7 @@ def stream_frames(
     if samples.shape != placed.shape[:1] or (samples.size and samples.min() < 0):
         raise ShapeError(f"saccades: samples: found {shown(samples)}; a number from 0 for each image is needed")
     bin_us, clip = whole(bin_us, "bin_us", 1, 1 << 40), whole(clip, "clip", 1, 255)
-    start_us = whole(start_us, "start_us", -(1 << 40), 1 << 40)
+    start_us = whole(start_us, "start_us", -(1 << 61), 1 << 61)
     divide = pair(divide, "divide")
     size = (camera.rows // divide[0], camera.columns // divide[1])
     fits = isinstance(out, np.ndarray) and out.dtype == np.uint8 and out.ndim == 5 and out.shape[0] == len(placed)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..arguments import text
+from ..arguments import path_of, text
 from ..errors import DataNotFoundError, ImportRefused
 
 __all__ = ["Card", "PREFIX", "card", "cards", "find"]
@@ -108,7 +108,7 @@ def find(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
     DataNotFoundError
         If the zoo has none of that name.
     """
-    if not isinstance(path, str) or not path.startswith(PREFIX):
+    if not path_of(path).startswith(PREFIX) or not isinstance(path, str):
         return path
     name = path.removeprefix(PREFIX)
     known = names()

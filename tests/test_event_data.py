@@ -378,5 +378,5 @@ def test_a_hundred_thousand_overflows(root):
 
 @pytest.mark.parametrize("index", [1.0, True, "0", None])
 def test_a_number_of_a_recording_is_an_integer(index):
-    with pytest.raises(FormatError, match="no number of a recording"):
+    with pytest.raises(FormatError, match="index: found"):
         load_events("digits-saccades:test:3").events(index)

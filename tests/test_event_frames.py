@@ -172,13 +172,13 @@ def test_sets_begin_where_recordings_do():
         (np.array([True, False, True]), FormatError, "found a mask; .* np.flatnonzero"),
         ([True], FormatError, "found a mask"),
         ([1.9], RangeError, "found 1.9"),
-        ([np.float64(1)], RangeError, "an index: found 1.0"),
+        ([np.float64(1)], RangeError, "an entry: found 1.0"),
         (["1"], RangeError, "found '1'"),
         ([-1], RangeError, "found -1"),
         (2, FormatError, "a list of numbers"),
         (slice(0, 2), FormatError, "a list of numbers"),
         ("12", FormatError, "a list of numbers"),
-        ([[0, 1]], FormatError, "a list of numbers"),
+        ([[0, 1]], RangeError, "an entry: found a list"),
     ],
 )
 def test_recordings_are_named_by_their_numbers(indices, error, part):
