@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..errors import FormatError, ImportRefused, ShapeError
 from ..kernels.learn_parameters import COUNTERS, LOSS, P_CLIPPED, Q_CLIPPED, SPIKES, U_CLIPPED, W_CHANGED, W_CLIPPED
 from ..learn import Learner, LearningNetwork, State
 from ..learn_files import load, save
-from .checkpoints import check_identity
+from .checkpoints import SAMPLES, check_identity, goes_on, samples_sha256
 from .decolle_data import Sequences, order
 from .decolle_recipes import Recipe
 
@@ -196,6 +197,10 @@ class Training:
             "rate_shift": self.chosen.schedule.shift(self.epoch),
         }
 
+    @cached_property
+    def _samples(self) -> str:
+        return samples_sha256(self.data)
+
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def identity(self) -> dict[str, Any]:
@@ -203,7 +208,7 @@ class Training:
         own = self.chosen.to_json()
         for name in ("name", "note", "data", "test", "test_steps", "test_batch", "epochs"):
             own.pop(name)
-        return own | {"data": self.data.name, "samples": len(self.data)}
+        return own | {"data": self.data.name, "samples": len(self.data), SAMPLES: self._samples}
 
     def save(self, path: str) -> None:
         """Write the checkpoint, all or nothing."""
@@ -252,6 +257,7 @@ def train(
     save_every: float = 60.0,
     progress: Callable[[Progress], None] | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
+    say: Callable[[str], None] | None = None,
     path: str = "compiled",
 ) -> Trained:
     """Train by a recipe, with integers only.
@@ -272,6 +278,8 @@ def train(
         Called with a `Progress` a few times a second.
     log : callable, optional
         Called with the entry of the history after each epoch.
+    say : callable, optional
+        Called with a line where a training goes on.
     path : {"compiled", "reference"}
 
     Raises
@@ -292,6 +300,8 @@ def train(
         _sweep(checkpoint)
         if resume and os.path.exists(checkpoint):
             work.resume(checkpoint)
+            if say is not None:
+                say(goes_on(checkpoint, f"{work.learner.steps:,} learning steps", work.identity()))
     goal = steps if steps is not None else chosen.epochs * work.steps_of_an_epoch
     first, saved, told = work.learner.steps, time.monotonic(), 0.0
     accuracies: list[float] | None = None

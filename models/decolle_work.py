@@ -12,6 +12,7 @@ from ..errors import UnsupportedError
 from ..learn_files import save
 from ..overlap import unseen
 from ..scores import check_labels
+from .checkpoints import digests_of, learned
 from .decolle_data import sequences
 from .decolle_recipes import Recipe, recipe
 from .decolle_training import SATURATIONS, Progress, Trained, train
@@ -62,7 +63,7 @@ def run(
         checkpoint=settings.get("checkpoint"), resume=not settings.get("anew"),
         save_every=60.0 if settings.get("save_every") is None else settings["save_every"],
         progress=progress or now_and_then(say),
-        log=lambda entry: say(_line(entry)),
+        log=lambda entry: say(_line(entry)), say=say,
     )  # fmt: skip
     values = facts_of(chosen, trained, data.name, test.name) | overlap
     say(f"test {values['accuracy']:.2f} % of {len(test):,} after {values['steps']:,} learning steps")
@@ -72,8 +73,11 @@ def run(
         f"measured {size['measured_bytes']:,} bytes"
     )
     say(f"weights {values['weights_sha256']}")
+    digests = digests_of(data, test)
+    values |= digests
+    say(learned(data.name, test.name, digests))
     if settings.get("output"):
-        kept = ("recipe", "data", "test", "seed", "steps", "accuracy", "weights_sha256", *overlap)
+        kept = ("recipe", "data", "test", "seed", "steps", "accuracy", "weights_sha256", *digests, *overlap)
         facts = {key: values[key] for key in kept} | _binning(chosen)
         save(settings["output"], trained.learner, facts=facts)
         say(f"written {settings['output']}")

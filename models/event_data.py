@@ -20,6 +20,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ class EventSet:
 
     def digests(self) -> list[bytes]:
         """What each recording is known by (`intsnn.overlap`): its events, or the image that it was made from."""
+        return self._known
+
+    @cached_property
+    def _known(self) -> list[bytes]:
         if self.contents is not None:
             return self.contents()
         found = []

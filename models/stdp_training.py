@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..errors import ImportRefused
 from ..hdf5 import read_tree, write_tree
 from ..kernels.learn_parameters import DRAW_START, PAIR_CHANGED, PAIR_CLIPPED, PAIR_COUNTERS
 from ..learn_stdp import Plasticity
-from .checkpoints import check_identity
+from .checkpoints import SAMPLES, check_identity, goes_on, samples_sha256
 from .decolle_data import RateSequences, order, words
 from .decolle_training import Steps
 from .stdp_recipes import StdpRecipe, pair_rule
@@ -103,6 +104,10 @@ class Training:
             self.synapse.weights_sha256().encode() + self.adaptation.astype("<i8").tobytes()
         ).hexdigest()
 
+    @cached_property
+    def _samples(self) -> str:
+        return samples_sha256(self.data)
+
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def identity(self) -> dict[str, Any]:
@@ -110,7 +115,7 @@ class Training:
         own = asdict(self.chosen)
         for name in ("name", "note", "data", "test", "epochs"):
             own.pop(name)
-        return own | {"data": self.data.name, "samples": len(self.data)}
+        return own | {"data": self.data.name, "samples": len(self.data), SAMPLES: self._samples}
 
     def save(self, path: str) -> None:
         """Write the checkpoint, all or nothing."""
@@ -214,11 +219,14 @@ def train(
     resume: bool = True,
     save_every: float = 60.0,
     progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Training:
-    """Train by a recipe; `steps` is rounded up to whole batches. Checkpoints as in `decolle_training.train`."""
+    """Train by a recipe; `steps` is rounded up to whole batches. The others are those of `decolle_training.train`."""
     work = Training(chosen, data)
     if checkpoint and resume and os.path.exists(checkpoint):
         work.resume(checkpoint)
+        if say is not None:
+            say(goes_on(checkpoint, f"{work.steps:,} steps", work.identity()))
     goal = steps if steps is not None else chosen.epochs * work.batches * chosen.steps
     began, first = time.monotonic(), work.steps
     saved, told = began, 0.0

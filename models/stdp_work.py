@@ -11,6 +11,7 @@ from ..errors import DataNotFoundError, UnsupportedError
 from ..kernels.learn_parameters import PAIR_CHANGED, PAIR_CLIPPED
 from ..overlap import unseen
 from ..scores import check_labels
+from .checkpoints import digests_of, learned
 from .decolle_data import RateSequences
 from .decolle_work import now_and_then
 from .stdp_recipes import RECIPES
@@ -38,7 +39,7 @@ def run(
         chosen, data, steps=settings.get("steps"), checkpoint=settings.get("checkpoint"),
         resume=not settings.get("anew"),
         save_every=60.0 if settings.get("save_every") is None else settings["save_every"],
-        progress=progress or now_and_then(say),
+        progress=progress or now_and_then(say), say=say,
     )  # fmt: skip
     accuracy, speaking = classify(work, test)
     if settings.get("output"):
@@ -47,6 +48,8 @@ def run(
     bits = work.synapse.weight.size * chosen.weight_bits + int(work.synapse.weight.shape[0]) * chosen.trace_bits
     say(f"test {accuracy:.2f} % of {len(test):,} after {work.steps:,} steps; {speaking} of {chosen.neurons} fire")
     say(f"weights {work.weights_sha256()}")
+    digests = digests_of(data, test)
+    say(learned(data.name, test.name, digests))
     return {
         "recipe": name,
         "data": data.name,
@@ -56,6 +59,7 @@ def run(
         "accuracy": accuracy,
         "steps": work.steps,
         "weights_sha256": work.weights_sha256(),
+        **digests,
         "saturations": int(counters[PAIR_CLIPPED]),
         "changed": int(counters[PAIR_CHANGED]),
         "neurons_firing": speaking,

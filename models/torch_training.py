@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import ConversionError, DataNotFoundError, ImportRefused
 from ..hdf5 import _replacing as replacing
-from .checkpoints import check_identity
+from .checkpoints import SAMPLES, check_identity, goes_on, samples_sha256
 
 __all__ = ["Outcome", "Progress", "Run", "chosen_device", "generator_of"]
 
@@ -107,6 +108,7 @@ class Run(ABC, Generic[AnyNetwork]):
         self.history: list[dict] = []
         self.stage, self.epoch = 0, 0
         self.optimiser: torch.optim.Optimizer | None = None
+        self.resumed = ""  # what is to be said where it goes on from a checkpoint
 
     # -- what a kind of training adds ----------------------------------------------------------------------------------
 
@@ -152,9 +154,14 @@ class Run(ABC, Generic[AnyNetwork]):
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _samples(self) -> str:
+        return samples_sha256(self.data)
+
     def _identity(self) -> str:
         """What a checkpoint belongs to: all that decides the result."""
         identity = {"recipe": asdict(self.recipe), "data": self.data.name, "samples": len(self.data)}
+        identity[SAMPLES] = self._samples
         return json.dumps(identity | {"threads": torch.get_num_threads()}, sort_keys=True)
 
     def save(self) -> None:
@@ -201,6 +208,7 @@ class Run(ABC, Generic[AnyNetwork]):
             self._restore(state)
         except DAMAGED as error:
             raise ImportRefused(f"{path} is no checkpoint that can be read: {error}", code="field") from error
+        self.resumed = goes_on(path, f"{len(self.history)} epochs", json.loads(self._identity()))
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Be where the checkpoint `state` was written."""
@@ -248,14 +256,17 @@ class Run(ABC, Generic[AnyNetwork]):
         progress: Callable[[Progress], None] | None = None,
         log: Callable[[dict], None] | None = None,
         stop_after: int | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> AnyNetwork:
         """All that is left, or `stop_after` epochs of it; the network on the CPU in evaluation mode.
 
         `test` is measured at the end of each stage; `progress` is called during, `log` with the entry of the history
-        after each epoch.
+        after each epoch, `say` with a line where it goes on from a checkpoint.
         """
         done, start = 0, time.monotonic()
         remaining = sum(epochs for _, epochs in self.stages[self.stage :]) - self.epoch
+        if self.resumed and say is not None:
+            say(self.resumed)
         while self.stage < len(self.stages) and (stop_after is None or done < stop_after):
             name, epochs = self.stages[self.stage]
             if self.optimiser is None:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from .checkpoints import digests_of
+
 __all__ = ["epoch_line", "facts", "provenance", "seeded", "told"]
 
 AnyRecipe = TypeVar("AnyRecipe")
@@ -18,9 +20,9 @@ def seeded(chosen: AnyRecipe, settings: dict[str, Any]) -> AnyRecipe:
 
 
 def facts(name: str, chosen: Any, data: Any, test: Any, *fields: str) -> dict[str, Any]:
-    """What was trained on what; `fields` of the recipe are added."""
+    """What was trained on what, by name and by digest; `fields` of the recipe are added."""
     found = {"recipe": name, "data": data.name, "test": test.name, "seed": chosen.seed}
-    return found | {field: getattr(chosen, field) for field in fields}
+    return found | digests_of(data, test) | {field: getattr(chosen, field) for field in fields}
 
 
 def provenance(source: str, chosen: Any, data: Any, threads: int, **more: Any) -> dict[str, Any]:

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from waiting import HANGING
 
-from intsnn import learn_files
+from intsnn import datasets, learn_files
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused
 from intsnn.learn import Conv, Dense, Learner, LearningNetwork, Rule, Widths
+from intsnn.models.checkpoints import samples_sha256
 from intsnn.models.decolle_data import RateSequences, order, sequences
 from intsnn.models.decolle_recipes import RECIPES, Recipe, read_recipe, recipe, with_widths
 from intsnn.models.decolle_training import Training, network_of, train
+from intsnn.models.event_data import load_events
 
 KILLS = int(os.environ.get("INTSNN_KILLS", "2"))
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="takes too long without the compiler")
@@ -371,6 +373,55 @@ def test_a_training_may_not_overrun_its_counts(small, tmp_path):
     save(path, work.learner, work.state, facts, {"votes": work.votes, "tally": work.tally, "totals": work.totals})
     with pytest.raises(ImportRefused, match="counts disagree"):
         Training(chosen, data, Learner(network_of(chosen, data), chosen.seed)).resume(path)
+
+
+@compiled_only
+def test_a_checkpoint_knows_its_samples(small, tmp_path):
+    """The same name and count with one other pixel, or one other label, is other data."""
+    chosen, data, test = small
+    images = datasets.load(chosen.data)
+    path, said = str(tmp_path / "c"), []
+    train(chosen, data, test, steps=3, checkpoint=path, say=said.append)
+    assert not said
+    kept = open(path, "rb").read()
+    pixel, label = images.images.copy(), images.labels.copy()
+    pixel[99, 0, 0, 0] ^= 1
+    label[0] = (label[0] + 1) % 10
+    for other in (replace(images, images=pixel), replace(images, labels=label)):
+        with pytest.raises(FormatError, match=r"belongs to another training \(samples_sha256 differ\)"):
+            train(chosen, RateSequences(other, chosen, False), test, steps=5, checkpoint=path)
+    assert open(path, "rb").read() == kept
+    train(chosen, data, test, steps=5, checkpoint=path, say=said.append)
+    (line,) = said
+    assert line.startswith(
+        f"goes on from {path} after 3 learning steps: its samples are those of digits:train:100 (sha256 "
+    )
+    assert line[-17:-1] == samples_sha256(data)[:16] == samples_sha256(images)[:16]
+    saved = learn_files.load(path)
+    facts = dict(saved.facts, identity={k: v for k, v in saved.facts["identity"].items() if k != "samples_sha256"})
+    learn_files.save(path, saved.learner(), facts=facts, extra=saved.extra)
+    with pytest.raises(FormatError, match="does not say which samples it has learned"):
+        train(chosen, data, test, steps=6, checkpoint=path)
+
+
+def test_digests_know_recordings_by_their_events(tmp_path, monkeypatch):
+    """Names and order on the disk say nothing; an event, a label and the order of the set do."""
+    monkeypatch.setenv("INTSNN_DATA", str(tmp_path))
+
+    def put(path, event):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(bytes(event))
+
+    put("NMNIST/Test/3/1.bin", (1, 1, 0, 0, 5))
+    put("NMNIST/Test/4/2.bin", (2, 1, 0, 0, 5))
+    first = samples_sha256(load_events("nmnist:test"))
+    (tmp_path / "NMNIST/Test/4/2.bin").rename(tmp_path / "NMNIST/Test/4/7.bin")
+    assert samples_sha256(load_events("nmnist:test")) == first
+    put("NMNIST/Test/4/7.bin", (2, 1, 0, 0, 6))
+    assert samples_sha256(load_events("nmnist:test")) != first
+    (tmp_path / "NMNIST/Test/4/7.bin").unlink()
+    put("NMNIST/Test/5/2.bin", (2, 1, 0, 0, 5))
+    assert samples_sha256(load_events("nmnist:test")) != first
 
 
 def test_recipe_values_are_checked():

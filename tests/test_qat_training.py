@@ -85,7 +85,9 @@ def test_a_training_that_was_cut_goes_on_to_the_same_bits(digits, tmp_path, cut)
     seen = []
     part = train(SMALL, *digits, device="cpu", checkpoint=path, stop_after=cut, log=seen.append)
     assert len(part.history) == len(seen) == cut
-    resumed = train(SMALL, *digits, device="cpu", checkpoint=path, log=seen.append)
+    said: list[str] = []
+    resumed = train(SMALL, *digits, device="cpu", checkpoint=path, log=seen.append, say=said.append)
+    assert len(said) == 1 and f"goes on from {path} after {cut} epochs: its samples are those of" in said[0]
     assert len(seen) == 5 and [i["loss"] for i in resumed.history] == [i["loss"] for i in whole.history]
     assert same(state(resumed.network), state(whole.network))
     finished = train(SMALL, *digits, device="cpu", checkpoint=path, log=seen.append)
@@ -99,8 +101,12 @@ def test_checkpoints_of_something_else_are_refused(digits, tmp_path):
     train(SMALL, *digits, device="cpu", checkpoint=path, stop_after=1)
     with pytest.raises(FormatError, match="recipe differ"):
         train(replace(SMALL, seed=3), *digits, device="cpu", checkpoint=path)
-    with pytest.raises(FormatError, match="data, samples differ|samples differ"):
+    with pytest.raises(FormatError, match="data, samples, samples_sha256 differ"):
         train(SMALL, load("digits:train:320"), device="cpu", checkpoint=path)
+    changed = digits[0].images.copy()
+    changed[0, 0, 0, 0] ^= 1
+    with pytest.raises(FormatError, match=r"another training \(samples_sha256 differ\)"):
+        train(SMALL, replace(digits[0], images=changed), device="cpu", checkpoint=path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ImportRefused, match="no checkpoint that can be read"):

@@ -70,6 +70,13 @@ def test_interrupted_is_uninterrupted(small, tmp_path):
     assert part.synapse.counters.tolist() == whole.synapse.counters.tolist() and part.fired == whole.fired
     with pytest.raises(FormatError, match="another training.*gain"):
         train(replace(chosen, gain=9), data, checkpoint=path)
+    images = datasets.load("digits:train:300")
+    flipped = replace(images, images=images.images[::-1].copy(), labels=images.labels[::-1].copy())
+    with pytest.raises(FormatError, match=r"another training \(samples_sha256 differ\)"):
+        train(chosen, RateSequences(flipped, chosen, False), checkpoint=path)
+    said = []
+    train(chosen, data, checkpoint=path, say=said.append)
+    assert len(said) == 1 and "its samples are those of" in said[0]
     content = open(path, "rb").read()
     open(path, "wb").write(content[: len(content) // 2])
     with pytest.raises(ImportRefused):
@@ -108,6 +115,8 @@ def test_the_command(tmp_path, monkeypatch):
     assert values["steps"] == 300 and values["seed"] == 3 and values["accuracy"] > 10
     assert values["memory"]["weight_and_trace_bits"] == 64 * 60 * 8 + 64 * 6
     assert f"weights {values['weights_sha256']}" in result.output
+    assert f"learned the samples of digits:train:100 (sha256 {values['samples_sha256'][:16]})" in result.output
+    assert len(values["samples_sha256"]) == len(values["test_sha256"]) == 64
     assert (tmp_path / "stdp-digits.checkpoint").exists()
 
 

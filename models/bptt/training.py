@@ -207,6 +207,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     log: Callable[[dict], None] | None = None,
     stop_after: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Trained:
     """Train the network of a recipe on frames of events.
 
@@ -214,4 +215,4 @@ def train(
     spike is a `ConversionError` too.
     """
     run = _Run(recipe, data, chosen_device(device), checkpoint, resume)
-    return Trained(run.through(test, progress, log, stop_after), recipe, run.history)
+    return Trained(run.through(test, progress, log, stop_after, say), recipe, run.history)

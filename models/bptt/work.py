@@ -18,6 +18,7 @@ from ...network import Network
 from ...overlap import unseen
 from ...scores import check_labels
 from ...simulate import places, simulate
+from ..checkpoints import learned
 from ..torch_work import epoch_line, facts, provenance, seeded, told
 from .compare import compare_spikes
 from .integers import integer_network
@@ -59,9 +60,10 @@ def run(
     say(f"{name}: {chosen.architecture} on {data.name}, {sum(stages.values())} epochs, seed {chosen.seed}")
     trained = train(
         chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"], device=settings["device"],
-        progress=progress, log=lambda entry: say(epoch_line(entry, stages[entry["name"]])),
+        progress=progress, log=lambda entry: say(epoch_line(entry, stages[entry["name"]])), say=say,
     )  # fmt: skip
     about = facts(name, chosen, data, test, "weight") | overlap
+    say(learned(data.name, test.name, about))
     values = {"torch_accuracy": trained.history[-1]["accuracy"], "seconds": trained.seconds, "history": trained.history}
     if chosen.weight == "float" or "float" in (chosen.first, chosen.last):
         write_floats(trained.network, settings["output"])

@@ -225,6 +225,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     log: Callable[[dict], None] | None = None,
     stop_after: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Trained:
     """Train the network of a recipe.
 
@@ -246,6 +247,8 @@ def train(
         Called with the entry of the history after each epoch.
     stop_after : int, optional
         Return after this many epochs of this call, finished or not.
+    say : callable, optional
+        Called with a line where a training goes on from a checkpoint.
 
     Raises
     ------
@@ -255,7 +258,7 @@ def train(
         A checkpoint of another training, or one that cannot be read.
     """
     run = _Run(recipe, data, chosen_device(device), checkpoint, resume)
-    return Trained(run.through(test, progress, log, stop_after), recipe, run.history)
+    return Trained(run.through(test, progress, log, stop_after, say), recipe, run.history)
 
 
 def trained_network(recipe: Recipe, data: Dataset, checkpoint: str | os.PathLike[str]) -> QuantNetwork:

@@ -15,6 +15,7 @@ from ...overlap import unseen
 from ...quantised import QuantisedNetwork
 from ...scores import accuracy, check_labels, mean_iou
 from ...simulate import simulate
+from ..checkpoints import learned
 from ..torch_work import epoch_line, facts, provenance, seeded, told
 from .bridge import compare_levels, export
 from .network import QuantNetwork
@@ -53,7 +54,7 @@ def run(
     say(f"{name}: {chosen.architecture} on {data.name}, {chosen.epochs} epochs, seed {chosen.seed}")
     trained = train(
         chosen, data, test, checkpoint=settings["checkpoint"], resume=not settings["anew"],
-        device=settings["device"], progress=progress, log=_log(chosen, say),
+        device=settings["device"], progress=progress, log=_log(chosen, say), say=say,
     )  # fmt: skip
     about = facts(name, chosen, data, test, "method") | overlap
     origin = provenance("intsnn train", chosen, data, settings["threads"]) | {"history": told(trained.history)}
@@ -62,6 +63,7 @@ def run(
         {"name": stage.name, "accuracy": trained.accuracy_of(number)} for number, stage in enumerate(chosen.stages)
     ]
     say(f"torch {stages[-1]['accuracy']:.2f} %")
+    say(learned(data.name, test.name, about))
     values = _measure(trained.network, chosen, settings, test, say) | about
     return {"stages": stages} | values | {"seconds": trained.seconds, "history": trained.history}
 
