@@ -451,6 +451,9 @@ def predict(network, values):
 
 
 def best(network, values):
-    if getattr(network.nodes[output_of(network)], "kind", "") == "first_spike":
+    first_spike = getattr(network.nodes[output_of(network)], "kind", "") == "first_spike"
+    if len(values) == 1:  # class 1 where the only output says so
+        return int(values[0] >= 0 if first_spike else values[0] > 0)
+    if first_spike:
         values = [-v if v >= 0 else -math.inf for v in values]
     return max(range(len(values)), key=lambda i: (values[i], -i))
