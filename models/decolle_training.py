@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FormatError, ImportRefused, ShapeError
+from ..errors import FormatError, ImportRefused, RangeError, ShapeError
 from ..kernels.learn_parameters import COUNTERS, LOSS, P_CLIPPED, Q_CLIPPED, SPIKES, U_CLIPPED, W_CHANGED, W_CLIPPED
 from ..learn import Learner, LearningNetwork, State
 from ..learn_files import load, save
@@ -286,6 +286,8 @@ def train(
     ------
     ShapeError
         Test data of another shape than the training data.
+    RangeError
+        So many steps that a counter could leave 64 bits.
     FormatError, ImportRefused
         A checkpoint of another training, or one that cannot be read.
     """
@@ -303,6 +305,7 @@ def train(
             if say is not None:
                 say(goes_on(checkpoint, f"{work.learner.steps:,} learning steps", work.identity()))
     goal = steps if steps is not None else chosen.epochs * work.steps_of_an_epoch
+    _check_totals(work, goal)
     first, saved, told = work.learner.steps, time.monotonic(), 0.0
     accuracies: list[float] | None = None
     while work.learner.steps < goal:
@@ -327,6 +330,22 @@ def train(
     if accuracies is None:
         accuracies = test_accuracy(work.learner, test, chosen.test_batch)
     return Trained(work.learner, work.history, accuracies, work.totals, time.monotonic() - began)
+
+
+def _check_totals(work: Training, goal: int) -> None:
+    """Refuse a training whose counters could leave 64 bits, before it begins."""
+    half = 1 << work.chosen.rule.widths.activation - 1
+    for index, constants in enumerate(work.learner.constants):
+        c = constants.parameters
+        each = max(
+            constants.neurons * c.u_max, constants.outputs * int(constants.table.max()), constants.inputs,
+            work.data.classes * (2 * half) ** 2, constants.neurons * constants.inputs,
+        )  # fmt: skip
+        if goal * work.size * each >= 1 << 63:
+            raise RangeError(
+                f"recipe {work.chosen.name!r}: {goal:,} steps of {work.size:,} sequences may count up to "
+                f"{goal * work.size * each} in layer {index}, which leaves 64 bits; take fewer steps or narrower widths"
+            )
 
 
 def _progress(work: Training, goal: int, first: int, seconds: float) -> Progress:

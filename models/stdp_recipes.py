@@ -6,11 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ..errors import FormatError
+from ..arguments import whole
 from ..learn_stdp import PairRule, Trace
 from ..neurons import Decay
 
 __all__ = ["RECIPES", "StdpRecipe", "pair_rule"]
+
+LIMITS = {  # so that membranes and thresholds stay far within 64 bits
+    "neurons": (1, 1 << 20), "steps": (1, 1 << 20), "peak": (1, 256), "batch": (1, 1 << 20), "epochs": (1, 1 << 20),
+    "seed": (0, (1 << 62) - 1), "weight_bits": (1, 16), "leak_shift": (0, 31), "threshold": (1, 1 << 40),
+    "adapt_up": (0, 1 << 20), "adapt_shift": (0, 31), "trace_bits": (1, 16), "trace_shift": (0, 31),
+    "gain": (1, 1 << 20), "offset": (-(1 << 20), 1 << 20), "places": (0, 40),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,11 @@ class StdpRecipe:
         `peak`: the brightest pixel fires with probability `peak` / 256.
     weight_bits, leak_shift, threshold, adapt_up, adapt_shift : int
     trace_bits, trace_shift, gain, offset, places : int
+
+    Raises
+    ------
+    FormatError
+        A value that is no whole number, or outside its limits.
     """
 
     name: str
@@ -54,11 +66,8 @@ class StdpRecipe:
     places: int = 6
 
     def __post_init__(self) -> None:
-        for name in ("neurons", "steps", "batch", "epochs", "threshold", "gain"):
-            if getattr(self, name) < 1:
-                raise FormatError(f"recipe {self.name!r}: {name} is {getattr(self, name)}; it is 1 or more")
-        if not 1 <= self.peak <= 256 or not 0 <= self.seed < 1 << 62:
-            raise FormatError(f"recipe {self.name!r}: a peak of 1 to 256 and a seed below 2**62 are possible")
+        for name, (low, high) in LIMITS.items():
+            whole(getattr(self, name), f"recipe {self.name!r}: {name}", low, high)
         pair_rule(self)
 
 

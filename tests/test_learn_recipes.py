@@ -14,13 +14,14 @@ import pytest
 from waiting import HANGING
 
 from intsnn import datasets, learn_files
-from intsnn.errors import DataNotFoundError, FormatError, ImportRefused
+from intsnn.errors import DataNotFoundError, FormatError, ImportRefused, RangeError
 from intsnn.learn import Conv, Dense, Learner, LearningNetwork, Rule, Widths
 from intsnn.models.checkpoints import samples_sha256
-from intsnn.models.decolle_data import RateSequences, order, sequences
+from intsnn.models.decolle_data import EventSequences, RateSequences, order, sequences
 from intsnn.models.decolle_recipes import RECIPES, Recipe, read_recipe, recipe, with_widths
 from intsnn.models.decolle_training import Training, network_of, train
 from intsnn.models.event_data import load_events
+from intsnn.models.event_frames import frame_set
 
 KILLS = int(os.environ.get("INTSNN_KILLS", "2"))
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="takes too long without the compiler")
@@ -422,6 +423,44 @@ def test_digests_know_recordings_by_their_events(tmp_path, monkeypatch):
     (tmp_path / "NMNIST/Test/4/7.bin").unlink()
     put("NMNIST/Test/5/2.bin", (2, 1, 0, 0, 5))
     assert samples_sha256(load_events("nmnist:test")) != first
+
+
+def test_counters_of_a_training_have_a_bound(small, monkeypatch):
+    """The step count at which the largest counter could leave 64 bits is refused before anything is learned."""
+    chosen, data, test = small
+    monkeypatch.setattr(Training, "step", lambda self: pytest.fail("a step was made"))
+    with pytest.raises(RangeError, match="may count up to .* in layer 0, which leaves 64 bits"):
+        train(chosen, data, test, steps=1 << 50)
+
+
+def test_where_sequences_begin():
+    """At the first event of a recording, or at a time of its clock, also before 0; frames without events are said."""
+    chosen = replace(recipe("decolle-nmnist"), data="digits-saccades:train:4", steps=20, test_steps=20)
+    events = load_events("digits-saccades:train:4")
+    for start in (None, 0, -15_000, 30_000):
+        found = sequences(replace(chosen, start_us=start), False).frames([2, 0], 0)
+        options = {"steps": 20, "bin_us": chosen.bin_us, "divide": 2, "start_us": start}
+        assert np.array_equal(found, frame_set(events, [2, 0], **options).swapaxes(0, 1))
+    late = sequences(replace(chosen, start_us=10**15), False)
+    with pytest.warns(UserWarning, match="no event of 2 recordings .* start_us says where frames begin") as warned:
+        late.frames([1, 3], 0)
+        late.frames([0], 0)
+    assert len(warned) == 1  # once
+    shifted = replace(events, reader=lambda index: later(events.reader(index), 1_600_000_000_000_000))
+    for one, other in zip(
+        EventSequences(shifted, chosen, False).frames([0, 3], 0),
+        sequences(chosen, False).frames([0, 3], 0),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)  # microseconds since 1970
+    with pytest.raises(FormatError, match="start_us: found 0.5"):
+        replace(chosen, start_us=0.5)
+
+
+def later(events, microseconds):
+    events = events.copy()
+    events["t"] += microseconds
+    return events
 
 
 def test_recipe_values_are_checked():

@@ -121,7 +121,10 @@ def test_the_command(tmp_path, monkeypatch):
 
 
 def test_values_are_checked():
-    with pytest.raises(FormatError, match="neurons is 0"):
+    with pytest.raises(FormatError, match="neurons: found 0"):
         StdpRecipe("x", "", "digits", "digits", neurons=0)
-    with pytest.raises(FormatError, match="peak of 1 to 256"):
+    for name, value in (("threshold", 1.5), ("adapt_up", 1 << 60), ("leak_shift", -1), ("gain", True)):
+        with pytest.raises(FormatError, match=f"{name}: found"):
+            StdpRecipe("x", "", "digits", "digits", **{name: value})
+    with pytest.raises(FormatError, match="peak: found 300; 1 to 256"):
         StdpRecipe("x", "", "digits", "digits", peak=300)
