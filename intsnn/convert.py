@@ -42,6 +42,8 @@ METHODS = ("fast-snn", "qffs", "ca-lif")
 MOST_SHIFT = 12  # finest charge unit: 2**-12 of the coarse one
 JOIN_SHIFT = 10  # resolution of the multipliers that bring branches and readouts to one unit
 COARSE = 16  # the least multiplier of a branch that counts, before a join is refined further
+MOST_OFFSET = 24  # a layer whose sums are a part in 2**MOST_OFFSET of its bias is that bias
+MOST_MULTIPLIER = 30  # bits
 SPAN = 16  # binary orders between the coarsest unit of a join or readout and the one that it is settled in
 
 
@@ -180,7 +182,7 @@ class _Converter:
         self.alone: set[str] = set()  # connections and joins that were settled by themselves
         self.refined: dict[str, tuple[int, int]] = {}  # refinement of what was settled, and the least that is possible
         self.dead: dict[str, int] = {}
-        self.shortened: dict[str, np.ndarray] = {}  # by how many bits the codes of each output channel
+        self.shortened: dict[str, np.ndarray] = {}  # by what the codes of each output channel were divided
 
     # -- building --------------------------------------------------------------------------------
 
@@ -197,7 +199,7 @@ class _Converter:
             self._readout(output.name)
         network = self._build()
         network = self._fit_membranes(network)
-        shortened = {name: int(bits.max()) for name, bits in self.shortened.items()}
+        shortened = {name: int(np.ceil(np.log2(found.max()) - 0.1)) for name, found in self.shortened.items()}
         return Conversion(network, self._joined(), self.report, self.dead, shortened)
 
     def relieve(self, error: _TooFine) -> bool:
@@ -308,25 +310,31 @@ class _Converter:
     def _settle_alone(self, node) -> None:
         name, bits = node.name, getattr(node.weight_format, "bits", 0)
         charge, one = np.asarray(self.units[name]), self._inner(name)
-        exact = not (one and np.ptp(charge)) and not np.any(self.biases.get(name, 0))
-        least = 2 - bits if isinstance(node.weight_format, Fixed) and bits > 2 else 0
-        shift = min(0 if exact else JOIN_SHIFT, self.limits.get(name, JOIN_SHIFT))
+        offset = float(np.abs(self.biases.get(name, 0)).max())
+        low, high = self._sums(self.nodes[name].weight, self.sources[name][0])
+        if (np.maximum(-low, high) * charge).max() < offset / (1 << MOST_OFFSET):  # no more than its bias
+            charge, unit = np.zeros(len(charge)), np.full(len(charge), offset / (1 << JOIN_SHIFT))
+            least = shift = 0
+        else:
+            exact = not (one and np.ptp(charge)) and not offset
+            least = 2 - bits if isinstance(node.weight_format, Fixed) and bits > 2 else 0
+            shift = min(0 if exact else JOIN_SHIFT, self.limits.get(name, JOIN_SHIFT))
+            if shift < 0:
+                self._coarsen(name, np.full(len(charge), -shift), one)
+                charge = np.asarray(self.units[name])
+            unit = (np.full(len(charge), charge.max()) if one else charge) / (1 << max(shift, 0))
         self.alone.add(name)
         self.refined[name] = (shift, least)
-        if shift < 0:
-            self._coarsen(name, np.full(len(charge), -shift))
-            charge, shift = np.asarray(self.units[name]), 0
-        unit = np.full(len(charge), charge.max()) if one else charge
-        unit = unit / (1 << shift)
-        self._finish(name, np.floor(charge / unit + 0.5), unit)
-        self.joins[name] = np.where(charge < unit / 2, 1.0, np.floor(charge / unit + 0.5) * unit / charge)
+        multiplier = np.floor(charge / unit + 0.5)
+        self._finish(name, multiplier, unit)
+        self.joins[name] = np.where(multiplier == 0, 1.0, multiplier * unit / np.where(charge > 0, charge, 1.0))
         self.units[name] = unit
 
     def _settle_add(self, name: str) -> None:
         terms = self._terms(name)
         shift = min(JOIN_SHIFT, self.limits.get(name, JOIN_SHIFT))
         self.alone.add(name)
-        self.refined[name] = (shift, 0)
+        self.refined[name] = (shift, -SPAN)
         unit = self._common(terms, shift)
         if self._inner(name) and np.ptp(unit):
             unit = np.full(len(unit), unit.max() if np.ptp(unit) < unit.max() / 2 else np.median(unit))
@@ -334,22 +342,34 @@ class _Converter:
         self.units[name] = unit
 
     def _common(self, terms: list[_Term], shift: int) -> np.ndarray:
-        """Unit (C,) for a sum of branches: the coarsest refined by 2**`shift`; one settled before stays whole in it."""
+        """Unit (C,) for a sum of branches: the coarsest refined by 2**`shift`; one settled before stays whole in it.
+
+        Below 0 the shift says how much closer to the coarsest unit a much finer one is cut off.
+        """
         coarsest = np.max([term.unit for term in terms if not term.settled] or [terms[0].unit], axis=0)
-        unit = coarsest / (1 << shift)
+        unit = coarsest / (1 << max(shift, 0))
         settled = [term.unit for term in terms if term.settled]
         if settled:
             finest = np.min(settled, axis=0)
-            unit = finest / np.maximum(np.floor(finest / unit + 0.5), 1)
+            whole = finest / np.maximum(np.floor(finest / unit + 0.5), 1)
+            unit = np.maximum(whole, coarsest / 2.0 ** (MOST_MULTIPLIER + min(shift, 0)))
         return unit
 
-    def _coarsen(self, name: str, bits: np.ndarray) -> None:
-        """Shorten the codes of output channels of a connection by `bits` (C,)."""
-        layer, factor = self.nodes[name], 2.0**bits
+    def _coarsen(self, name: str, bits: np.ndarray, one: bool = False) -> np.ndarray:
+        """Shorten the codes of output channels of a connection by `bits` (C,); returns by what units grow (C,).
+
+        The largest code of each channel, or of all where they share `one` unit, stays exact.
+        """
+        layer = self.nodes[name]
+        most = np.abs(layer.weight.reshape(len(bits), -1)).max(axis=1).astype(np.float64)
+        most = np.full(len(bits), most.max()) if one else most
+        kept = np.floor(most / 2.0**bits + 0.5)
+        factor = np.where((bits > 0) & (kept > 0), most / np.maximum(kept, 1), 2.0**bits)
         weight = np.floor(layer.weight / factor.reshape(-1, *(1,) * (layer.weight.ndim - 1)) + 0.5)
         self.nodes[name] = replace(layer, weight=weight)
         self.units[name] = np.asarray(self.units[name]) * factor
-        self.shortened[name] = self.shortened.get(name, 0) + bits
+        self.shortened[name] = self.shortened.get(name, 1.0) * factor
+        return factor
 
     def _finish(self, name: str, multiplier: np.ndarray, unit: np.ndarray) -> None:
         """Set multiplier and rounded total bias of a connection whose charge unit is `unit`; where 0, no weights."""
@@ -507,8 +527,9 @@ class _Converter:
         settled = [np.where(live, term.unit, np.inf) for term, live in pairs if term.settled]
         if settled:
             finest = np.min(settled, axis=0)
+            finest = np.where(np.isfinite(finest), finest, unit)
             whole = finest / np.maximum(np.floor(finest / unit + 0.5), 1)
-            unit = np.where(np.isfinite(finest), whole, unit)
+            unit = np.maximum(whole, coarsest / (1 << MOST_MULTIPLIER))
         return unit, int(max(shifts.max(), 0))
 
     def _charge_unit(self, term: _Term, node: QuantReLU):
@@ -555,8 +576,7 @@ class _Converter:
                 self._theta(node, np.where(dead, node.step, term.unit))
                 message = f"layer {node.name!r}: the threshold {coarse[live].max():.3g} needs more than 30 bits"
                 raise _TooFine(message, node.name, int(bits.max()))
-            self._coarsen(name, bits)
-            term.unit = term.unit * 2.0**bits
+            term.unit = term.unit * self._coarsen(name, bits)
             return self._charge_unit(term, node)
         most = min(self.rule.most_shift, self.limits.get(node.name, self.rule.most_shift))
         each = np.clip(np.ceil(np.log2(min(4096.0, largest / 2) / coarse)), 0, most)
@@ -724,7 +744,7 @@ class _Converter:
                 node = replace(node, inputs=tuple(inputs))
             elif isinstance(node, QuantConv2d | QuantAffine) and node.name in self.joins:
                 made = self.nodes[node.name].weight  # shortened and emptied, perhaps
-                scale = node.scale * 2.0 ** self.shortened.get(node.name, 0) * self.joins[node.name]
+                scale = node.scale * self.shortened.get(node.name, 1.0) * self.joins[node.name]
                 node = replace(node, codes=made, scale=scale, weight=None)
             nodes.append(node)
         return FloatNetwork(tuple(nodes), self.graph.output, self.graph.metadata)

@@ -305,3 +305,28 @@ def test_flags_of_keras_may_be_numbers():
     for wrong in (2, -1, 1.0, "true"):
         with pytest.raises(ImportRefused, match="true or false is needed"):
             Layer("n", "BatchNormalization", {"scale": wrong}).flag("scale")
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_orders_of_magnitude_and_decayed_channels(seed):
+    """Layers up to 100 times larger than others, channels decayed, norms scaled away: all convert and mean the same."""
+    rng = np.random.default_rng(seed)
+    nodes = list(SHAPES[seed % len(SHAPES)](rng))
+    for i, node in enumerate(nodes):
+        if isinstance(node, FloatConv2d | FloatAffine):
+            chance = rng.random(len(node.weight))
+            weight = node.weight * np.float32(10.0 ** rng.uniform(-1, 1))
+            weight[chance < 0.15] *= 1e-30
+            weight[(chance > 0.15) & (chance < 0.25)] *= 10.0 ** rng.uniform(-7, 2)
+            nodes[i] = replace(node, weight=weight)
+        elif isinstance(node, FloatBatchNorm):
+            gamma = np.where(rng.random(len(node.gamma)) < 0.2, 1e-20, node.gamma).astype(np.float32)
+            nodes[i] = replace(node, gamma=gamma)
+    network = FloatNetwork(tuple(nodes), nodes[-1].name)
+    x = rng.integers(0, 256, (6, *network.input_shape)).astype(np.uint8)
+    bits, activations = (int(rng.choice(choice)) for choice in ((1, 2, 4, 8), (1, 2, 4, 8)))
+    made = quantise_network(fold(network), x, weight_bits=bits, activation_bits=activations)
+    found = convert(made.network)
+    outputs = integer_ann(found.network, x).outputs * found.layers["readout"]["unit"]
+    real = forward(made.network.graph, made.network.input_scale.apply(x).astype(np.float64), dtype=np.float64)
+    assert np.abs(outputs - real).max() <= 0.03 * np.abs(real).max()
