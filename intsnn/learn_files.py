@@ -8,6 +8,7 @@ forward weights follow from description and seed, and are not stored.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,10 +22,11 @@ from .hdf5 import Tree, read_tree, write_tree
 from .learn import Learner, State
 from .learn_rule import Conv, Dense, LearningNetwork, Rule
 
-__all__ = ["Saved", "load", "network_from_json", "network_to_json", "save"]
+__all__ = ["Saved", "from_tree", "load", "network_from_json", "network_to_json", "save"]
 
 FORMAT, VERSION = "intsnn-learner", 1
 BUDGET = 1 << 32  # bytes that a file may unfold to
+MOST_VALUES = 1 << 24  # of one array that follows from the description
 KINDS = {"Conv": Conv, "Dense": Dense}
 
 
@@ -55,7 +57,7 @@ def network_from_json(values: Mapping[str, Any]) -> LearningNetwork:
             layers.append(KINDS[entry.pop("kind")](**entry))
         rule = Rule.from_json(dict(values["rule"]))
         return LearningNetwork(tuple(values["shape"]), tuple(layers), int(values["classes"]), rule)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"no description of a learning network: {type(error).__name__} {error}") from None
 
 
@@ -201,8 +203,11 @@ def load(path: str | os.PathLike[str], trust: bool = False) -> Saved:
         A file that breaks a rule of the reader, or that holds no learner.
     """
     path, trust = path_of(path), flag(trust, "trust")
-    tree = read_tree(path, trust=trust, budget=BUDGET)
-    label = os.fspath(path)
+    return from_tree(read_tree(path, trust=trust, budget=BUDGET), os.fspath(path))
+
+
+def from_tree(tree: Tree, label: str) -> Saved:
+    """As `load`, of a file called `label` that was read already."""
     values = _description(tree, label)
     try:
         samples, first, t = values["state"] or (0, 0, 0)
@@ -222,7 +227,22 @@ def load(path: str | os.PathLike[str], trust: bool = False) -> Saved:
         raise ImportRefused(f"{label} holds no learner that can be read: {error}", code="field") from None
     if min(found.seed, found.steps, found.samples, found.first_sample, found.t) < 0:
         raise ImportRefused(f"{label}: a count of the learner is negative", code="range")
+    _check_sizes(found, label)
     return found
+
+
+def _check_sizes(saved: Saved, label: str) -> None:
+    """The weights that a description asks for are in the file, and what follows from it is of a size that can be."""
+    for index, (here, neurons, pooled) in enumerate(saved.network.geometry()):
+        layer = saved.network.layers[index]
+        weights = getattr(layer, "kernel", 1) ** 2 * here[2] * neurons[2]
+        stored = saved.arrays.get(f"{index}/master")
+        if stored is None or stored.size != weights:
+            raise ImportRefused(
+                f"{label}: layer {index} has not the {weights} weights of its description", code="shape"
+            )
+        if max(math.prod(here), math.prod(neurons), saved.network.classes * math.prod(pooled)) > MOST_VALUES:
+            raise ImportRefused(f"{label}: layer {index} would have more than {MOST_VALUES} values", code="shape")
 
 
 def _description(tree: Tree, label: str) -> dict[str, Any]:

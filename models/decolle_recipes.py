@@ -13,7 +13,7 @@ from ..arguments import whole_or_none
 from ..errors import DataNotFoundError, FormatError, IntsnnError
 from ..learn_rule import Conv, Dense, Rule, Schedule, Widths
 
-__all__ = ["RECIPES", "Recipe", "read_recipe", "recipe", "with_widths"]
+__all__ = ["RECIPES", "Recipe", "read_recipe", "recipe", "recipe_from_json", "with_widths"]
 
 CODINGS = ("events", "rate")
 WINDOWS = ("start", "random")
@@ -171,6 +171,25 @@ _ALL = (
 )
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({each.name: each for each in _ALL})
+
+
+def recipe_from_json(values: dict[str, Any]) -> Recipe:
+    """The recipe that `Recipe.to_json` described.
+
+    Raises
+    ------
+    FormatError
+        A description that is none.
+    """
+    try:
+        layers = []
+        for entry in values["layers"]:
+            entry = dict(entry)
+            layers.append({"Conv": Conv, "Dense": Dense}[entry.pop("kind")](**entry))
+        parts = {"layers": tuple(layers), "rule": Rule.from_json(dict(values["rule"]))}
+        return Recipe(**{**values, **parts, "schedule": Schedule(**values["schedule"])})
+    except (IntsnnError, AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise FormatError(f"no description of a recipe: {type(error).__name__} {str(error)[:200]}") from None
 
 
 def recipe(name: str) -> Recipe:

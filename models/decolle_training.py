@@ -25,7 +25,7 @@ from .checkpoints import SAMPLES, check_identity, goes_on, samples_sha256
 from .decolle_data import Sequences, order
 from .decolle_recipes import Recipe
 
-__all__ = ["Progress", "Steps", "Trained", "Training", "network_of", "test_accuracy", "train"]
+__all__ = ["Progress", "Steps", "Trained", "Training", "network_of", "right_answers", "test_accuracy", "train"]
 
 SATURATIONS = {"membrane_trace": P_CLIPPED, "synapse_trace": Q_CLIPPED, "state": U_CLIPPED, "weight": W_CLIPPED}
 
@@ -103,12 +103,17 @@ def network_of(chosen: Recipe, data: Sequences) -> LearningNetwork:
 
 def test_accuracy(learner: Learner, data: Sequences, batch: int) -> list[float]:
     """Per cent of `data` that each layer's readout gets right by the vote of all steps; ties go to the first class."""
+    return [100.0 * int(count) / len(data) for count in right_answers(learner, data, batch)]
+
+
+def right_answers(learner: Learner, data: Sequences, batch: int) -> np.ndarray:
+    """How many of `data` each layer's readout gets right, ``(layers,)`` int64."""
     right = np.zeros(len(learner.layers), np.int64)
     for start in range(0, len(data), batch):
         indices = np.arange(start, min(start + batch, len(data)))
         votes = learner.votes(data.frames(indices, 0), first_sample=start)
         right += (votes.argmax(2) == data.labels[indices]).sum(1)
-    return [100.0 * int(count) / len(data) for count in right]
+    return right
 
 
 @dataclass(eq=False)

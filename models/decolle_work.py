@@ -78,7 +78,7 @@ def run(
     say(learned(data.name, test.name, digests))
     if settings.get("output"):
         kept = ("recipe", "data", "test", "seed", "steps", "accuracy", "weights_sha256", *digests, *overlap)
-        facts = {key: values[key] for key in kept} | _binning(chosen)
+        facts = {key: values[key] for key in kept} | _binning(chosen) | {"settings": chosen.to_json()}
         save(settings["output"], trained.learner, facts=facts)
         say(f"written {settings['output']}")
     return values

@@ -22,7 +22,7 @@ from .decolle_data import RateSequences, order, words
 from .decolle_training import Steps
 from .stdp_recipes import StdpRecipe, pair_rule
 
-__all__ = ["Progress", "Training", "classify", "train"]
+__all__ = ["Progress", "Training", "answers", "responses", "shares", "train"]
 
 FORMAT = "intsnn-stdp"
 
@@ -117,14 +117,16 @@ class Training:
             own.pop(name)
         return own | {"data": self.data.name, "samples": len(self.data), SAMPLES: self._samples}
 
-    def save(self, path: str) -> None:
-        """Write the checkpoint, all or nothing."""
-        facts = {
+    def save(self, path: str, share: np.ndarray | None = None, learned: Mapping[str, Any] | None = None) -> None:
+        """Write the checkpoint, all or nothing; at the end with what the neurons stand for and facts to keep."""
+        facts: dict[str, Any] = {
             "format": FORMAT, "version": 1, "identity": self.identity(), "epoch": self.epoch, "batch": self.batch,
             "fired": self.fired, "history": self.history, "steps": self.steps, "sha256": self.weights_sha256(),
-        }  # fmt: skip
+        } | ({} if learned is None else {"learned": dict(learned)})  # fmt: skip
         text = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8)
         arrays = {"weight": self.synapse.weight, "adaptation": self.adaptation, "counters": self.synapse.counters}
+        if share is not None:
+            arrays["share"] = share
         write_tree(path, {"description": text, **arrays})
 
     def resume(self, path: str) -> None:
@@ -177,9 +179,11 @@ def compete(v, frame, weight, c: StdpRecipe, adaptation) -> np.ndarray:
     return spikes
 
 
-def responses(work: Training, data: RateSequences, count: int | None = None) -> np.ndarray:
-    """Spikes of each neuron for each image, ``(N, neurons)``, without learning."""
-    c, found = work.chosen, []
+def responses(
+    c: StdpRecipe, weight: np.ndarray, adaptation: np.ndarray, data: RateSequences, count: int | None = None
+) -> np.ndarray:
+    """Spikes of each neuron for each of the first `count` images, ``(N, neurons)``, without learning."""
+    found = []
     total = len(data) if count is None else min(count, len(data))
     for start in range(0, total, 100):
         indices = np.arange(start, min(start + 100, total))
@@ -187,27 +191,30 @@ def responses(work: Training, data: RateSequences, count: int | None = None) -> 
         v = np.zeros((len(indices), c.neurons), np.int64)
         spikes = np.zeros(v.shape, np.int64)
         for frame in frames.reshape(c.steps, len(indices), -1):
-            spikes += compete(v, frame, work.synapse.weight, c, work.adaptation)
+            spikes += compete(v, frame, weight, c, adaptation)
         found.append(spikes)
     return np.concatenate(found)
 
 
-def classify(work: Training, test: RateSequences, samples: int = 2000) -> tuple[float, int]:
-    """Per cent of the test data that is right, and how many neurons fired for a class at all.
+def shares(work: Training, samples: int = 2000) -> np.ndarray:
+    """What the spikes of a neuron count for a class, in 1 / 1024: ``(classes, neurons)`` int64.
 
-    The responses to the first `samples` training images say what a neuron stands for: a class by the share of its
-    spikes, in 1 / 1024. A test image belongs to the class with the greatest sum of spikes times shares.
+    By the responses to the first `samples` training images; 0 for all classes where a neuron never fires.
     """
     labels = work.data.labels[:samples]
-    seen = responses(work, work.data, samples)
+    seen = responses(work.chosen, work.synapse.weight, work.adaptation, work.data, samples)
     classes = work.data.classes
     by_class = np.stack([seen[labels == k].sum(0) for k in range(classes)])  # (classes, neurons)
     present = np.maximum(np.bincount(labels, minlength=classes), 1)
     even = (by_class << 20) // present[:, None]  # classes are not equally frequent
-    share = (even << 10) // np.maximum(even.sum(0), 1)
-    votes = responses(work, test) @ share.T
-    right = int((votes.argmax(1) == test.labels).sum())
-    return 100.0 * right / len(test), int((by_class.sum(0) > 0).sum())
+    return (even << 10) // np.maximum(even.sum(0), 1)
+
+
+def answers(
+    c: StdpRecipe, weight: np.ndarray, adaptation: np.ndarray, share: np.ndarray, data: RateSequences
+) -> np.ndarray:
+    """The class of each image, ``(N,)``: that with the greatest sum of spikes times shares."""
+    return (responses(c, weight, adaptation, data) @ share.T).argmax(1)
 
 
 def train(

@@ -15,7 +15,7 @@ from .checkpoints import digests_of, learned
 from .decolle_data import RateSequences
 from .decolle_work import now_and_then
 from .stdp_recipes import RECIPES
-from .stdp_training import classify, train
+from .stdp_training import answers, shares, train
 
 __all__ = ["run"]
 
@@ -41,14 +41,19 @@ def run(
         save_every=60.0 if settings.get("save_every") is None else settings["save_every"],
         progress=progress or now_and_then(say), say=say,
     )  # fmt: skip
-    accuracy, speaking = classify(work, test)
+    share, digests = shares(work), digests_of(data, test)
+    right = int((answers(chosen, work.synapse.weight, work.adaptation, share, test) == test.labels).sum())
+    accuracy, speaking = 100.0 * right / len(test), int((share.sum(0) > 0).sum())
     if settings.get("output"):
-        work.save(settings["output"])
+        kept = {
+            "recipe": name, "data": data.name, "test": test.name, "seed": chosen.seed, "accuracy": accuracy, **overlap,
+            **digests, "settings": asdict(chosen),
+        }  # fmt: skip
+        work.save(settings["output"], share, kept)
     counters = work.synapse.counters
     bits = work.synapse.weight.size * chosen.weight_bits + int(work.synapse.weight.shape[0]) * chosen.trace_bits
     say(f"test {accuracy:.2f} % of {len(test):,} after {work.steps:,} steps; {speaking} of {chosen.neurons} fire")
     say(f"weights {work.weights_sha256()}")
-    digests = digests_of(data, test)
     say(learned(data.name, test.name, digests))
     return {
         "recipe": name,

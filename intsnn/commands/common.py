@@ -19,7 +19,8 @@ from ..pipes import Stream
 
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "LEARN_HELP", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
-    "cores", "file_of", "finish", "integer_network", "json_option", "load_network", "one_line", "options_checked",
+    "cores", "file_of", "finish", "integer_network", "json_option", "load_network", "network_or_learned",
+    "one_line", "only_integers", "options_checked",
     "overlap_option", "read_data", "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
 
@@ -124,16 +125,38 @@ def load_network(path: str, trust: bool, **options):
 
 
 def integer_network(path: str, trust: bool):
-    """A converted network, or an error that says how to make one."""
+    """The converted network in a file, or an error that says how to make one."""
+    return only_integers(load_network(path, trust), path)
+
+
+def only_integers(network, path: str):
+    """`network` if it is a converted one, or an error that says how to make one."""
     from ..network import Network
 
-    network = load_network(path, trust)
     if isinstance(network, Network):
         return network
     what, more = ("a quantised ANN", "") if hasattr(network, "graph") else ("a float network", " --calibrate DATA")
     raise ConversionError(
         f"{path} holds {what}, not a spiking network; convert it first: intsnn convert {path} -o NET.h5{more}"
     )
+
+
+def network_or_learned(path: str, trust: bool, **options):
+    """The network in a file and None, or None and what `intsnn train` learned with integers."""
+    try:
+        return load_network(path, trust, **options), None
+    except IntsnnError as error:
+        from ..models import learned
+
+        found = learned.load(path, trust) if os.path.isfile(path) and _is_hdf5(path) else None
+        if found is None:
+            raise error from None
+        return None, found
+
+
+def _is_hdf5(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def check_output(path: str | None, *inputs: str | None) -> None:

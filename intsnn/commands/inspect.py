@@ -6,7 +6,7 @@ import os
 
 import click
 
-from .common import check_output, file_of, finish, json_option, load_network, one_line, trust_option
+from .common import check_output, file_of, finish, json_option, network_or_learned, one_line, trust_option
 
 __all__ = ["command"]
 
@@ -26,7 +26,7 @@ COLUMNS = {
 def command(file: str, architecture: str | None, backend: str | None, trust: bool, json_path: str | None) -> None:
     """Show the layers, widths and bytes of FILE.
 
-    FILE is a network or quantised ANN of intsnn, or a trained Keras network.
+    FILE is a network or quantised ANN of intsnn, what intsnn train learned with integers, or a trained Keras network.
     """
     from dataclasses import asdict
 
@@ -35,9 +35,10 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
     from ..files import network_digest, read_info
 
     check_output(json_path, file)
-    network = load_network(file, trust, architecture=architecture, backend=backend)
-    found = describe(network)
-    provenance = {} if found.kind == "float" else read_info(file_of(file), trust=trust).provenance
+    network, learned = network_or_learned(file, trust, architecture=architecture, backend=backend)
+    found = describe(network) if learned is None else learned.describe()
+    own = found.kind in ("network", "quantised-ann")
+    provenance = read_info(file_of(file), trust=trust).provenance if own else {}
     report = Report(json_path)
     report.line(f"{file}: {found.title}, {size(os.path.getsize(file_of(file)))}")
     for name, value in found.facts.items():
@@ -65,7 +66,7 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
     if "neurons" in totals:
         report.line(f"{number(totals['neurons'])} neurons; membranes {size(totals['membrane_bytes'])} a sample")
     values = {"file": file, "file_bytes": os.path.getsize(file_of(file)), **asdict(found), "provenance": provenance}
-    if found.kind != "float":
+    if own:
         values["network_sha256"] = network_digest(network)
         report.line(f"network {values['network_sha256']}")
     finish(report, values)

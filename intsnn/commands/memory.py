@@ -14,8 +14,9 @@ from .common import (
     cores,
     file_of,
     finish,
-    integer_network,
     json_option,
+    network_or_learned,
+    only_integers,
     options_checked,
     read_data,
     threads_option,
@@ -46,8 +47,8 @@ def command(
 ) -> None:  # fmt: skip
     """Count and measure the memory of NETWORK.
 
-    NETWORK is a spiking network of intsnn, or the name of a published architecture (decolle-dvsgesture, vgg11-binary),
-    whose arrays are then made of random numbers.
+    NETWORK is a spiking network of intsnn, what intsnn train learned with integers, or the name of a published
+    architecture (decolle-dvsgesture, vgg11-binary), whose arrays are then made of random numbers.
 
     Example: intsnn memory net.h5 --data digits --json memory.json
     """
@@ -99,7 +100,10 @@ def _network(
     from ..pipeline import check_fit
     from ..simulate import simulate
 
-    network = integer_network(path, trust)
+    network, learned = network_or_learned(path, trust)
+    if learned is not None:
+        return _learned(report, path, learned, convention, bits, data)
+    network = only_integers(network, path)
     dataset = result = None
     settle = network.levels is not None
     if data is not None:
@@ -124,6 +128,18 @@ def _network(
         values |= {"data": dataset.name, "runner_buffers": _buffers(report, network)}
         values["peak"] = _peak(report, network, dataset, settle, threads)
     return values
+
+
+def _learned(report, path: str, learned, convention: str | None, bits: dict[str, int], data: str | None) -> dict:
+    """What learning with one sample takes."""
+    if bits or data is not None:
+        option = "--width" if bits else "--data"
+        raise Failure(f"{option}: {path} was learned with integers and declares its own; give neither", USAGE)
+    with options_checked():
+        counted = learned.memory(convention)
+    report.line(f"{path}: {os.path.getsize(path):,} bytes; what learning with one sample takes")
+    _show(report, counted)
+    return {"network": path, "file_bytes": os.path.getsize(path), **counted.as_json()}
 
 
 def _buffers(report, network) -> dict[str, int] | None:

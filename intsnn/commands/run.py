@@ -14,8 +14,9 @@ from .common import (
     cores,
     file_of,
     finish,
-    integer_network,
     json_option,
+    network_or_learned,
+    only_integers,
     options_checked,
     read_inputs,
     run_values,
@@ -25,6 +26,7 @@ from .common import (
 
 __all__ = ["command"]
 
+FOR_NETWORKS = ("settle", "strict", "record", "length", "what", "path_", "batch_size")
 QUANTITIES = ("spikes", "counts", "v", "u", "current")
 
 
@@ -52,7 +54,8 @@ def command(
     """Run a spiking network NET on DATA.
 
     A settling run finishes the drive of T_drive steps and goes on until no neuron fires, whatever T is; --no-settle
-    observes T steps and no more.
+    observes T steps and no more. NET may also be what intsnn train learned with integers: DATA are then made into
+    sequences as the recipe says, and tested as at the end of the training.
     """
     import time
     from dataclasses import asdict
@@ -68,7 +71,17 @@ def command(
         raise Failure(f"--what: found {what!r}; a list of {', '.join(QUANTITIES)}, or of layer.quantity", USAGE)
     check_output(record, net)
     check_output(json_path, net, record)
-    network = integer_network(net, trust)
+    network, taught = network_or_learned(net, trust)
+    if taught is not None:
+        ctx = click.get_current_context()
+        given = [p.opts[0] for p in ctx.command.params if p.name in FOR_NETWORKS and _given(ctx, p.name)]
+        if given:
+            raise Failure(
+                f"{', '.join(given)}: {net} was learned with integers; --steps and --threads are for it", USAGE
+            )
+        _run_learned(net, taught, data, steps, threads or cores(), Report(json_path))
+        return
+    network = only_integers(network, net)
     dataset = read_inputs(network, data)
     judged = aim(network, dataset)
     learned = _learned_from(net, trust)
@@ -184,3 +197,36 @@ def _learned_from(net: str, trust: bool) -> str | None:
 def _same_data(one: str | None, other: str) -> bool:
     """Whether two names stand for one part of one set, of whatever number of samples."""
     return one is not None and re.sub(r":[0-9]+$", "", one) == re.sub(r":[0-9]+$", "", other)
+
+
+def _given(ctx: click.Context, name: str | None) -> bool:
+    return name is not None and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _run_learned(net: str, taught, data: str, steps: int | None, threads: int, report) -> None:
+    """Test what was learned with integers."""
+    import time
+
+    from ..console import number, percent
+
+    start = time.perf_counter()
+    with options_checked():
+        found = taught.test(data, steps, threads)
+    accuracies, correct = found.accuracies, found.right[-1]
+    report.line(f"{found.data}: {percent(accuracies[-1])} ({number(correct)} of {number(found.samples)} right)")
+    if len(accuracies) > 1:
+        report.line("by the readout of each layer: " + ", ".join(percent(value) for value in accuracies))
+    report.line(f"{found.steps} steps of each sequence")
+    before = taught.facts.get("accuracy")
+    if before is not None and taught.facts.get("test") == found.data:
+        report.line(f"after its training it had {percent(float(before))} of the same data")
+    seconds = time.perf_counter() - start
+    report.line(f"{seconds:.2f} s")
+    finish(
+        report,
+        {
+            "network": net, "data": found.data, "accuracy": accuracies[-1], "accuracies": accuracies,
+            "samples": found.samples, "correct": correct, "steps": found.steps, "seconds": seconds, "threads": threads,
+            "weights_sha256": taught.facts.get("weights_sha256"),
+        },
+    )  # fmt: skip
