@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from intsnn.arithmetic import RandomKey, add, multiply, negate, shift_left, subtract
 from intsnn.errors import IntsnnError
-from intsnn.formats import Fixed, Rounding
+from intsnn.formats import Fixed, Overflow, Rounding
 from intsnn.inputs import encode_rate
 from intsnn.kernels.encode import DRAW_ENCODE, LAYER_OF_INPUT
 from intsnn.kernels.exact import random_word
@@ -24,6 +25,26 @@ def test_rate_at_a_tie_does_not_fire():
         codes[0, ties] = [words[i] // 2 + more for i in ties]
         fired = encode_rate(codes, 1, 1 << 30, seed=5)[0, 0]
         assert fired[ties].tolist() == [more] * len(ties)
+
+
+@pytest.mark.parametrize("bits, words", [(0, 1), (1, 1), (64, 1), (65, 2), (128, 2), (129, 3), (192, 3), (193, 4)])
+def test_words_of_many_bits(bits, words):
+    """As many draws of 64 bits as are needed, the first one least."""
+    found = RandomKey(5, 1, 2, 3, 7).word(9, bits)
+    assert found == sum(random_word(5, 1, 2, 3, 9, 7 + i) << 64 * i for i in range(words))
+
+
+def test_the_seed_is_0_where_none_is_given():
+    x, fmt, to = np.arange(-60, 60), Fixed(8), Fixed(8, frac=-3)
+    random = {"to": to, "rounding": Rounding.STOCHASTIC, "overflow": Overflow.SAT}
+    for work in (
+        lambda **seed: add(x, fmt, x, fmt, **random, **seed)[0],
+        lambda **seed: subtract(x, fmt, -x, fmt, **random, **seed)[0],
+        lambda **seed: multiply(x, fmt, x * 0 + 1, fmt, **random, **seed)[0],
+        lambda **seed: negate(x, fmt, **random, **seed)[0],
+        lambda **seed: shift_left(x, fmt, 1, **random, **seed)[0],
+    ):
+        assert np.array_equal(work(), work(seed=0)) and not np.array_equal(work(), work(seed=1))
 
 
 @pytest.mark.parametrize("shift", [0, 1, 5, 31])

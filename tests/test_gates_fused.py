@@ -4,6 +4,7 @@ import numpy as np
 import oracle
 import pytest
 
+from intsnn import program
 from intsnn.formats import Fixed
 from intsnn.layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
 from intsnn.network import Network
@@ -60,6 +61,10 @@ NETWORKS = {
         Input((6,), BIT), Affine(weights(1, 40, 6), bias=2), IF(9, v_format=WIDE), Affine(weights(2, 35, 40)),
         SignedIF(20, 2, v_format=WIDE), Affine(weights(3, 4, 35)), Readout(), t_drive=5,
     ),
+    "every width of tile": Network.sequential(
+        Input((6,), BIT), Affine(weights(1, 480, 6), bias=2), IF(9, v_format=WIDE), Affine(weights(2, 33, 480, top=2)),
+        SignedIF(20, 2, v_format=WIDE), Affine(weights(3, 4, 33)), Readout(), t_drive=3,
+    ),
     "uncounted": maps(BIT, conv(1, 3, 2), IF([7, 9, 4], v_format=WIDE), t_drive=4),
     "convolutions": maps(
         BIT, conv(1, 3, 2, padding=1, bias=[4, -3, 0], bias_mode="step"), SIGNED,
@@ -109,7 +114,16 @@ def test_constant_input(name, settle):
         assert found.extra_steps.tolist() == expected["extra"] and found.settled == expected["settled"]
 
 
-@pytest.mark.parametrize("name", [n for n, net in NETWORKS.items() if n not in ("bytes", "wide codes")])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_dot_products(monkeypatch, name):
+    """Whatever tier: dot products wherever there are some to choose."""
+    monkeypatch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (0.0,) * 3))
+    network = NETWORKS[name]
+    inputs = codes(network, 9, (3,))
+    assert prepare(network, steps=5)(inputs).outputs.tolist() == oracle.simulate(network, inputs, steps=5)["outputs"]
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in ("bytes", "wide codes")])
 def test_frames(name):
     network = NETWORKS[name]
     inputs = codes(network, 7, (4, 3))
@@ -125,3 +139,17 @@ def test_many_steps_in_several_passes():
     inputs = codes(network, 3, (40, 2))
     network = Network(network.nodes, network.edges)
     assert prepare(network)(inputs).outputs.tolist() == oracle.simulate(network, inputs)["outputs"]
+
+
+@pytest.mark.parametrize("neurons, whole", [(64, True), (6000, False)])
+def test_blocks_of_samples_fit_the_cache(neurons, whole):
+    """Samples that go through the tail together are halved until what they need, 16 spikes a neuron, is small."""
+    network = Network.sequential(
+        Input((2,), BIT), Affine(np.ones((neurons, 2), int)), IF(2, v_format=WIDE), Affine(np.ones((1, neurons), int)),
+        Readout(),
+    )  # fmt: skip
+    runner = prepare(network)
+    frames = codes(network, 1, (16, 20))
+    assert runner(frames).outputs.ravel().tolist() == (frames.sum(axis=(0, 2)) // 2 * neurons).tolist()
+    (found,) = runner._programs.values()
+    assert (found.block == program.MOST_SAMPLES) is whole and found.block * neurons * 16 <= program.BLOCK_BYTES

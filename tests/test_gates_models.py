@@ -9,6 +9,7 @@ import pytest
 from intsnn import Rule, convert, integer_ann, simulate
 from intsnn.ann import equality_conditions
 from intsnn.compensate import DAMPING, Width, compensate
+from intsnn.errors import RangeError
 from intsnn.floatnet import (
     FloatAffine,
     FloatAvgPool2d,
@@ -19,8 +20,9 @@ from intsnn.floatnet import (
 )
 from intsnn.formats import Fixed
 from intsnn.layers import Affine, Input, Readout
-from intsnn.learn import Dense, Learner, LearningNetwork
+from intsnn.learn import Conv, Dense, Learner, LearningNetwork, _check_sums
 from intsnn.learn import Rule as LearningRule
+from intsnn.learn_constants import layer_constants
 from intsnn.memory import accumulators
 from intsnn.network import Network
 from intsnn.neurons import IF, SignedIF
@@ -65,6 +67,26 @@ def test_dropout_in_a_test_is_asked_for(path, in_test):
         state = one.begin(30)
         one.learn(state, frames[0], np.arange(30) % 5)
     assert drops.weights_sha256() != keeps.weights_sha256()
+
+
+@pytest.mark.parametrize("what", ["gradients", "membranes", "activities", "errors"])
+def test_sums_over_a_batch_end_at_62_bits(what):
+    """Each sum by itself, the others made 0: as many samples as fit, and one more."""
+    network = LearningNetwork((1, 4, 4), [Conv(3, 3, pool=2)], 5)
+    constants = layer_constants(network, 0, 1)
+    none = constants.parameters._replace(u_max=0, activation_max=-1)
+    bare = dataclasses.replace(constants, parameters=none, gradients=0, table=np.zeros_like(constants.table))
+    most, parts, classes = {
+        "gradients": (77, {"gradients": 77}, 5),
+        "membranes": (2 * 2 * 3 * 31, {"parameters": none._replace(u_max=31)}, 5),
+        "activities": (3 * 63, {"table": np.array([0, 40, 63])}, 5),
+        "errors": (5 * 64**2, {"parameters": none._replace(activation_max=31)}, 5),
+    }[what]
+    bare = dataclasses.replace(bare, **parts)
+    fitting = ((1 << 62) - 1) // most
+    _check_sums(0, bare, fitting, classes)
+    with pytest.raises(RangeError, match=f"the {what} of "):
+        _check_sums(0, bare, fitting + 1, classes)
 
 
 # -- the integer ANN --------------------------------------------------------------------------------
@@ -170,6 +192,28 @@ def test_thresholds_are_the_nearest_whole_ones():
         rounded_up += int((theta > ideal).sum())
         assert (made.layers["r2"]["theta_min"], made.layers["r2"]["theta_max"]) == (theta.min(), theta.max())
     assert rounded_up > 0
+
+
+def test_one_channel_behind_a_pool():
+    """A pool that a ReLU reads gets a factor of its own: one, for the only channel."""
+    conv = QuantConv2d(
+        name="c", inputs=("in",), codes=np.array([[[[3]]]]), scale=0.2, weight_format=Fixed(4, narrow=True)
+    )
+    nodes = (
+        FloatInput(name="in", shape=(1, 2, 2)),
+        conv,
+        QuantReLU(name="r", inputs=("c",), step=0.1, levels=3),
+        FloatAvgPool2d(name="p", inputs=("r",), kernel=(2, 2), stride=(2, 2)),
+        QuantReLU(name="s", inputs=("p",), step=0.07, levels=3),
+        FloatFlatten(name="f", inputs=("s",)),
+        QuantAffine(name="d", inputs=("f",), codes=np.array([[1], [-1]]), scale=0.5, weight_format=Fixed(4)),
+    )
+    source = QuantisedNetwork(FloatNetwork(nodes, "d"), InputScale())
+    x = np.random.default_rng(0).integers(0, 256, (9, 1, 2, 2)).astype(np.uint8)
+    made = convert(source)
+    real = forward(source.graph, source.input_scale.apply(x).astype(np.float64), dtype=np.float64, record=("r", "s"))
+    for name, step in (("r", 0.1), ("s", 0.07)):
+        assert np.array_equal(integer_ann(made.network, x).levels[name], np.rint(real[name] / step).astype(int))
 
 
 def affine(weight, bias=None):

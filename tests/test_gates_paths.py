@@ -411,6 +411,14 @@ def test_products_of_a_leak(bits, low, places):
 
 
 @needs_vectors
+def test_widths_at_the_factor_of_a_leak():
+    """Lanes of 16 bits hold any factor over 2**16, and one of 15 bits over more."""
+    for factor, places, bits in ((40000, 16, 16), (65535, 16, 16), (32767, 17, 16), (32768, 17, 32), (40000, 17, 32)):
+        leak = Decay.by_multiply(factor, places)
+        assert width(Neuron(5, v_decay=leak, v_format=Fixed(16), reset="none"), -9, 9) == bits, (factor, places)
+
+
+@needs_vectors
 @pytest.mark.parametrize("mode", [Overflow.SAT, Overflow.WRAP])
 @pytest.mark.parametrize("v_bits", [15, 16, 17, 31, 32, 33])
 def test_states_at_the_width_of_the_lanes(mode, v_bits):
