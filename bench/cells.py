@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -30,7 +29,7 @@ from ..pipeline import accuracy, check_fit
 from ..quantise import Calibration, calibrate, quantise_network
 from ..quantised import InputScale, QuantisedNetwork
 from ..scores import aim_of, check_labels, decide, near_chance
-from ..simulate import places
+from ..simulate import Result, places
 from .grid import Cell, Grid, parse_method
 from .provenance import source_digest, versions
 from .sources import Model, data_digest, read_data, read_model, training_part
@@ -372,7 +371,10 @@ def _memory(network: Network, tally: Tally, operations: dict[str, int]) -> dict[
     from ..memory import cell as memory_of
 
     outputs = np.array([[tally.output_low, tally.output_high]], np.int64)
-    seen = SimpleNamespace(layers=tally.layers, outputs=outputs) if tally.layers else None
+    seen = None
+    if tally.layers:
+        none = np.zeros(0, np.int64)
+        seen = Result(outputs, none, steps=0, extra_steps=none, settled=None, layers=tally.layers)
     found = memory_of(network, seen)
     layers = []
     for name in network.order:

@@ -300,3 +300,26 @@ def test_the_input_scale_of_a_file_is_said_and_doubted(one, tmp_path):
 def test_both_parts_of_a_file_have_one_scale(tmp_path):
     np.savez(tmp_path / "two.npz", x_train=np.array([[0, 200]], np.uint8), x_test=np.array([[3, 9]], np.uint8))
     assert load(tmp_path / "two.npz").maximum == load(tmp_path / "two.npz", "train").maximum == 255
+
+
+def test_a_sweep_of_one_output_counts_both_classes(one, tmp_path):
+    folder, _, _, images, labels = one
+    np.savez(tmp_path / "learn.npz", x=images[:32], y=labels[:32])
+    np.savez(tmp_path / "test.npz", x=images[32:], y=labels[32:])
+    sweep = (
+        "bench", "--model", folder / "one.h5", "--calibrate", tmp_path / "learn.npz", "--method", "qffs", "--jobs", 1,
+        "--verify", 2, "--reference", 0, "--trust", "--json", tmp_path / "s.json",
+    )  # fmt: skip
+    text = good(*sweep, "--data", tmp_path / "test.npz", "--results", tmp_path / "r.sqlite")
+    values = json.loads((tmp_path / "s.json").read_text())
+    (row,) = values["rows"]
+    names = ("accuracy", "ann_accuracy", "float_accuracy", "agreement")
+    assert [row[name] for name in names] == [100.0] * 4 and row["accuracy_by_step"][-1] == 100.0
+    assert row["accuracy_by_step"][0] == 100.0 * np.mean(labels[32:] == 0)  # nothing is above 0 so early
+    assert "class 1 where it is above 0" in text and "0 to 249, and no" in "".join(values["notes"])
+    np.savez(tmp_path / "real.npz", x=images[32:], y=labels[32:] * 1.5)
+    text = good(*sweep, "--data", tmp_path / "real.npz", "--results", tmp_path / "r2.sqlite")
+    (row,) = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert row["accuracy"] is row["float_accuracy"] is None and "no accuracy" in text and row["agreement"] == 100.0
+    np.savez(tmp_path / "three.npz", x=images[32:], y=labels[32:] * 2)
+    assert "the label 2" in bad(3, *sweep, "--data", tmp_path / "three.npz", "--results", tmp_path / "r3.sqlite")
