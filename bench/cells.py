@@ -374,7 +374,8 @@ def _memory(network: Network, tally: Tally, operations: dict[str, int]) -> dict[
     seen = None
     if tally.layers:
         none = np.zeros(0, np.int64)
-        seen = Result(outputs, none, steps=0, extra_steps=none, settled=None, layers=tally.layers)
+        steps = (network.t_drive or 1) + tally.extra_max
+        seen = Result(outputs, none, steps=steps, extra_steps=none, settled=None, layers=tally.layers)
     found = memory_of(network, seen)
     layers = []
     for name in network.order:

@@ -315,7 +315,7 @@ def test_a_sweep_of_one_output_counts_both_classes(one, tmp_path):
     (row,) = values["rows"]
     names = ("accuracy", "ann_accuracy", "float_accuracy", "agreement")
     assert [row[name] for name in names] == [100.0] * 4 and row["accuracy_by_step"][-1] == 100.0
-    assert "class 1 where it is above 0" in text and "0 to 249, and no" in "".join(values["notes"])
+    assert "class 1 where it is above 0" in text and "0 to 248, and no" in "".join(values["notes"])
     np.savez(tmp_path / "real.npz", x=images[32:], y=labels[32:] * 1.5)
     text = good(*sweep, "--data", tmp_path / "real.npz", "--results", tmp_path / "r2.sqlite")
     (row,) = json.loads((tmp_path / "s.json").read_text())["rows"]
