@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arguments import whole
+from .arguments import STEPS, whole, whole_or_none
+from .duration import duration
 from .errors import UnsupportedError
 from .executor import Plan, Worker
 from .inputs import Source
@@ -77,24 +78,39 @@ def equality_conditions(network) -> list[str]:
     return reasons
 
 
-def integer_ann(network, inputs, *, batch_size: int = 64, time_axis: int | None = None) -> AnnResult:
+def integer_ann(
+    network, inputs, *, steps: int | None = None, batch_size: int = 64, time_axis: int | None = None
+) -> AnnResult:
     """Levels and outputs of the integer quantised ANN of `network` on `inputs` (as in `simulate`).
+
+    Parameters
+    ----------
+    network, inputs, time_axis
+        As in `simulate`; the drive is that of a settling run.
+    steps : int, optional
+        Driven steps of a network without t_drive on constant codes: there they must be said.
+    batch_size : int
+        Samples at a time. Never changes a bit.
 
     Raises
     ------
     UnsupportedError
         If the network has none: leaks, other resets, recurrence, rounding pools.
+    RangeError
+        If a total of a layer could need more than 63 bits.
+    FormatError
+        If nothing says how many steps are driven.
     """
     reasons = _refusals(spiking_network(network))
+    steps = whole_or_none(steps, "steps", 1, STEPS)
     batch_size = whole(batch_size, "batch_size", 1)
     if reasons:
         raise UnsupportedError(f"this network has no integer ANN: {'; '.join(reasons)}")
     from .simulate import predict, to_api
 
     source = Source(network.nodes[network.input_name], inputs, time_axis)
-    drive = network.t_drive or source.steps or 1
-    plan = Plan(network, drive + (network.settling_bound or 0), min(drive, source.steps or drive), "ann")
-    worker = Worker(plan)
+    driven = duration(network, source.steps, steps, settle=True).driven
+    worker = Worker(Plan(network, driven, driven, "ann"))
     outputs: list[np.ndarray] = []
     levels: dict[str, list[np.ndarray]] = {name: [] for name in network.spiking}
     for start in range(0, source.samples, batch_size):

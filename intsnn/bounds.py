@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import RangeError
 from .formats import Fixed
 from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from .neurons import Neuron
 
-__all__ = ["Bound", "analyse", "fits"]
+__all__ = ["TOTAL_BITS", "Bound", "analyse", "check_totals", "fits"]
+
+TOTAL_BITS = 63  # signed; one less than the type that holds it: V0 and the sum of a step may be added
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +128,15 @@ def _connection(layer: Affine | Conv2d, source: Bound, driven: int) -> Bound:
     return Bound(low, high, total_low, total_high)
 
 
+def _most(layer: Neuron, steps: int) -> int:
+    """Largest net count after `steps` steps."""
+    most = steps * layer.max_spikes_per_step
+    return most if layer.max_count is None else min(layer.max_count, most)
+
+
 def _neuron(layer: Neuron, source: Bound, steps: int, driven: int) -> Bound:
     size = len(source.low)
-    spikes = layer.max_spikes_per_step
-    most = steps * spikes if layer.max_count is None else min(layer.max_count, steps * spikes)
+    spikes, most = layer.max_spikes_per_step, _most(layer, steps)
     ones = _objects(1, size)
     v_low = v_high = None
     leaks = layer.v_decay.kind != "none" or layer.u_format is not None or layer.refractory.kind != "none"
@@ -145,10 +153,13 @@ def _neuron(layer: Neuron, source: Bound, steps: int, driven: int) -> Bound:
     return Bound(ones * (-spikes if layer.signed else 0), ones * spikes, ones * 0, ones * most, v_low, v_high)
 
 
-def analyse(network, steps: int, driven: int) -> dict[str, Bound]:
+def analyse(network, steps: int, driven: int, levels: bool = False) -> dict[str, Bound]:
     """Bounds of every node of `network` for at most `steps` steps, the first `driven` of them driven.
 
+    With `levels` the totals are those of the integer ANN: a neuron has any level up to its cap, whatever the steps.
+
     Returns a dict from node name to `Bound`. Valid while no format overflows; that is what they are used to prove.
+    (Steps and totals of sums, spikes and counts are valid in any case.)
     """
     bounds: dict[str, Bound] = {}
     pending = list(network.order)
@@ -167,6 +178,9 @@ def analyse(network, steps: int, driven: int) -> dict[str, Bound]:
             bound = _connection(layer, sources[0], driven)
         elif isinstance(layer, Neuron):
             bound = _neuron(layer, sources[0], steps, driven)
+            if levels:
+                top = _objects(layer.max_count or network.levels, size)
+                bound = Bound(bound.low, bound.high, bound.total_low, top)
         else:
             bound = _passive(layer, sources, network.shapes[network.inputs_of(name)[0]], steps)
         bounds[name] = bound
@@ -176,10 +190,9 @@ def analyse(network, steps: int, driven: int) -> dict[str, Bound]:
 def _recurrent(network, name: str, steps: int) -> Bound:
     layer = network.nodes[name]
     size = network.shapes[name][0]
-    most = steps * layer.max_spikes_per_step
     ones = _objects(1, size)
     low = -layer.max_spikes_per_step if layer.signed else 0
-    return Bound(ones * low, ones * layer.max_spikes_per_step, ones * 0, ones * most)
+    return Bound(ones * low, ones * layer.max_spikes_per_step, ones * 0, ones * _most(layer, steps))
 
 
 def _passive(layer, sources: list[Bound], shape: tuple[int, ...], steps: int) -> Bound:
@@ -218,3 +231,28 @@ def _passive(layer, sources: list[Bound], shape: tuple[int, ...], steps: int) ->
     if isinstance(layer, Readout | Upsample2d):
         return Bound(*parts)
     raise TypeError(type(layer).__name__)
+
+
+def check_totals(network, bounds: dict[str, Bound], steps: int, driven: int, everywhere: bool = False) -> None:
+    """Refuse a run of which a running total could leave `TOTAL_BITS` bits.
+
+    Totals are kept by readouts, by max-pools (of their inputs too: the same bound) and as counts by neurons;
+    `everywhere` (in the integer ANN) by every node. Bounds are of formats and weights, not of the data: every path
+    refuses the same runs, before it begins.
+
+    Raises
+    ------
+    RangeError
+        Naming the first layer, the number that its total could reach, and what would help.
+    """
+    for name in network.order:
+        layer = network.nodes[name]
+        keeps = isinstance(layer, Neuron | MaxPool2d) or (isinstance(layer, Readout) and layer.kind != "first_spike")
+        bound = bounds[name]
+        if (keeps or everywhere) and not fits(bound.total_low, bound.total_high, TOTAL_BITS):
+            low, high = int(bound.total_low.min()), int(bound.total_high.max())
+            raise RangeError(
+                f"{name} ({type(layer).__name__}): its total over {steps} steps, {driven} of them driven, can reach "
+                f"{high if high >= -low else low}, which needs more than {TOTAL_BITS} bits; run fewer steps, cap the "
+                "counts of neurons (max_count), or use smaller weights, multipliers or input formats"
+            )

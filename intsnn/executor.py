@@ -14,13 +14,14 @@ Values lie as ``(B, T, H * W * C)``, channel fastest.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import cast
 
 import numpy as np
 
-from .bounds import fits
+from .bounds import analyse, check_totals, fits
 from .formats import Overflow
 from .layers import (
     Add,
@@ -182,7 +183,8 @@ class Plan:
 
             self.linear, self.neuron = linear, neuron
         self.drive = network.t_drive or driven
-        self.bounds = network.bounds(steps, driven)
+        self.bounds = analyse(network, steps, driven, levels=self.totals)
+        check_totals(network, self.bounds, steps, driven, everywhere=self.totals)
         self.absorbing = absorbing(network)
         self.shapes = network.shapes
         self.sizes = {name: int(np.prod(shape)) for name, shape in network.shapes.items()}
@@ -213,6 +215,9 @@ class Plan:
             return object
         bound = self.bounds[name]
         low, high = (bound.total_low, bound.total_high) if self.totals else (bound.low, bound.high)
+        if isinstance(self.network.nodes[name], AvgPool2d):  # the sum of the window is there before the average
+            area = math.prod(self.network.nodes[name].kernel_size)
+            low, high = low * area, high * area
         layer, readers = self.network.nodes[name], [b for a, b in self.network.edges if a == name]
         if isinstance(layer, Affine | Conv2d) and readers and not self.totals and fits(low, high, 16):
             narrow = np.abs(layer.multiplier).max(initial=0) < 1 << 15
@@ -421,9 +426,9 @@ class _Connection(_Operation):
         if self.layer.bias is None or not worker.driven_steps:
             return self.no_bias
         if self.plan.totals:
-            driven = self.plan.driven
-            schedule = bias_schedule(self.layer.bias, self.layer.bias_mode, self.plan.drive, 0, driven)
-            return schedule.sum(axis=0, keepdims=True).astype(self.dtype)
+            wide, driven, drive = self.layer.bias.astype(object), self.plan.driven, self.plan.drive
+            total = {"step": wide * driven, "once": wide, "spread": wide * driven // drive}[self.layer.bias_mode]
+            return total[None].astype(self.dtype)  # the sum of `bias_schedule`
         start, driven = worker.start, worker.driven_steps
         if self.schedule is not None and driven == worker.steps:
             return self.schedule[start : start + driven]
@@ -469,7 +474,10 @@ class _Neuron(_Operation):
         self.pending_type: type
         if self.narrow is None:
             self.state_type = object if plan.reference else np.int64
-            self.count_type = self.pending_type = object if plan.reference else np.int32
+            counts = plan.bounds[name]
+            count_type = np.int32 if fits(counts.total_low, counts.total_high, 32) else np.int64
+            self.count_type = object if plan.reference else count_type
+            self.pending_type = object if plan.reference else np.int32
         else:
             self.state_type, self.count_type, self.pending_type = (
                 self.narrow.state_type,

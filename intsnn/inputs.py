@@ -19,6 +19,7 @@ from .layers import Input, integers
 __all__ = ["Events", "Source", "encode_rate"]
 
 MOST_SPIKES = 1 << 40  # bytes of a spike train
+MOST = (1 << 63) - 1  # of a code
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class Events:
     """Spikes as a list: event i adds `value[i]` at `step[i]` to element `index[i]` of sample `sample[i]`.
 
     `index` counts elements of the input shape in C, H, W order. `value` defaults to 1. Several events on one
-    element and step add up. All arrays are one-dimensional and of one length.
+    element and step add up, exactly. All arrays are one-dimensional and of one length.
     """
 
     step: np.ndarray
@@ -60,16 +61,31 @@ class Events:
             object.__setattr__(self, name, array)
 
     def frames(self, start: int, stop: int, size: int) -> np.ndarray:
-        """Dense ``(stop - start, steps, size)`` int64 of the samples ``start..stop``."""
+        """Dense ``(stop - start, steps, size)`` int64 of the samples ``start..stop``.
+
+        Where events on one element add up to more than 64 bits, it holds Python integers: every sum is exact.
+        """
         if self.index.size and (self.index.min() < 0 or self.index.max() >= size):
             raise RangeError(
                 f"Events.index: found {self.index.min()} to {self.index.max()}; the input has {size} elements"
             )
         first, last = np.searchsorted(self.sample, (start, stop))
         part = slice(first, last)
-        dense = np.zeros((stop - start, self.steps, size), np.int64)
-        value = cast(np.ndarray, self.value)
-        np.add.at(dense, (self.sample[part] - start, self.step[part], self.index[part]), value[part])
+        value = cast(np.ndarray, self.value)[part]
+        most = max(-int(value.min()), int(value.max())) * len(value) if len(value) else 0
+        where = (self.sample[part] - start, self.step[part], self.index[part])
+        shape = (stop - start, self.steps, size)
+        if most < 1 << 63:
+            dense = np.zeros(shape, np.int64)
+            np.add.at(dense, where, value)
+            return dense
+        sums: dict[tuple[int, ...], int] = {}
+        for *place, x in zip(*(array.tolist() for array in (*where, value)), strict=True):
+            sums[tuple(place)] = sums.get(tuple(place), 0) + x
+        fit = all(-MOST <= x <= MOST for x in sums.values())
+        dense = np.zeros(shape, np.int64 if fit else object)
+        for at, x in sums.items():
+            dense[at] = x
         return dense
 
 
@@ -141,7 +157,7 @@ class Source:
             raw = self._whole(self.data[:, start:stop]).reshape(cast(int, self.steps), count, self.size)
         fmt = self.layer.format
         if raw.size and not self._fits(raw):
-            step, sample, element = np.argwhere((raw < fmt.min) | (raw > fmt.max))[0]
+            step, sample, element = np.argwhere((raw < fmt.min) | (raw > min(fmt.max, MOST)))[0]
             when = "" if self.constant else f", step {step}"
             raise RangeError(
                 f"input: sample {start + int(sample)}, element {int(element)}{when} is "
@@ -153,6 +169,8 @@ class Source:
     def _fits(self, raw: np.ndarray) -> bool:
         """Whether every value is in the input format; what the dtype proves is not looked at."""
         fmt = self.layer.format
+        if raw.dtype == object:  # sums of events
+            return fmt.min <= int(raw.min()) and int(raw.max()) <= min(fmt.max, MOST)
         low, high = _limits(raw.dtype)
         return (low >= fmt.min or int(raw.min()) >= fmt.min) and (high <= fmt.max or int(raw.max()) <= fmt.max)
 

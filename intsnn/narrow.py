@@ -272,6 +272,8 @@ def _fit(
         fit.put(0, {k.CAPPED: 1, k.MOST: cap})
     elif counted:
         fit.require(_Range(0, steps))
+        if steps > np.iinfo(COUNT_TYPES[width]).max:
+            raise _Unfit
     held = layer.refractory.kind == "counter"
     if held:
         fit.require(_Range(0, layer.refractory.steps))

@@ -154,12 +154,29 @@ class Network(_Derived):
 
     @property
     def settling_bound(self) -> int | None:
-        """Most steps that a settling run adds after the drive: layers x L, plus the delays."""
+        """Most steps that a settling run adds after the drive; None where that depends on the run."""
         reach = self.levels or self.t_drive
-        if reach is None:
-            return None
+        return None if reach is None else self.settling_steps(reach)
+
+    def settling_steps(self, driven: int) -> int:
+        """Most steps that a settling run adds after `driven` driven steps: L for each layer, plus the delays.
+
+        L is `levels`, else `t_drive`, else `driven`; a layer of a feed-forward network that comes to rest only at a
+        larger `max_count` (no leak, reset by subtraction) counts with that.
+        """
+        reach = self.levels or self.t_drive or driven
         delays = sum(getattr(layer, "delay", 0) for layer in self.nodes.values())
-        return len(self.spiking) * reach + delays
+        if self.recurrent:
+            return len(self.spiking) * reach + delays
+        return sum(max(reach, self._cap(name)) for name in self.spiking) + delays
+
+    def _cap(self, name: str) -> int:
+        """`max_count` where reaching it is what a layer may need to come to rest, else 0."""
+        layer = self.nodes[name]
+        if not isinstance(layer, Neuron) or layer.max_count is None or layer.reset != "subtract":
+            return 0
+        leaks = layer.v_decay.kind != "none" or layer.u_format is not None or layer.refractory.kind != "none"
+        return 0 if leaks else layer.max_count
 
     def bounds(self, steps: int | None = None, driven: int | None = None) -> dict[str, Bound]:
         """Proven ranges of every sum and membrane (`intsnn.bounds`); by default for a settled run."""
@@ -279,7 +296,8 @@ class Network(_Derived):
             layer = self.nodes[name]
             if isinstance(layer, Neuron | Flatten):
                 continue
-            if not fits(bound.low, bound.high, 63):
+            area = math.prod(layer.kernel_size) if isinstance(layer, AvgPool2d) else 1  # its window is summed first
+            if not fits(bound.low * area, bound.high * area, 63):
                 raise RangeError(
                     f"{name} ({type(layer).__name__}): a sum of one step can need more than 63 bits; "
                     "use smaller weights or multipliers"

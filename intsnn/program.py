@@ -129,6 +129,8 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
                 return f"{name} pools no spikes"
             if int(bounds[name].high.max()) > 16 or int(bounds[name].low.min()) < -16:
                 return f"the sums of {name} are too large to be listed"
+            if isinstance(layer, MaxPool2d) and not fits(bounds[name].total_low, bounds[name].total_high, 16):
+                return f"the totals of {name} need more than 16 bits"
         elif isinstance(layer, Flatten):
             if not all(isinstance(network.nodes[b], Affine) for b in _consumers(network, name)):
                 return f"{name} feeds no dense layer"

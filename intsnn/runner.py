@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arguments import STEPS, flag, whole, whole_or_none
-from .errors import FormatError, UnsupportedError
+from .bounds import check_totals
+from .duration import Duration, duration
+from .errors import UnsupportedError
 from .inputs import Source
 from .network import spiking_network
 from .program import BUFFERS, Program, why_not_fused
@@ -86,32 +88,22 @@ class Runner:
         self._lock = threading.Lock()
         self._input = network.nodes[network.input_name]
         self._output_shape = network.shapes[network.output_name]
-        self._known_lengths: dict[int | None, tuple[int, int, int]] = {}
+        self._known_lengths: dict[int | None, Duration] = {}
         self._again: _Again | None = None
 
-    def _lengths(self, source: Source) -> tuple[int, int, int]:
-        """Driven steps, least number of steps, limit: the same as in `simulate`."""
+    def _lengths(self, source: Source) -> Duration:
+        """The same as in `simulate`."""
         known = self._known_lengths.get(source.steps)
         if known is None:
-            known = self._known_lengths[source.steps] = self._find_lengths(source)
+            known = duration(self.network, source.steps, self.steps, self.settle)
+            self._known_lengths[source.steps] = known
         return known
-
-    def _find_lengths(self, source: Source) -> tuple[int, int, int]:
-        network = self.network
-        steps = self.steps if self.steps is not None else network.t_drive or source.steps
-        if steps is None or steps < 1:
-            raise FormatError(f"steps: found {steps}; this network and input need a number of steps, at least 1")
-        limits = [n for n in (network.t_drive, source.steps) if n is not None]
-        driven = min([steps, *limits]) if not self.settle else min(limits or [steps])
-        bound = network.settling_bound
-        extra = bound if bound is not None else len(network.spiking) * driven
-        least = max(steps, driven)
-        return driven, least, max(least, driven + extra) if self.settle else least
 
     def _program(self, constant: bool, driven: int, limit: int) -> tuple[tuple, Program]:
         key = (constant, driven, limit)
         if key not in self._programs:
             bounds = self.network.bounds(limit, driven)
+            check_totals(self.network, bounds, limit, driven)
             reason = why_not_fused(self.network, bounds, not constant)
             if reason:
                 raise UnsupportedError(f"prepare: {reason}; use simulate")
@@ -138,7 +130,8 @@ class Runner:
             if again.least <= low and high <= again.most:
                 return self._run(again.key, again.program, (*again.before, frames, *again.behind), again.frames[1])
         source = Source(self._input, inputs, time_axis)
-        driven, least, limit = self._lengths(source)
+        length = self._lengths(source)
+        driven, least, limit = length.driven, length.least, length.limit
         key, program = self._program(source.constant, driven, limit)
         codes, frames, area = self._inputs(source)
         before = (*program.layout, codes)
@@ -236,6 +229,7 @@ def prepare(network, *, steps: int | None = None, settle: bool = False, threads:
     Returns
     -------
     Runner
-        Call it with inputs. Raises `UnsupportedError` with the reason where the network has no fused form.
+        Call it with inputs. Raises `UnsupportedError` with the reason where the network has no fused form, and
+        `RangeError` as `simulate` does.
     """
     return Runner(network, steps, settle, threads)

@@ -17,6 +17,7 @@ import numpy as np
 
 from .arguments import STEPS, choice, flag, function_or_none, path_of, seed_of, sequence, shown, whole, whole_or_none
 from .bounds import fits
+from .duration import duration
 from .errors import FormatError, RangeError, ShapeError
 from .executor import PATHS, Plan, Worker
 from .formats import Overflow
@@ -186,20 +187,11 @@ class _Run:
     def __init__(self, network, source, steps, settle, wanted, keep_final, path, seed) -> None:
         self.network, self.source, self.settle = network, source, settle
         self.wanted, self.keep_final = wanted, keep_final
-        if steps is None:
-            steps = network.t_drive or source.steps
-            if steps is None:
-                raise FormatError("steps: this network declares no t_drive and the input no time axis; give steps")
-        if steps < 1:
-            raise FormatError(f"steps: found {steps}; at least 1 is needed")
+        length = duration(network, source.steps, steps, settle)
+        self.driven, self.minimum, self.limit = length.driven, length.least, length.limit
         output = network.output_name
         if not isinstance(network.nodes[output], Neuron | MaxPool2d | Readout):
             raise ShapeError(f"Network: the output {output!r} has no counts; end with a Neuron or a Readout")
-        limits = [n for n in (network.t_drive, source.steps) if n is not None]
-        self.driven = min([steps, *limits]) if not settle else min(limits or [steps])
-        extra = network.settling_bound if network.settling_bound is not None else len(network.spiking) * self.driven
-        self.minimum = max(steps, self.driven)
-        self.limit = max(self.minimum, self.driven + extra) if settle else self.minimum
         if path == "layer" and network.recurrent:
             raise FormatError("path: a recurrent network has no layer path; use step")
         if path == "auto":
@@ -250,10 +242,13 @@ class _Run:
         settled = bool(((last < now) & ~worker.on_the_way()).all()) if self.limit > self.driven else now == self.driven
         extra = np.maximum(last - self.driven, 0) if self.settle else np.zeros(samples, np.int64)
         lengths = np.maximum(self.driven + extra, self.minimum) if self.settle else np.full(samples, now)
+        overflows = self._overflow(worker, False), self._overflow(worker, True)
+        records, final = {}, {}
+        if overflows[1] is None:  # a trapped value may have grown beyond any type: the run is an error
+            records, final = self._assemble(worker, pieces, lengths), self._final(worker)
         return _Block(
             start, stop, self._outputs(worker), extra, int(lengths.max(initial=0)), settled,
-            self._reports(worker, tallies), (self._overflow(worker, False), self._overflow(worker, True)),
-            self._assemble(worker, pieces, lengths), lengths, self._final(worker),
+            self._reports(worker, tallies), overflows, records, lengths, final,
         )  # fmt: skip
 
     def _new_tally(self, name: str) -> dict:
@@ -483,7 +478,8 @@ def simulate(
     Raises
     ------
     RangeError
-        Input outside its format; an overflow under TRAP or `strict` (layer, step, neuron and value are named).
+        Input outside its format; a total that could need more than 63 bits (before anything runs); an overflow under
+        TRAP or `strict` (layer, step, neuron and value are named).
     ShapeError, FormatError
         Inputs or options that do not fit the network.
     """

@@ -35,6 +35,7 @@ from .scalar import overflow, random_word, round_shift
 
 SAT, SAT_SYM, WRAP, TRAP = range(4)
 STOCHASTIC = 7
+TALLIED = 1 << 24  # neurons whose spikes, at most 127 each, a sum of 32 bits holds
 
 
 @kernel
@@ -59,9 +60,12 @@ def tally(x, driven, alive, active, ever, always):
             continue
         for t in range(x.shape[1]):
             line = x[b, t]
-            fired = np.int32(0)  # at most 127 a neuron: 2**24 neurons fit
-            for i in range(line.shape[0]):
-                fired += np.int32(abs(line[i]))
+            fired = np.int64(0)
+            for begin in range(0, line.shape[0], TALLIED):
+                few = np.int32(0)
+                for i in range(begin, min(begin + TALLIED, line.shape[0])):
+                    few += np.int32(abs(line[i]))
+                fired += few
             for i in range(line.shape[0]):
                 ever[i] |= np.uint8(line[i] != 0)
             if t < driven:

@@ -390,10 +390,7 @@ def simulate(network, inputs, steps=None, settle=False, seed=0, strict=False):
     least = max(steps, driven)
     limit = least
     if settle:
-        spiking = [n for n in network.nodes.values() if type(n).__name__ in ("Neuron", "MaxPool2d")]
-        reach = network.levels or network.t_drive
-        delays = sum(getattr(layer, "delay", 0) for layer in network.nodes.values()) if reach else 0
-        limit = max(least, driven + len(spiking) * (reach or driven) + delays)
+        limit = max(least, driven + longest_rest(network, network.levels or network.t_drive or driven))
     drive = network.t_drive or driven
     result = {"samples": [], "driven": driven, "lengths": [], "extra": [], "settled": True, "outputs": []}
     for b in range(samples):
@@ -422,6 +419,28 @@ def simulate(network, inputs, steps=None, settle=False, seed=0, strict=False):
         result["outputs"].append(outputs(network, run, t))
     result["predictions"] = [predict(network, values) for values in result["outputs"]]
     return result
+
+
+def longest_rest(network, reach):
+    """How many steps a settling run may take after the drive."""
+    loops = any(name in behind(network, name) for name in network.nodes)
+    steps = sum(getattr(layer, "delay", 0) for layer in network.nodes.values())
+    for layer in network.nodes.values():
+        kind, cap = type(layer).__name__, 0
+        if kind == "Neuron" and not loops and layer.reset == "subtract" and layer.u_format is None:
+            if layer.v_decay.kind == layer.refractory.kind == "none":
+                cap = layer.max_count or 0
+        if kind in ("Neuron", "MaxPool2d"):
+            steps += max(reach, cap)
+    return steps
+
+
+def behind(network, name):
+    """All nodes that a path from node `name` leads to."""
+    found = set()
+    while more := {b for a, b in network.edges if a in found | {name}} - found:
+        found |= more
+    return found
 
 
 def output_of(network):
