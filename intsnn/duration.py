@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import FormatError
+from .neurons import Neuron
 
-__all__ = ["Duration", "duration"]
+__all__ = ["Duration", "duration", "settling_steps"]
 
 
 @dataclass(frozen=True)
@@ -45,4 +46,26 @@ def duration(network, given: int | None, steps: int | None, settle: bool) -> Dur
     limits = [n for n in (network.t_drive, given) if n is not None]
     driven = min(limits or [steps]) if settle else min([steps, *limits])
     least = max(steps, driven)
-    return Duration(driven, least, max(least, driven + network.settling_steps(driven)) if settle else least)
+    return Duration(driven, least, max(least, driven + settling_steps(network, driven)) if settle else least)
+
+
+def settling_steps(network, driven: int) -> int:
+    """Most steps that a settling run of `network` adds after `driven` driven steps: L for each layer, plus the delays.
+
+    L is `levels`, else `t_drive`, else `driven`; a layer of a feed-forward network that comes to rest only at a larger
+    `max_count` (no leak, reset by subtraction) counts with that.
+    """
+    reach = network.levels or network.t_drive or driven
+    delays = sum(getattr(layer, "delay", 0) for layer in network.nodes.values())
+    layers = [network.nodes[name] for name in network.spiking]
+    if network.recurrent:
+        return len(layers) * reach + delays
+    return sum(max(reach, _cap(layer)) for layer in layers) + delays
+
+
+def _cap(layer) -> int:
+    """`max_count` where reaching it is what a layer may need to come to rest, else 0."""
+    if not isinstance(layer, Neuron) or layer.max_count is None or layer.reset != "subtract":
+        return 0
+    leaks = layer.v_decay.kind != "none" or layer.u_format is not None or layer.refractory.kind != "none"
+    return 0 if leaks else layer.max_count

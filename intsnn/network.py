@@ -14,6 +14,7 @@ from typing import Any
 
 from .arguments import STEPS, instance, mapping, sequence, shown, text, whole_or_none
 from .bounds import Bound, analyse, fits
+from .duration import settling_steps
 from .errors import FormatError, RangeError, ShapeError
 from .layers import (
     MOST_ELEMENTS,
@@ -156,27 +157,7 @@ class Network(_Derived):
     def settling_bound(self) -> int | None:
         """Most steps that a settling run adds after the drive; None where that depends on the run."""
         reach = self.levels or self.t_drive
-        return None if reach is None else self.settling_steps(reach)
-
-    def settling_steps(self, driven: int) -> int:
-        """Most steps that a settling run adds after `driven` driven steps: L for each layer, plus the delays.
-
-        L is `levels`, else `t_drive`, else `driven`; a layer of a feed-forward network that comes to rest only at a
-        larger `max_count` (no leak, reset by subtraction) counts with that.
-        """
-        reach = self.levels or self.t_drive or driven
-        delays = sum(getattr(layer, "delay", 0) for layer in self.nodes.values())
-        if self.recurrent:
-            return len(self.spiking) * reach + delays
-        return sum(max(reach, self._cap(name)) for name in self.spiking) + delays
-
-    def _cap(self, name: str) -> int:
-        """`max_count` where reaching it is what a layer may need to come to rest, else 0."""
-        layer = self.nodes[name]
-        if not isinstance(layer, Neuron) or layer.max_count is None or layer.reset != "subtract":
-            return 0
-        leaks = layer.v_decay.kind != "none" or layer.u_format is not None or layer.refractory.kind != "none"
-        return 0 if leaks else layer.max_count
+        return None if reach is None else settling_steps(self, reach)
 
     def bounds(self, steps: int | None = None, driven: int | None = None) -> dict[str, Bound]:
         """Proven ranges of every sum and membrane (`intsnn.bounds`); by default for a settled run."""

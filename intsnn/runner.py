@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arguments import STEPS, flag, whole, whole_or_none
-from .bounds import check_totals
+from .bounds import analyse, check_totals
 from .duration import Duration, duration
 from .errors import UnsupportedError
 from .inputs import Source
@@ -102,7 +102,7 @@ class Runner:
     def _program(self, constant: bool, driven: int, limit: int) -> tuple[tuple, Program]:
         key = (constant, driven, limit)
         if key not in self._programs:
-            bounds = self.network.bounds(limit, driven)
+            bounds = analyse(self.network, limit, driven)
             check_totals(self.network, bounds, limit, driven)
             reason = why_not_fused(self.network, bounds, not constant)
             if reason:

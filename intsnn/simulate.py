@@ -239,7 +239,8 @@ class _Run:
             if self.settle and now > self.driven and now >= self.minimum:
                 worker.alive[(last < now) & ~worker.on_the_way()] = 0  # its latest step was quiet
                 done = not worker.alive.any()
-        settled = bool(((last < now) & ~worker.on_the_way()).all()) if self.limit > self.driven else now == self.driven
+        resting = (worker.alive == 0) | ((last < now) & ~worker.on_the_way())  # where it ended, buffers are of the past
+        settled = bool(resting.all()) if self.limit > self.driven else now == self.driven
         extra = np.maximum(last - self.driven, 0) if self.settle else np.zeros(samples, np.int64)
         lengths = np.maximum(self.driven + extra, self.minimum) if self.settle else np.full(samples, now)
         overflows = self._overflow(worker, False), self._overflow(worker, True)

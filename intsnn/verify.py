@@ -1,62 +1,69 @@
 """Is it equal? Every compiled path, the plain reference and the integer quantised ANN on the same data.
 
-The compiled paths must agree in every spike of every step and in the final counts and membranes on all samples; on the
-first few the plain reference joins them, and every membrane of every step is compared too. The fused path, which keeps
-no records, must give the same outputs and extra steps. The settled network must equal the integer ANN in every neuron
-wherever the conditions of the theorem hold (`intsnn.ann.equality_conditions`); elsewhere the mismatch is a result, not
-a failure.
+The compiled paths must agree in every spike of every step, in the final counts and membranes, and in outputs,
+predictions, lengths and counters on all samples; on the first few the plain reference joins them, and every membrane
+and current u of every step is compared too. The fused path, which keeps no records, must give the same outputs,
+predictions and extra steps. The settled network must equal the integer ANN in every neuron wherever the conditions of
+the theorem hold (`intsnn.ann.equality_conditions`); elsewhere the mismatch is a result, not a failure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import numpy as np
 
 from .ann import equality_conditions, integer_ann
 from .arguments import STEPS, array_of, function_or_none, shown, whole, whole_or_none
-from .errors import ShapeError, UnsupportedError
+from .errors import RangeError, ShapeError, UnsupportedError
 from .inputs import Events
 from .network import spiking_network
 from .runner import prepare
-from .simulate import MOST_THREADS, Result, simulate
+from .simulate import MOST_THREADS, LayerReport, Result, simulate
 
 __all__ = ["Difference", "Verification", "verify"]
 
 BATCH = 64
 RECORD_BYTES = 256 << 20  # of spikes and membranes held at a time
+COUNTERS = tuple(entry.name for entry in fields(LayerReport) if entry.name != "name")
+ANN = "integer ANN against settled network"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first place where two computations differ."""
+    """The first place where two computations differ.
+
+    `layer` is ``layer.quantity``, or a result of the whole network (outputs, predictions, extra steps, settled).
+    `sample` is None for counters, which are of all samples at once, `step` None for what is compared at the end. Where
+    one run went on for longer, `step` is the first that the other has not, and the values are the numbers of steps.
+    """
 
     between: str
     layer: str
-    sample: int
+    sample: int | None
     step: int | None
     neuron: tuple[int, ...]
     expected: int
     found: int
 
     def __str__(self) -> str:
+        sample = "all samples" if self.sample is None else f"sample {self.sample}"
         step = "at the end" if self.step is None else f"step {self.step}"
-        return (
-            f"{self.between}: {self.layer}, sample {self.sample}, {step}, neuron {self.neuron}: "
-            f"{self.expected} against {self.found}"
-        )
+        neuron = f", neuron {self.neuron}" if self.neuron else ""
+        return f"{self.between}: {self.layer}, {sample}, {step}{neuron}: {self.expected} against {self.found}"
 
 
 @dataclass
 class Verification:
     """Outcome of `verify`.
 
-    `compared` integers were compared, `mismatches` of them differ where equality is due (`path_mismatches` between
-    the execution paths, `ann_mismatches` neurons between the settled network and the integer ANN). `layers` and
-    `neurons` give the latter and the number of neurons by layer. `due` says whether equality with the ANN is due,
-    `reasons` why not. `first` is the first difference that counts.
+    `compared` integers were compared. `path_mismatches` differ between the execution paths, `ann_mismatches` between
+    the settled network and the integer ANN (`layers` and `neurons`: of how many, by layer), `due_mismatches` of the
+    latter where equality is due: the conditions of the theorem hold, in the batch nothing overflowed and all came to
+    rest. `due` says whether equality with the ANN is due everywhere, `reasons` why not. `first` is the first difference
+    that counts, `first_ann` the first one from the ANN, due or not.
     """
 
     samples: int = 0
@@ -64,6 +71,7 @@ class Verification:
     compared: int = 0
     path_mismatches: int = 0
     ann_mismatches: int = 0
+    due_mismatches: int = 0
     due: bool = True
     reasons: list[str] = field(default_factory=list)
     layers: dict[str, int] = field(default_factory=dict)
@@ -79,7 +87,7 @@ class Verification:
     @property
     def mismatches(self) -> int:
         """Differences where equality is due."""
-        return self.path_mismatches + (self.ann_mismatches if self.due else 0)
+        return self.path_mismatches + self.due_mismatches
 
     @property
     def ok(self) -> bool:
@@ -98,47 +106,72 @@ def _part(inputs, start: int, stop: int, samples_axis: int):
     return inputs[start:stop] if samples_axis == 0 else inputs[:, start:stop]
 
 
-def _first_difference(between: str, key: str, expected, found, start: int, final: bool) -> Difference:
-    """Where two arrays ``(T, B, *shape)`` or ``(B, *shape)`` differ first: by sample, then step, then neuron."""
-    if key == "outputs" or final:
-        at = np.argwhere(expected != found)[0]
-        sample, step, neuron = int(at[0]), None, tuple(int(i) for i in at[1:])
-    else:
-        steps = min(len(expected), len(found))
-        different = np.argwhere(np.swapaxes(expected[:steps] != found[:steps], 0, 1))
-        if not len(different):  # one simply went on for longer
-            return Difference(between, key, start, steps, (), len(expected), len(found))
-        at = different[0]
-        sample, step, neuron = int(at[0]), int(at[1]), tuple(int(i) for i in at[2:])
-        at = (step, sample, *neuron)
-    return Difference(between, key, start + sample, step, neuron, int(expected[tuple(at)]), int(found[tuple(at)]))
+@dataclass(frozen=True)
+class _Quantity:
+    """Integers of a run that can be compared: `layer` names them, `axes` says what the first axes are."""
+
+    layer: str
+    values: np.ndarray
+    axes: str  # "steps": (T, B, ...); "samples": (B, ...); "all": of all samples
+
+    def difference(self, other: _Quantity, between: str, start: int) -> tuple[int, Difference | None]:
+        """How many values differ in `other`, and the first one by sample, then step, then neuron."""
+        expected, found = self.values, other.values
+        longer = 0
+        if self.axes == "steps" and len(expected) != len(found):  # one went on for longer
+            longer = max(expected.size, found.size) - min(expected.size, found.size)
+            steps = len(expected), len(found)
+            expected, found = expected[: min(steps)], found[: min(steps)]
+        differ = expected != found
+        count = int(np.sum(differ))
+        if not count and not longer:
+            return 0, None
+        if not count:
+            return longer, Difference(between, self.layer, start, min(steps), (), *steps)
+        if self.axes == "steps":
+            differ = np.swapaxes(differ, 0, 1)
+        at = [int(i) for i in np.argwhere(differ)[0]]
+        sample, step, neuron = None, None, at
+        if self.axes != "all":
+            sample, *neuron = at
+        if self.axes == "steps":
+            step, *neuron = neuron
+            at[:2] = at[1::-1]
+        place = None if sample is None else start + sample
+        values = int(expected[tuple(at)]), int(found[tuple(at)])
+        return count + longer, Difference(between, self.layer, place, step, tuple(neuron), *values)
 
 
-def _everything(result: Result) -> dict[str, np.ndarray]:
-    """All that a run can be compared by."""
-    final = {f"final {key}": values for key, values in result.final.items()}
-    return {**result.records, **final, "outputs": result.outputs, "extra steps": result.extra_steps[None]}
+def _everything(network, result: Result) -> list[_Quantity]:
+    """All that a run can be compared by, in the order of the layers."""
+    found = []
+    for name in network.order:
+        for where, axes in ((result.records, "steps"), (result.final, "samples")):
+            found += [_Quantity(key, where[key], axes) for key in where if key.rpartition(".")[0] == name]
+        if name in result.layers:
+            report = result.layers[name]
+            found += [_Quantity(f"{name}.{word}", np.array(getattr(report, word)), "all") for word in COUNTERS]
+    return [*found, *_results(result)]
 
 
-def _compare_paths(outcome: Verification, network, part, start: int, options, baseline: Result, path: str) -> None:
-    other = simulate(network, part, path=path, **options)
-    expected, found = _everything(baseline), _everything(other)
-    order = {name: i for i, name in enumerate(network.order)}
-    for key in sorted(expected, key=lambda k: order.get(k.removeprefix("final ").rsplit(".", 1)[0], len(order))):
-        a, b = expected[key], found[key]
-        outcome.compared += a.size
-        different = a.size if a.shape != b.shape else int((a != b).sum())
-        if different:
-            outcome.path_mismatches += different
-            if outcome.first is None:
-                outcome.first = _first_difference(
-                    f"{outcome.paths[0]} path against {path}",
-                    key.removeprefix("final "),
-                    a,
-                    b,
-                    start,
-                    key[:6] == "final ",
-                )
+def _results(result) -> list[_Quantity]:
+    """What a run without records has too."""
+    settled = -1 if result.settled is None else int(result.settled)
+    return [
+        _Quantity("outputs", result.outputs, "samples"),
+        _Quantity("predictions", result.predictions, "samples"),
+        _Quantity("extra steps", result.extra_steps, "samples"),
+        _Quantity("settled", np.array(settled), "all"),
+    ]
+
+
+def _compare_paths(outcome: Verification, baseline: list[_Quantity], other: list[_Quantity], path: str, start: int):
+    """Two paths on the samples from `start` on: every difference counts."""
+    for expected, found in zip(baseline, other, strict=True):
+        outcome.compared += expected.values.size
+        count, first = expected.difference(found, f"{outcome.paths[0]} path against {path}", start)
+        outcome.path_mismatches += count
+        outcome.first = outcome.first or first
 
 
 def _prepared(network, settle: bool, steps: int | None, threads: int, part):
@@ -151,43 +184,26 @@ def _prepared(network, settle: bool, steps: int | None, threads: int, part):
     return runner
 
 
-def _compare_fused(outcome: Verification, runner, part, start: int, baseline: Result) -> None:
-    """The fused path keeps no records: its outputs, sums over all spikes of the last layers, and its extra steps."""
-    fused = runner(part)
-    pairs = {"outputs": (baseline.outputs, fused.outputs), "extra steps": (baseline.extra_steps, fused.extra_steps)}
-    for key, (a, b) in pairs.items():
-        outcome.compared += a.size
-        different = int((a != b).sum())
-        outcome.path_mismatches += different
-        if different and outcome.first is None:
-            between = f"{outcome.paths[0]} path against fused"
-            outcome.first = _first_difference(between, key, a, b, start, True)
-
-
-def _compare_ann(outcome: Verification, network, part, start: int, baseline: Result) -> None:
-    ann = integer_ann(network, part)
+def _compare_ann(outcome: Verification, network, part, steps: int | None, start: int, baseline: Result, due: bool):
+    """Levels, outputs and predictions of the integer ANN against the settled network; first of those that are `due`."""
+    ann = integer_ann(network, part, steps=steps)
     same = ann.predictions == baseline.predictions
     outcome.ann_agreement += int(same.all(axis=tuple(range(1, same.ndim))).sum())  # of maps: every pixel
-    for name, levels in ann.levels.items():
-        counts = baseline.final[f"{name}.counts"]
-        outcome.compared += levels.size
-        outcome.neurons[name] = outcome.neurons.get(name, 0) + levels.size
-        different = int((levels != counts).sum())
-        outcome.layers[name] = outcome.layers.get(name, 0) + different
-        outcome.ann_mismatches += different
-        if different and outcome.first_ann is None:
-            outcome.first_ann = _first_difference(
-                "integer ANN against settled network", f"{name}.counts", levels, counts, start, True
-            )
-    outcome.compared += ann.outputs.size
-    different = int((ann.outputs != baseline.outputs).sum())
-    outcome.layers["outputs"] = outcome.layers.get("outputs", 0) + different
-    outcome.neurons["outputs"] = outcome.neurons.get("outputs", 0) + ann.outputs.size
-    outcome.ann_mismatches += different
-    if different and outcome.first_ann is None:
-        outcome.first_ann = _first_difference(
-            "integer ANN against settled network", "outputs", ann.outputs, baseline.outputs, start, True
-        )
+    pairs = [(f"{name}.counts", levels, baseline.final[f"{name}.counts"]) for name, levels in ann.levels.items()]
+    pairs += [("outputs", ann.outputs, baseline.outputs), ("predictions", ann.predictions, baseline.predictions)]
+    first_due = None
+    for key, expected, found in pairs:
+        outcome.compared += expected.size
+        count, first = _Quantity(key, expected, "samples").difference(_Quantity(key, found, "samples"), ANN, start)
+        name = key.removesuffix(".counts")
+        for tally, size in ((outcome.neurons, expected.size), (outcome.layers, count)):
+            tally[name] = tally.get(name, 0) + size
+        outcome.ann_mismatches += count
+        outcome.first_ann = outcome.first_ann or first
+        if due:
+            outcome.due_mismatches += count
+            first_due = first_due or first
+    return first_due
 
 
 def verify(
@@ -208,7 +224,7 @@ def verify(
     threads : int
         Threads of the compiled paths.
     steps : int, optional
-        Steps to observe where the network does not say.
+        Steps to observe, and to drive the network and its ANN, where neither network nor input say.
     progress : callable, optional
         Called with (samples done, samples in all).
     """
@@ -225,39 +241,44 @@ def verify(
     rank = len(network.shapes[network.input_name])
     axis = 1 if not isinstance(inputs, Events) and np.ndim(inputs) in (rank + 2, 5) else 0
     total = inputs.samples if isinstance(inputs, Events) else np.shape(inputs)[axis]
-    settle = network.settling_bound is not None
-    try:
-        outcome.reasons = equality_conditions(network)
-        has_ann = settle and total > 0
-        integer_ann(network, _part(inputs, 0, min(1, total), axis))
-    except UnsupportedError as error:
-        has_ann, outcome.reasons = False, [str(error)]
-    outcome.due = has_ann and not outcome.reasons
+    has_ann = False
+    if total:
+        try:
+            outcome.reasons = equality_conditions(network)
+            integer_ann(network, _part(inputs, 0, 1, axis), steps=steps)
+            has_ann = True
+        except (UnsupportedError, RangeError) as error:
+            outcome.reasons = [str(error)]
+    conditions = has_ann and not outcome.reasons
+    settle = has_ann or network.settling_bound is not None
     paths = ("step",) if network.recurrent else ("layer", "step")
-    runner = _prepared(network, settle, steps, threads, _part(inputs, 0, min(1, total), axis)) if total else None
+    runner = _prepared(network, settle, steps, threads, _part(inputs, 0, 1, axis)) if total else None
     outcome.paths = (*paths, *(("fused",) if runner else ()), "reference")
     sizes = sum(int(np.prod(network.shapes[name])) for name in network.spiking)
     length = (network.t_drive or steps or 16) + 4
     batch = max(1, min(BATCH, RECORD_BYTES // max(1, sizes * length * 2)))
     options: dict[str, Any] = {"settle": settle, "steps": steps, "keep_final": True, "threads": threads}
     options["batch_size"] = max(1, batch // threads)
-    done = 0
+    first_due, done = None, 0
     while done < total:
         stop = min(done + batch, total)
         if done < reference:  # the first samples in a batch of their own
             stop = min(reference, stop)
         part = _part(inputs, done, stop, axis)
-        options["record"] = ("spikes", "v") if done < reference else ("spikes",)
+        options["record"] = ("spikes", "v", "u") if done < reference else ("spikes",)
         baseline = simulate(network, part, path=paths[0], **options)
-        for path in paths[1:]:
-            _compare_paths(outcome, network, part, done, options, baseline, path)
+        everything = _everything(network, baseline)
+        for path in (*paths[1:], *(("reference",) if done < reference else ())):
+            other = _everything(network, simulate(network, part, path=path, **options))
+            _compare_paths(outcome, everything, other, path, done)
         if done < reference:
-            _compare_paths(outcome, network, part, done, options, baseline, "reference")
             outcome.reference_samples = stop
         if runner is not None:
-            _compare_fused(outcome, runner, part, done, baseline)
+            _compare_paths(outcome, _results(baseline), _results(runner(part)), "fused", done)
         if has_ann:
-            _compare_ann(outcome, network, part, done, baseline)
+            due = conditions and baseline.settled is not False and not baseline.overflows
+            found = _compare_ann(outcome, network, part, steps, done, baseline, due)
+            first_due = first_due or found
         outcome.overflows += baseline.overflows
         outcome.settled &= baseline.settled is not False
         outcome.extra_steps = max(outcome.extra_steps, int(baseline.extra_steps.max(initial=0)))
@@ -265,8 +286,12 @@ def verify(
         if progress is not None:
             progress(done, total)
     outcome.samples = total
-    if outcome.due and outcome.overflows:
-        outcome.due, outcome.reasons = False, [f"{outcome.overflows} overflows were seen"]
-    if outcome.due and outcome.first is None:
-        outcome.first = outcome.first_ann
+    if conditions and outcome.overflows:
+        outcome.reasons.append(f"{outcome.overflows} overflows were seen")
+    if conditions and not outcome.settled:
+        outcome.reasons.append("not every sample came to rest")
+    outcome.due = has_ann and not outcome.reasons
+    if not outcome.layers.get("predictions"):  # they have a number of their own
+        outcome.layers.pop("predictions", None), outcome.neurons.pop("predictions", None)
+    outcome.first = outcome.first or first_due
     return outcome
