@@ -134,6 +134,8 @@ def why_not_fused(network, bounds, frames: bool = False) -> str | None:
         elif isinstance(layer, Flatten):
             if not all(isinstance(network.nodes[b], Affine) for b in _consumers(network, name)):
                 return f"{name} feeds no dense layer"
+            if not isinstance(source, Input | Neuron | MaxPool2d | SumPool2d):
+                return f"{name} reads sums of {sources[0]}"
         elif isinstance(layer, Scale):
             if not isinstance(source, Neuron | MaxPool2d | SumPool2d) or not all(
                 isinstance(network.nodes[b], Add) for b in _consumers(network, name)

@@ -169,11 +169,23 @@ def small(neuron=None, connection=None):
         (small(connection=Affine([[3, -2], [1, 4]], delay=1)), "has a delay"),
         (small(connection=Affine([[300, -2], [1, 4]], weight_format=Fixed(12))), "beyond 127"),
         (Network.sequential(Input((2,)), Affine([[1, 1]]), IF(3)), "no Readout"),
+        (
+            Network.sequential(
+                Input((2, 1, 1)),
+                Conv2d([[[[1]], [[1]]]]),
+                IF(5),
+                Conv2d([[[[2]]]]),
+                Flatten(),
+                Affine([[1]]),
+                Readout(),
+            ),
+            "flatten_4 reads sums of conv2d_3",
+        ),
     ],
 )
 def test_what_is_not_fused_says_why(network, said):
     with pytest.raises(UnsupportedError, match=said):
-        prepare(network, steps=3)(np.zeros((1, 2), np.uint8))
+        prepare(network, steps=3)(np.zeros((1, *network.shapes[network.input_name]), np.uint8))
     assert said in why_not_fused(network, network.bounds(3, 3))
 
 
