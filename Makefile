@@ -5,17 +5,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_ARGS ?=
+MUTANTS ?=
 
 BIN := $(VENV)/bin
 RECIPE := setup.cfg pyproject.toml intsnn/__init__.py
 
-.PHONY: demo test lint format types wheel clean
+.PHONY: demo test mutants lint format types wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/intsnn demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+# One-line mutants against the tests that should see them: all, or those of MUTANTS="kernels/neuron.py intsnn/narrow.py:_fit".
+mutants: $(VENV)/.test
+	$(BIN)/python tests/mutants.py $(MUTANTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

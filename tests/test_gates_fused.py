@@ -115,12 +115,15 @@ def test_constant_input(name, settle):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_dot_products(monkeypatch, name):
-    """Whatever tier: dot products wherever there are some to choose."""
-    monkeypatch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (0.0,) * 3))
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_dot_products_and_rows(monkeypatch, name, share):
+    """Whatever tier: dot products wherever there are some to choose, and weight rows alone."""
+    monkeypatch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (share,) * 3))
     network = NETWORKS[name]
     inputs = codes(network, 9, (3,))
-    assert prepare(network, steps=5)(inputs).outputs.tolist() == oracle.simulate(network, inputs, steps=5)["outputs"]
+    for steps in (1, 5):
+        found = prepare(network, steps=steps)(inputs).outputs.tolist()
+        assert found == oracle.simulate(network, inputs, steps=steps)["outputs"]
 
 
 @pytest.mark.parametrize("name", [n for n in NETWORKS if n not in ("bytes", "wide codes")])

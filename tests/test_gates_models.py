@@ -69,6 +69,12 @@ def test_dropout_in_a_test_is_asked_for(path, in_test):
     assert drops.weights_sha256() != keeps.weights_sha256()
 
 
+def test_maps_of_a_learner_that_are_not_square():
+    """(H, W, C) of what comes in, of the neurons and behind the pool."""
+    network = LearningNetwork((2, 5, 8), [Conv(3, 3, pool=2), Dense(7)], 4)
+    assert network.geometry() == [((5, 8, 2), (3, 6, 3), (1, 3, 3)), ((1, 1, 9), (1, 1, 7), (1, 1, 7))]
+
+
 @pytest.mark.parametrize("what", ["gradients", "membranes", "activities", "errors"])
 def test_sums_over_a_batch_end_at_62_bits(what):
     """Each sum by itself, the others made 0: as many samples as fit, and one more."""
