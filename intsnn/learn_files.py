@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import flag, instance, mapping, path_of
+from .arguments import text as a_text
 from .errors import FormatError, ImportRefused
 from .hdf5 import Tree, read_tree, write_tree
 from .learn import Learner, State
@@ -208,6 +209,8 @@ def load(path: str | os.PathLike[str], trust: bool = False) -> Saved:
 
 def from_tree(tree: Tree, label: str) -> Saved:
     """As `load`, of a file called `label` that was read already."""
+    instance(tree, "tree", Tree)
+    label = a_text(label, "label")
     values = _description(tree, label)
     try:
         samples, first, t = values["state"] or (0, 0, 0)

@@ -133,6 +133,12 @@ def saved():
     return learn_files.load(name, trust=True)
 
 
+def learner_tree():
+    from intsnn.hdf5 import read_tree
+
+    return saved() and read_tree(f"{FOLDER}/learner.h5", trust=True)
+
+
 @cache
 def network_file():
     files.save(network(), f"{FOLDER}/net.h5")
@@ -309,6 +315,7 @@ VALID = {
     "learn_stdp.Plasticity": lambda: {"rule": pair_rule(), "weight": [[3, 4]], "path": "reference"},
     "learn_stdp.Plasticity.step": lambda: {"self": plasticity(), "pre": [[1]], "post": [[0, 1]]},
     "learn_stdp.by_shift": lambda: {"trace_bits": 3, "shift": 1},
+    "learn_files.from_tree": lambda: {"tree": learner_tree(), "label": "a file"},
     "learn_files.load": lambda: {"path": saved() and f"{FOLDER}/learner.h5", "trust": True},
     "learn_files.save": lambda: {"path": f"{FOLDER}/new.h5", "learner": learner()},
     "learn_files.network_from_json": lambda: {"values": json_of_network()},
