@@ -5,6 +5,9 @@ default options at every width of ``--weights`` and counts right answers of the 
 is what the spiking network comes to at rest (`intsnn verify`). Its sums are made here by BLAS products of whole
 numbers that floats hold exactly, which a bound proves before each; the first ``--check`` samples are compared with
 `intsnn.integer_ann`, level for level. FILE is written after each width and read again: a run that was killed goes on.
+
+``python -m intsnn.bench.width_curves --join FILE.json ... -o docs/figures/width-curves.json`` makes one table of such
+files, a row for each network.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from ..quantise import calibrate, quantise_network
 from ..quantised import InputScale
 from ..scores import accuracy
 
-__all__ = ["levels_and_outputs", "main"]
+__all__ = ["joined", "levels_and_outputs", "main"]
 
 BATCH = 250
 
@@ -148,12 +151,40 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def joined(cells: list[dict]) -> dict:
+    """One table of the entries of several files: a row for each network and width of its activations."""
+    rows: dict[tuple, dict] = {}
+    for cell in cells:
+        stem, bits = cell["network"].rsplit(".", 1)[0], cell["activations"]
+        data = cell["data"].removesuffix(":test")
+        start = {"network": f"`{stem}`", "data": f"{data}, {cell['images']:,}", "a": bits, "float": cell["float"]}
+        row = rows.setdefault((stem, bits, data), start)
+        row[str(cell["weights"])] = cell["accuracy"]
+        if cell["rounding"] == "compensated":
+            row["compensated"] = max(cell["weights"], row.get("compensated", 0))
+    widths = sorted({cell["weights"] for cell in cells})
+    return {
+        "what": "per cent right of the integer ANN, which the spiking network comes to at rest, by bits of the weights",
+        "command": "python -m intsnn.bench.width_curves NET --data DATA --calibrate TRAINING -o FILE; see cells",
+        "commit": ", ".join(sorted({cell["commit"] or "?" for cell in cells})),
+        "data": ", ".join(sorted({f"{cell['data']} calibrated on {cell['calibrated_on']}" for cell in cells})),
+        "date": max(cell["date"] for cell in cells),
+        "columns": [
+            ["network", "network"], ["data", "data"], ["a", "a", "d"], ["float", "float", ".2f"],
+            *([f"w{width}", str(width), ".2f"] for width in widths), ["compensated up to w", "compensated", "d"],
+        ],
+        "results": list(rows.values()),
+        "cells": cells,
+    }  # fmt: skip
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m intsnn.bench.width_curves", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--calibrate", required=True)
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--data")
+    parser.add_argument("--calibrate")
+    parser.add_argument("--join", nargs="+", metavar="FILE")
     parser.add_argument("--weights", default="1,2,3,4,5,6,7,8")
     parser.add_argument("--activations", default="4")
     parser.add_argument("--rounding", default="auto")
@@ -164,8 +195,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", required=True)
     given = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(given)
+    if not options.join and not (options.model and options.data and options.calibrate):
+        parser.error("give NET.h5 with --data and --calibrate, or --join FILE.json ...")
     try:
-        _run(options, given)
+        if options.join:
+            cells = [row for path in options.join for row in json.loads(Path(path).read_text("utf-8"))["results"]]
+            with replacing(options.output) as part:
+                Path(part).write_text(json.dumps(joined(cells), indent=1) + "\n", "utf-8")
+        else:
+            _run(options, given)
     except IntsnnError as error:
         say(f"Error: {error}")
         return 3
@@ -184,7 +222,9 @@ def _run(options, given: list[str]) -> None:
     shared = calibrate(folded, samples.images, scale)
     trained = accuracy(forward(network, scale.apply(data.images)).argmax(axis=1), data.labels)
     name, commit = Path(options.model).name, options.commit or _commit()
-    said = [Path(part).name if part == options.model else part for part in given]
+    said = [Path(part).name if part in (options.model, options.output) else part for part in given]
+    if options.commit:
+        said = [part for part in said if part not in ("--commit", options.commit)]
     for bits in options.activations.split(","):
         for width in options.weights.split(","):
             key = {

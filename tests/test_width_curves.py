@@ -87,6 +87,13 @@ def test_the_command_goes_on_and_measures(tmp_path, monkeypatch, capsys):
     made = [row["accuracy"] for row in rows]
     assert 80 < made[0] <= 100 and made[1] > 97 and len(test) == 360
 
+    table = tmp_path / "table.json"
+    assert width_curves.main(["--join", str(output), "-o", str(table)]) == 0
+    found = json.loads(table.read_text())
+    assert found["commit"] == "0123" and found["cells"] == rows and len(found["results"]) == 1
+    assert {found["results"][0][width] for width in "28"} == set(made)
+    assert [title for title, *_ in found["columns"]][4:] == ["w2", "w8", "compensated up to w"]
+
     def wrong(network, codes):
         values = real(network, codes)
         return values | {"readout": values["readout"] + 1}
