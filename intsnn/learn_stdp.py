@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -245,7 +246,7 @@ class Plasticity:
     def _check_arrays(self) -> None:
         """Refuse arrays that were put in the place of ours and do not fit the kernels."""
         inputs, outputs = self._shape
-        kinds = {
+        kinds: dict[str, tuple[tuple[int, ...], Any]] = {
             "weight": (self._shape, self._weight_type), "x": ((self.samples, inputs), np.int32),
             "y": ((self.samples, outputs), np.int32), "counters": ((PAIR_COUNTERS,), np.int64),
             "eligibility": ((self.samples, *self._shape), np.int32),
