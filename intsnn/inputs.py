@@ -14,6 +14,7 @@ import numpy as np
 
 from .arguments import STEPS, array_of, instance, seed_of, whole
 from .errors import RangeError, ShapeError
+from .integers import for_kernel
 from .layers import Input, integers
 
 __all__ = ["Events", "Source", "encode_rate"]
@@ -188,7 +189,7 @@ class Source:
         if len(self.layer.shape) == 3:
             channels, height, width = self.layer.shape
             codes = codes.reshape(count, codes.shape[1], channels, height * width).swapaxes(2, 3)
-        return np.ascontiguousarray(codes.reshape(count, codes.shape[1], self.size), dtype=dtype)
+        return for_kernel(codes.reshape(count, codes.shape[1], self.size), dtype)
 
 
 def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:
@@ -221,5 +222,5 @@ def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:
     if codes.size and (codes.min() < 0 or codes.max() > maximum):
         raise RangeError(f"encode_rate: found codes {codes.min()} to {codes.max()}; 0 to {maximum} is possible")
     out = np.empty((steps, codes.shape[0], int(np.prod(codes.shape[1:]))), np.int8)
-    rate(codes.reshape(out.shape[1:]), maximum, seed, out)
+    rate(for_kernel(codes.reshape(out.shape[1:])), maximum, seed, out)
     return out.reshape(steps, *codes.shape)

@@ -12,7 +12,7 @@ import numpy as np
 from .arguments import array_of
 from .errors import FormatError, RangeError
 
-__all__ = ["at_index", "check_range", "each", "integer_array", "limits", "smallest_dtype"]
+__all__ = ["at_index", "check_range", "each", "for_kernel", "integer_array", "limits", "smallest_dtype"]
 
 
 def integer_array(codes, what: str = "codes") -> np.ndarray:
@@ -46,6 +46,15 @@ def each(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray:
     out = np.empty(array.shape, dtype=object)
     out.ravel()[:] = [function(x) for x in array.flat]
     return out
+
+
+def for_kernel(array: np.ndarray, dtype=None) -> np.ndarray:
+    """`array` as kernels are compiled for it: in C order, aligned, writeable, in the byte order of the machine.
+
+    An array that is read-only or lies otherwise would have them compiled anew, a minute long, and is copied instead.
+    """
+    kind = np.dtype(array.dtype if dtype is None else dtype).newbyteorder("=")
+    return np.require(array, kind, ["C", "A", "W"])
 
 
 def at_index(index: Iterable[SupportsIndex]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from . import learn_paths
 from .arguments import array_of, choice, instance, seed_of, shown, whole, whole_or_none
 from .errors import FormatError, RangeError, ShapeError
-from .integers import integer_array, smallest_dtype
+from .integers import for_kernel, integer_array, smallest_dtype
 from .kernels.learn_parameters import (
     COUNTERS,
     DRAW_BIAS,
@@ -379,7 +379,7 @@ class Learner:
                 )
         if len(shape) == 3:
             frame = np.moveaxis(frame, 1, 3)
-        return np.ascontiguousarray(frame.reshape(state.samples, -1), np.uint8)
+        return for_kernel(frame.reshape(state.samples, -1), np.uint8)
 
     def _prepare(self, samples: int) -> None:
         if samples != self._samples:

@@ -15,7 +15,7 @@ import numpy as np
 from .arguments import array_of, choice, flag, instance, seed_of, shown, whole, wholes
 from .errors import FormatError, RangeError, ShapeError
 from .formats import Rounding
-from .integers import smallest_dtype
+from .integers import for_kernel, smallest_dtype
 from .kernels.learn_parameters import PAIR_COUNTERS, PairParameters
 from .neurons import Decay
 from .notation import as_rounding
@@ -280,7 +280,7 @@ class Plasticity:
             raise ShapeError(f"Plasticity.step: found {name} spikes of shape {spikes.shape}; {shape} is needed")
         if spikes.dtype.kind not in "biu" or (spikes.size and (spikes.min() < 0 or spikes.max() > 255)):
             raise RangeError(f"Plasticity.step: {name} spikes are counts from 0 to 255")
-        return np.ascontiguousarray(spikes, np.uint8)
+        return for_kernel(spikes, np.uint8)
 
     def weights_sha256(self) -> str:
         """Digest of the weights: int32, little-endian."""

@@ -5,7 +5,7 @@ import numpy as np
 from .arguments import array_of, shown, whole, wholes
 from .errors import FormatError, RangeError
 from .formats import Bipolar, Fixed, Levels, WeightFormat
-from .integers import check_range, integer_array
+from .integers import check_range, for_kernel, integer_array
 
 __all__ = ["pack", "packed_size", "unpack"]
 
@@ -102,6 +102,6 @@ def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> n
     if used and int(data[-1]) >> used:
         raise RangeError(f"the last packed byte is {int(data[-1])}; its bits above bit {used - 1} must be 0")
     out = np.empty(count, dtype=Fixed(bits, signed=signed).dtype)
-    packing.unpack(np.ascontiguousarray(data), bits, signed, out)
+    packing.unpack(for_kernel(data), bits, signed, out)
     check_range(out, lo, hi, "packed codes", str(weight_format))
     return out.reshape(shape)

@@ -20,6 +20,7 @@ from .bounds import analyse, check_totals
 from .duration import Duration, duration
 from .errors import UnsupportedError
 from .inputs import Source
+from .integers import for_kernel
 from .network import spiking_network
 from .program import BUFFERS, Program, why_not_fused
 from .simulate import MOST_THREADS, predict, to_api
@@ -73,6 +74,7 @@ class _Again:
             and inputs.shape == self.shape
             and inputs.dtype is self.dtype
             and inputs.flags.c_contiguous
+            and inputs.flags.writeable
         )
 
 
@@ -215,7 +217,7 @@ class Runner:
             # the format is checked, and its bound was checked to be small: no value is lost
             raw = raw.view(np.int8) if raw.dtype.itemsize == 1 else raw.astype(np.int8)
         area = math.prod(layer.shape[1:]) if len(layer.shape) == 3 else 1
-        return NO_CODES, np.ascontiguousarray(raw), area
+        return NO_CODES, for_kernel(raw), area
 
 
 def prepare(network, *, steps: int | None = None, settle: bool = False, threads: int = 1) -> Runner:

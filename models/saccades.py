@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arguments import array_of, choice, instance, seed_of, sequence, shown, whole, wholes
 from ..errors import FormatError, ShapeError
+from ..integers import for_kernel
 from ..layers import integers, pair
 
 __all__ = ["CAMERA", "EVENT", "Camera", "pixel_table", "place", "stream", "stream_frames", "trajectory"]
@@ -194,7 +195,7 @@ def _placed(placed, axes: int) -> np.ndarray:
         raise ShapeError(f"saccades: placed: found {shown(found)}; uint8 images of `place`, {axes} axes, are needed")
     if found[..., (0, -1), :].any() or found[..., (0, -1)].any():
         raise FormatError("saccades: placed: found an image without a black border; take images of `place`")
-    return np.ascontiguousarray(found)
+    return for_kernel(found)
 
 
 def _keys(camera: Camera, sample: int, seed: int, part: int) -> tuple[int, int, int]:
@@ -261,12 +262,13 @@ def stream_frames(
     fits = isinstance(out, np.ndarray) and out.dtype == np.uint8 and out.ndim == 5 and out.shape[0] == len(placed)
     if not fits or out.shape[2] != 2 or out.shape[3:] != size or not out.flags.c_contiguous or not out.flags.writeable:
         raise ShapeError(f"saccades: out: found {shown(out)}; uint8 (N, steps, 2, {size[0]}, {size[1]}) is needed")
+    numbers = for_kernel(samples)  # `integers` gives a read-only array
     scene = _scene(camera, seed, placed.shape[1:])
     for begin in range(0, len(placed), CHUNK):
         chosen = slice(begin, begin + CHUNK)
         while True:
             most = scene.kernels.frames(
-                placed[chosen], samples[chosen], *scene.settings, part, start_us, bin_us, *divide, clip, scene.last,
+                placed[chosen], numbers[chosen], *scene.settings, part, start_us, bin_us, *divide, clip, scene.last,
                 scene.buffer, out[chosen],
             )  # fmt: skip
             if not scene.grow(most):
