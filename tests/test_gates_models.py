@@ -69,6 +69,20 @@ def test_dropout_in_a_test_is_asked_for(path, in_test):
     assert drops.weights_sha256() != keeps.weights_sha256()
 
 
+def test_pools_of_three_learn_the_same():
+    """Nine places a window, more than twice three."""
+
+    def learned(path):
+        network = LearningNetwork((2, 8, 8), [Conv(3, 3, pool=3)], 3, LearningRule(burn_in=0))
+        learner = Learner(network, seed=2, path=path)
+        state = learner.begin(2)
+        for frame in np.random.default_rng(0).integers(0, 90, (3, 2, 2, 8, 8)).astype(np.uint8):
+            learner.learn(state, frame, np.array([0, 2]))
+        return learner.weights_sha256()
+
+    assert learned("compiled") == learned("reference")
+
+
 def test_maps_of_a_learner_that_are_not_square():
     """(H, W, C) of what comes in, of the neurons and behind the pool."""
     network = LearningNetwork((2, 5, 8), [Conv(3, 3, pool=2), Dense(7)], 4)

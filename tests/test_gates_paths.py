@@ -139,6 +139,32 @@ def test_frames_of_16_and_17(low, within):
             not_fused(network, frames, "beyond 16")
 
 
+def test_events_of_samples_behind_the_first_block():
+    rng = np.random.default_rng(0)
+    dense = rng.integers(0, 2, (4, 7, 3))
+    step, sample, index = np.nonzero(dense)
+    network = Network.sequential(Input((3,), BIT), Affine([[1, 10, 100]]), ("o", Readout()))
+    events = Events(step, sample, index, 4, 7)
+    for size in (1, 2, 3, 7):
+        found = simulate(network, events, batch_size=size).outputs.ravel()
+        assert found.tolist() == (dense.sum(axis=0) @ [1, 10, 100]).tolist()
+
+
+def test_no_sample_leaves_no_neuron_dead():
+    network = Network.sequential(Input((1,), BIT), Affine([[1]]), ("n", IF(2)), t_drive=3)
+    report = simulate(network, np.zeros((0, 1), int)).layers["n"]
+    assert (report.dead, report.always_on, report.spikes, report.overflows, report.peak_v) == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("rounding", [Rounding.TRN, Rounding.RND, Rounding.RND_CONV])
+@pytest.mark.parametrize("factor, places", [(3, 2), (45, 6), (1, 1)])
+def test_refractory_traces_decay_on_every_path(rounding, factor, places):
+    refractory = Refractory("trace", amplitude=37, decay=Decay.by_multiply(factor, places, rounding))
+    neuron = Neuron(20, v_format=Fixed(24), reset="none", v_decay=Decay.by_shift(1), refractory=refractory)
+    network = Network.sequential(Input((1,), Fixed(6, signed=False)), Affine([[1]]), ("n", neuron))
+    agree(network, np.array([30, 40, 50, 3, 0, 60, 60, 20, 9, 63, 63, 63])[:, None, None])
+
+
 # -- the fused path ---------------------------------------------------------------------------------
 
 
