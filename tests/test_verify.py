@@ -3,13 +3,18 @@
 import sys
 
 import numpy as np
+import oracle
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from intsnn.ann import equality_conditions
+from intsnn.ann import equality_conditions, integer_ann
 from intsnn.formats import Fixed, Overflow
-from intsnn.layers import Affine, Conv2d, Flatten, Input, MaxPool2d, Readout
+from intsnn.inputs import Events
+from intsnn.layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from intsnn.network import Network
-from intsnn.neurons import CubaLIF, Decay, SignedIF
+from intsnn.neurons import CubaLIF, Decay, Neuron, SignedIF
+from intsnn.simulate import simulate
 from intsnn.verify import verify
 
 MODULE = sys.modules["intsnn.verify"]
@@ -101,6 +106,91 @@ def test_lists_and_no_samples():
     equal(dense(400, 3, t_drive=3), codes(3).tolist())
     outcome = verify(dense(400, 3, levels=3), codes(0))
     assert outcome.ok and outcome.samples == 0 and not outcome.due
+
+
+def theorem(rng):
+    """A random network that the theorem speaks of, an input and steps: every number that is free takes its corners."""
+
+    def pick(*values):
+        return values[rng.integers(len(values))]
+
+    shape = (int(rng.integers(1, 3)), int(rng.integers(2, 4)), int(rng.integers(2, 4)))
+    fmt = Fixed(4, signed=bool(rng.integers(2)))
+    nodes, edges = {"in": Input(shape, fmt, pick(1, 1, 2, -1), pick(0, 0, 3, -2))}, []
+    levels, t_drive = pick(None, 1, 3, 7), pick(None, 1, 2, 3, 7)
+
+    def put(layer, *sources):
+        last, name = list(nodes)[-1], f"{type(layer).__name__.lower()}{len(nodes)}"
+        nodes[name] = layer
+        edges.extend((source, name) for source in sources or (last,))
+        return name
+
+    def neuron(channels):
+        theta = rng.integers(1, pick(4, 30, 300), channels)
+        cap = levels if levels is not None else int(pick(1, 2, 3, 9, 40))
+        start, late, most = pick(theta >> 1, 0, -5, theta + 3, 2 * theta), pick(0, 1), pick(1, 1, 1, 2, 5)
+        parts = {"reset_delay": late, "max_spikes_per_step": most}
+        return Neuron(theta, v_initial=start, signed=True, max_count=cap, **parts)
+
+    def bias(channels):
+        return {"bias": pick(None, rng.integers(-40, 60, channels)), "bias_mode": pick("step", "spread", "once")}
+
+    for _ in range(int(rng.integers(1, 6))):
+        kind, last = pick("conv", "conv", "neuron", "neuron", "max", "sum", "join", "scale", "up"), list(nodes)[-1]
+        channels, height, width = Network(nodes, edges).shapes[last] if edges else shape
+        if kind == "conv":
+            size, outputs = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+            if size <= min(height, width):
+                padding = pick(0, 1, ((0, 1), (1, 0))) if size > 1 else 0
+                weight = rng.integers(-5, 6, (outputs, channels, size, size))
+                put(Conv2d(weight, padding=padding, delay=pick(0, 0, 1), multiplier=pick(1, 1, -2, 3), **bias(outputs)))
+        elif kind == "neuron":
+            put(neuron(channels))
+        elif kind in ("max", "sum"):
+            if min(height, width) > 1:
+                put((MaxPool2d if kind == "max" else SumPool2d)(2, pick(1, 2), pick(0, 0, ((0, 1), (1, 0)))))
+        elif kind == "scale":
+            put(Scale(rng.integers(-3, 5, channels)))
+        elif kind == "up":
+            if height * width < 10:
+                put(Upsample2d(2, pick("nearest", "zeros")))
+        else:
+            branch = put(Conv2d(rng.integers(-3, 4, (channels, channels, 1, 1)), delay=pick(0, 1)))
+            if rng.integers(2):
+                branch = put(neuron(channels))
+            put(Add(), last, branch)
+    shape_now = Network(nodes, edges).shapes[list(nodes)[-1]] if edges else shape
+    if not any(isinstance(layer, Neuron) for layer in nodes.values()):
+        put(neuron(shape_now[0]))
+    if pick(0, 1, 1):
+        put(Flatten())
+        put(Affine(rng.integers(-4, 5, (3, int(np.prod(shape_now)))), delay=pick(0, 1), **bias(3)))
+        if rng.integers(2):
+            put(neuron(3))
+    if not isinstance(list(nodes.values())[-1], Neuron) or rng.integers(2):
+        put(Readout(pick("sum", "count")))
+    given = pick(None, 1, 2, 4, 9)
+    inputs = rng.integers(fmt.min, fmt.max + 1, ((3, *shape) if given is None else (given, 3, *shape)))
+    if given is not None and rng.integers(2):
+        flat = inputs.reshape(given, 3, -1)
+        place = np.nonzero(flat)
+        inputs = Events(*place, given, 3, flat[place])
+    steps = pick(None, 1, 3, 8)
+    if steps is None and t_drive is None and given is None:
+        steps = 2
+    return Network(nodes, edges, t_drive=t_drive, levels=levels), inputs, steps
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_networks_of_the_theorem_are_equal(seed):
+    """Whatever says how long they are driven; and the ANN is what the oracle comes to rest with."""
+    network, inputs, steps = theorem(np.random.default_rng(seed))
+    equal(network, inputs, reference=1, steps=steps)
+    expected = oracle.simulate(network, inputs, steps=steps, settle=True)
+    assert integer_ann(network, inputs, steps=steps).outputs.tolist() == expected["outputs"] and expected["settled"]
+    run = simulate(network, inputs, steps=steps, settle=True)
+    assert run.outputs.tolist() == expected["outputs"] and run.extra_steps.tolist() == expected["extra"]
 
 
 # -- what is planted is named -----------------------------------------------------------------------
@@ -372,8 +462,6 @@ def test_currents_and_leaking_neurons(monkeypatch):
 
 def test_frames_and_events():
     """Every form of input, cut into batches."""
-    from intsnn.inputs import Events
-
     frames = np.random.default_rng(2).integers(0, 3, (5, 70, 1, 4, 4))
     step, sample, index = np.nonzero(frames.reshape(5, 70, 16))
     events = Events(step, sample, index, 5, 70, frames.reshape(5, 70, 16)[step, sample, index])
