@@ -337,7 +337,8 @@ def _append(path: str | os.PathLike[str], row: dict[str, Any]) -> None:
 def study(path: str | os.PathLike[str], wanted: Sequence[Run], most: int | None = None) -> Iterator[tuple]:
     """Compute what is missing in the file: number, how many there are to do, the run, its result."""
     done = {row["key"] for row in rows(path)}
-    missing = [run for run in wanted if run.key not in done][:most]
+    each = {run.key: run for run in wanted}  # a point may be named twice
+    missing = [run for key, run in each.items() if key not in done][:most]
     for number, run in enumerate(missing, 1):
         row = compute(run)
         _append(path, row)

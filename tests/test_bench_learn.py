@@ -64,10 +64,22 @@ def test_a_study_of_a_recipe_and_how_it_goes_on(folder):
 
 def test_a_plan_is_shown_and_nothing_computed(folder, monkeypatch):
     monkeypatch.setattr(learn_study, "compute", lambda run: pytest.fail("nothing was to be computed"))
-    done = learn("--sweep", "S,EG", "--dry-run")
+    done = learn("--sweep", "S,EG", "--widths", "S2", "--dry-run", "--json", "a.json")  # S2 twice
     assert done.exit_code == 0 and not (folder / "learn.jsonl").exists()
     points = learn_study.SWEEPS["S"] + learn_study.SWEEPS["EG"]
     assert f"{2 + len(points)} runs" in done.output and all(point in done.output for point in points)
+    assert json.loads((folder / "a.json").read_text())["to_do"] == 2 + len(points)
+
+
+def test_a_point_that_is_named_twice_is_computed_once(folder, monkeypatch):
+    row = rows_of({("integer", "", 0): 50.0})[0]
+    monkeypatch.setattr(learn_study, "compute", lambda run: {"key": run.key} | row | {"widths": run.widths})
+    monkeypatch.setattr(learn_study, "told", lambda run, row: run.widths)
+    done = learn("--no-twin", "--sweep", "S", "--widths", "S2", "--widths", "S2", "--widths", "P12")  # P12: as it is
+    assert done.exit_code == 0, done.output
+    assert f"[{1 + len(learn_study.SWEEPS['S'])}/{1 + len(learn_study.SWEEPS['S'])}]" in done.output
+    widths = [row["widths"] for row in learn_study.rows(folder / "learn.jsonl")]
+    assert len(widths) == len(set(widths)) == 1 + len(learn_study.SWEEPS["S"])
 
 
 @pytest.mark.parametrize(

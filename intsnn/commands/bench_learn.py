@@ -18,10 +18,12 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _name(row: dict) -> str:
+def _cells(row: dict) -> tuple:
+    """A row of the summary as text; a twin has no loss and saves nothing."""
     if row["kind"] == "float":
-        return f"float twin {row['widths']}".strip()
-    return row["widths"] or "as in the recipe"
+        return f"float twin {row['widths']}".strip(), row["runs"], f"{row['accuracy']:.2f}", "", "", "", "", ""
+    figures = [row[name] for name in ("accuracy", "loss", "error", "error_tests", "own_loss", "saving")]
+    return row["widths"] or "as in the recipe", row["runs"], *("" if x is None else f"{x:.2f}" for x in figures)
 
 
 @click.command("learn")
@@ -70,8 +72,10 @@ def command(
         keys = [run.key for run in runs]  # widths that cannot be are found here, and results that are none
         there = {row["key"] for row in learn_study.rows(results)}
     if dry_run:
-        rows = [(r.seed, r.kind, r.widths, "there" if k in there else "to do") for r, k in zip(runs, keys, strict=True)]
-        report.table(f"{len(runs)} runs", ("seed", "kind", "widths", ""), rows)
+        each = dict(zip(keys, runs, strict=True))  # a point may be named twice
+        rows = [(r.seed, r.kind, r.widths, "there" if k in there else "to do") for k, r in each.items()]
+        report.table(f"{len(each)} runs", ("seed", "kind", "widths", ""), rows)
+        finish(report, {"recipe": recipe, "results": results, "to_do": len(each.keys() - there), "runs": len(each)})
         return
     computed = 0
     try:
@@ -93,17 +97,7 @@ def command(
         f"{recipe}: {len(found)} runs, {computed} of them computed now; {results}",
         ("widths", "runs", "accuracy %", "loss, points", "over seeds +-", "over tests +-", "own twin: loss",
          "memory saved %"),
-        [
-            (
-                _name(row), row["runs"],
-                f"{row['accuracy']:.2f}", *(
-                    "" if row["kind"] == "float" or row[name] is None else f"{row[name]:.2f}"
-                    for name in ("loss", "error", "error_tests", "own_loss")
-                ),
-                "" if row["kind"] == "float" else f"{row['saving']:.2f}",
-            )
-            for row in table
-        ],
+        [_cells(row) for row in table],
     )  # fmt: skip
     written: list[str] = []
     if plot_folder is not None:
