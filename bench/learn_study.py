@@ -157,6 +157,11 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def digests(self) -> list[bytes]:
+        """What each sequence is known by."""
+        known = [digest for part in self.parts for digest in part.digests()]
+        return [known[index] for index in self.indices]
+
     def frames(self, indices, epoch: int) -> np.ndarray:
         """As of `decolle_data.EventSequences.frames`."""
         found = []
