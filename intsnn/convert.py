@@ -760,7 +760,7 @@ def convert(quantised: QuantisedNetwork, rule: Rule | None = None) -> Conversion
     UnsupportedError
         Layers that have no integer form.
     """
-    needed = "a QuantisedNetwork is needed; `quantise_network` and the command `convert` make one of a float network"
+    needed = "a QuantisedNetwork (`quantise_network` makes one of a float network, and the command `convert`)"
     instance(quantised, "quantised", QuantisedNetwork, needed=needed)
     instance(rule, "rule", Rule, none=True)
     limits: dict[str, int] = {}

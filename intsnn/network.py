@@ -49,7 +49,7 @@ def _edge(pair) -> tuple[str, str]:
 
 def spiking_network(value, what: str = "network") -> Network:
     """`value`, which has to be a `Network`: what `simulate` and its like run."""
-    needed = "an integer spiking Network is needed; `convert` makes one of a quantised network"
+    needed = "an integer spiking Network (`convert` makes one of a quantised network)"
     return instance(value, what, Network, needed=needed)
 
 
