@@ -53,6 +53,12 @@ def test_nothing_leaves_the_bounds(case):
 
 
 @settings(max_examples=60)
+@given(strategies.cases(samples=2, wide=True))
+def test_nothing_leaves_the_bounds_of_wide_networks(case):
+    test_nothing_leaves_the_bounds.hypothesis.inner_test(case)
+
+
+@settings(max_examples=60)
 @given(strategies.cases(samples=4, plain=True, settle=True))
 def test_formats_from_the_bounds_never_overflow(case):
     """Membranes in the format that the bounds propose: strict, and not one bit differs."""

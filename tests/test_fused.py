@@ -38,8 +38,9 @@ def cases(draw):
     levels = draw(st.sampled_from((1, 3, 7)))
     constant = draw(st.booleans())
     top = draw(st.sampled_from((3, 127)))
-    unit = draw(st.sampled_from((1, 1, 1 << 18)))  # charges and membranes beyond 32 bits
-    nodes = {"in": Input((draw(st.integers(1, 3)), 7, 6), Fixed(8, signed=False) if constant else Fixed(3))}
+    unit = draw(st.sampled_from((1, 1, 1 << 18, 1 << 22)))  # charges and membranes beyond 32 bits
+    side = draw(st.sampled_from(((7, 6), (7, 6), (12, 12))))
+    nodes = {"in": Input((draw(st.integers(1, 3)), *side), Fixed(8, signed=False) if constant else Fixed(3))}
     edges, last = [], "in"
     shape = nodes["in"].shape
 
@@ -75,7 +76,7 @@ def cases(draw):
 
     for i in range(draw(st.integers(1, 3))):
         outputs = draw(st.sampled_from((1, 3, 31, 33, 64, 70)))
-        kernel = draw(st.integers(1, 3))
+        kernel = draw(st.sampled_from((1, 2, 3, 3, 5, 7)))
         pads = draw(st.sampled_from((0, 1, ((0, 1), (1, 0)))))
         layer = connection(outputs, kernel, draw(st.integers(1, 2)), pads)
         try:
@@ -104,7 +105,7 @@ def cases(draw):
             last = put(f"p{i}", pool, last)
             shape = Network(nodes, edges).shapes[last]
     if last == "in":
-        last = put("n", neuron(shape[0], 20 * top * unit), put("c", connection(5, 1, 1, 0), last))
+        last = put("n", neuron(5, 20 * top * unit), put("c", connection(5, 1, 1, 0), last))
         shape = Network(nodes, edges).shapes[last]
     if draw(st.booleans()):
         last = put("f", Flatten(), last)
@@ -122,7 +123,7 @@ def cases(draw):
     drive = draw(st.sampled_from((None, levels, 5)))
     network = Network(nodes, edges, t_drive=drive, levels=levels)
     samples = draw(st.sampled_from((1, 5, 20)))
-    steps = draw(st.sampled_from((None, 1, 4, 19))) if drive else draw(st.sampled_from((1, 4, 19)))
+    steps = draw(st.sampled_from((None, 1, 4, 19, 40) if drive else (1, 4, 19, 40)))
     if constant:
         inputs = rng.integers(0, 256, (samples, *nodes["in"].shape)).astype(np.uint8)
     elif draw(st.booleans()):

@@ -353,20 +353,21 @@ def run_vector(layer, current, v, u=0, count=0, pending=0, refractory=0, driven=
     return [a.tolist() for a in (out, *states, *records, counters, firsts)]
 
 
-@settings(max_examples=150)
-@given(st.data(), SEED)
-def test_neuron_run(data, seed):
-    """Any neuron, any state, several samples and steps."""
+@settings(max_examples=250)
+@given(st.data(), SEED, st.sampled_from((None, None, 60, 1 << 16, 1 << 31, 1 << 40)))
+def test_neuron_run(data, seed, scale):
+    """Any neuron, any state, several samples and steps; of a `scale`: with numbers as large as that, and all states."""
     channels = data.draw(st.integers(1, 4))
-    layer = data.draw(strategies.neurons(channels))
+    layer = data.draw(strategies.neurons(channels, scale=scale))
     trapped = {n: Overflow.TRAP for n in ("v_overflow", "acc_overflow") if data.draw(st.integers(0, 4)) == 0}
     layer = strategies.without(layer, **trapped)
     rng = np.random.default_rng(seed)
     steps = int(rng.integers(1, 8))
-    current = rng.integers(-40, 60, (2, steps, channels))
+    low, high = (-40, 60) if scale is None else (-scale, scale + 1)
+    current, most = rng.integers(low, high, (2, steps, channels)), 99 if scale is None else 1 << 48
 
     def inside(fmt):
-        return rng.integers(max(fmt.min, -99), min(fmt.max, 99) + 1, (2, channels))
+        return rng.integers(max(fmt.min, -most), min(fmt.max, most) + 1, (2, channels))
 
     v, count = inside(layer.v_format), rng.integers(0, 3, (2, channels))
     u = inside(layer.u_format) if layer.u_format else None

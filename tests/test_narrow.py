@@ -113,9 +113,9 @@ def run_both(layer, low, high, seed, channels=5, pixels=3, samples=3, steps=40, 
 
 
 @st.composite
-def scaled(draw, channels):
+def scaled(draw, channels, scale=None):
     """A random neuron whose numbers need more or fewer bits, and the range of its charge."""
-    layer = draw(strategies.neurons(channels))
+    layer = draw(strategies.neurons(channels, scale=scale))
     layer = dataclasses.replace(layer, max_spikes_per_step=1)
     if layer.refractory.kind == "trace":
         layer = dataclasses.replace(layer, refractory=Refractory("counter", steps=draw(st.integers(0, 3))))
@@ -123,6 +123,8 @@ def scaled(draw, channels):
     for name in ("v_decay", "u_decay"):
         kind = getattr(layer, name)
         layer = dataclasses.replace(layer, **{name: dataclasses.replace(kind, rounding=draw(st.sampled_from(steady)))})
+    if scale is not None:
+        return layer, draw(st.integers(-scale, 0)), draw(st.integers(0, scale))
     power = draw(st.sampled_from((0, 0, 3, 9, 16, 26)))
     if power:
         bits = draw(st.integers(min(power + 8, 40), 48))
@@ -142,6 +144,17 @@ def test_any_neuron(data, seed):
     layer, low, high = data.draw(scaled(channels))
     kind = np.int64 if high - low > 2**30 else np.int32
     run_both(layer, low, high, seed, channels, pixels, data.draw(st.integers(1, 4)), current_type=kind)
+
+
+@needs_vectors
+@settings(max_examples=120)
+@given(st.data(), SEED, st.sampled_from((60, 1 << 14, 1 << 16, 1 << 30, 1 << 31, 1 << 40)))
+def test_any_wide_neuron(data, seed, scale):
+    """The same where every number of the neuron may be as large as its charge, and every state has up to 48 bits."""
+    channels, pixels = data.draw(st.sampled_from(((1, 1), (5, 3), (33, 2), (70, 1))))
+    layer, low, high = data.draw(scaled(channels, scale))
+    kind = np.int64 if high - low > 2**30 else np.int32
+    run_both(layer, low, high, seed, channels, pixels, data.draw(st.integers(1, 3)), current_type=kind)
 
 
 LEAKS = [

@@ -106,6 +106,13 @@ def test_reference_is_the_documented_simulation(case):
         assert report.always_on == sum(all(column) for column in columns)
 
 
+@settings(max_examples=80)
+@given(strategies.cases(samples=2, wide=True))
+def test_reference_is_the_documented_simulation_of_wide_networks(case):
+    """The same for numbers of up to 48 bits, maps of 12 x 12 and 40 steps."""
+    test_reference_is_the_documented_simulation.hypothesis.inner_test(case)
+
+
 # -- all paths --------------------------------------------------------------------------------------
 
 
@@ -128,6 +135,19 @@ def test_all_paths_agree(case, recorded):
 @given(strategies.cases(samples=9, plain=True), st.booleans())
 def test_plain_networks_agree(case, recorded):
     """The same with integrate-and-fire neurons only: what the narrow kernel and the chunks of steps take."""
+    test_all_paths_agree.hypothesis.inner_test(case, recorded)
+
+
+@settings(max_examples=120)
+@given(strategies.cases(samples=3, wide=True), st.booleans())
+def test_wide_networks_agree(case, recorded):
+    """The same for numbers of up to 48 bits, maps of 12 x 12 and 40 steps."""
+    test_all_paths_agree.hypothesis.inner_test(case, recorded)
+
+
+@settings(max_examples=80)
+@given(strategies.cases(samples=3, wide=True, plain=True, recurrent=False), st.booleans())
+def test_wide_plain_networks_agree(case, recorded):
     test_all_paths_agree.hypothesis.inner_test(case, recorded)
 
 
@@ -160,9 +180,9 @@ def test_batches_change_nothing_in_the_reference(case):
 
 
 @st.composite
-def trapping_cases(draw):
+def trapping_cases(draw, wide=False):
     """A case in which some formats of some neurons are under TRAP."""
-    case = draw(strategies.cases(samples=5))
+    case = draw(strategies.cases(samples=2 if wide else 5, wide=wide))
     nodes = {}
     for name, layer in case.network.nodes.items():
         if isinstance(layer, Neuron):
@@ -193,6 +213,12 @@ def test_overflow_errors_are_the_same_on_all_paths(case, strict):
             assert found == expected
         else:
             assert_same(found, expected)
+
+
+@settings(max_examples=40)
+@given(trapping_cases(wide=True), st.booleans())
+def test_overflow_errors_of_wide_networks_are_the_same(case, strict):
+    test_overflow_errors_are_the_same_on_all_paths.hypothesis.inner_test(case, strict)
 
 
 def _coordinates(neuron, shape):
