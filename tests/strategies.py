@@ -66,9 +66,10 @@ def decays(draw, bits=None):
     rounding = draw(st.sampled_from(Rounding))
     far = bits is not None and draw(st.booleans())
     if kind == "shift":
-        return Decay.by_shift(draw(st.integers(0, 31 if far else 4)), rounding, draw(st.booleans()))
+        places = st.integers(5, 31) if far else st.integers(0, 4)
+        return Decay.by_shift(draw(places), rounding, draw(st.booleans()))
     if kind == "multiply":
-        shift = draw(st.integers(0, min(31, 62 - bits) if far else 12))
+        shift = draw(st.integers(13, min(31, 62 - bits)) if far else st.integers(0, 12))
         return Decay.by_multiply(draw(st.integers(0, 1 << shift)), shift, rounding)
     if kind == "subtract":
         return Decay.by_subtract(draw(st.integers(0, (1 << 31) - 1 if far else 9)))
@@ -91,7 +92,8 @@ def neurons(draw, channels, plain=False, scale=None):
     """
     wide = scale is not None
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    v_format = draw(st.one_of(st.just(Fixed(32)), state_formats(wide)))
+    whole = (Fixed(32), Fixed(48)) if wide else (Fixed(32),)
+    v_format = draw(st.one_of(st.sampled_from(whole), state_formats(wide)))
     tops = (60, scale, scale, scale // 8, 1 << 31, 1 << 40) if wide else (3, 12, 60)
     top = max(1, min(v_format.max, draw(st.sampled_from(tops)), 1 << 40))
     threshold = rng.integers(1, top + 1, channels) if draw(st.booleans()) else int(rng.integers(1, top + 1))
@@ -172,7 +174,9 @@ def connections(draw, inputs, outputs, kernel=None, room=None, **geometry):
     least, most, one = -3, 5, (1, 1, 1, -2, "many")
     if room is not None:
         free = room // (_most(weight_format) * taps)
-        largest = draw(st.sampled_from([n for n in (1, 4, 1 << 15, 1 << 24, (1 << 31) - 1, 1 << 31) if n <= free]))
+        largest = draw(
+            st.sampled_from([n for n in (1, 4, 1 << 15, 1 << 24, (1 << 31) - 1, 1 << 31, 1 << 31) if n <= free])
+        )
         least, most, one = -largest, largest + 1, (1, largest, -largest, largest - (largest > 1), "many")
     multiplier = draw(st.sampled_from(one))
     span = (-9, 20) if room is None or draw(st.booleans()) else (-(1 << 40), 1 << 40)

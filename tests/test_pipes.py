@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from waiting import HANGING
 
 from intsnn import IF, Affine, Fixed, Flatten, Input, Network, Readout, files
 from intsnn.models import digits
@@ -41,7 +42,7 @@ def unread(folder, *commands):
     status.write_text("")
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), json.dumps([[str(w) for w in c] for c in commands])],
-        capture_output=True, text=True, timeout=300, cwd=folder, env=os.environ | {"STATUS": str(status)},
+        capture_output=True, text=True, timeout=HANGING, cwd=folder, env=os.environ | {"STATUS": str(status)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [int(word) for word in status.read_text().split()], done.stderr
