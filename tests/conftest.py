@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def pytest_collection_modifyitems(config, items):
     place = {path: chance.random() for path in files}
     places = {item.nodeid: chance.random() for item in items}
     items.sort(key=lambda item: (place[item.path], places[item.nodeid]))
+
+
+@pytest.fixture(autouse=True)
+def torch_starts_anew():
+    """Random numbers of torch do not depend on the tests before."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
