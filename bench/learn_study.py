@@ -30,6 +30,8 @@ from ..learn import Conv, LearningNetwork, Rule, Schedule
 from ..models.decolle_data import order, sequences
 from ..models.decolle_recipes import Recipe, recipe, with_widths
 from ..models.decolle_training import train
+from ..overlap import check_overlap
+from ..scores import check_labels
 
 __all__ = ["SWEEPS", "Run", "Subset", "compute", "main", "plan", "rows", "study", "summary"]
 
@@ -207,7 +209,11 @@ def _parts(run: Run) -> tuple[list[Any], Any]:
     if key not in _PARTS:
         _PARTS.clear()
         if pool is None:
-            _PARTS[key] = [sequences(chosen, False)], sequences(chosen, True)
+            data, test = sequences(chosen, False), sequences(chosen, True)
+            advice = "give the recipe other data to learn, or to be tested on"
+            check_overlap(data.digests(), test.digests(), (data.name, test.name), False, advice)
+            check_labels(test.labels, data.classes, test.name)
+            _PARTS[key] = [data], test
         else:
             own = None if pool.test is None else sequences(chosen, False, pool.test)
             _PARTS[key] = [sequences(chosen, False, spec) for spec in pool.sets], own

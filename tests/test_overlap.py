@@ -157,3 +157,12 @@ def test_a_sweep_calibrates_on_the_training_part_and_refuses_what_it_tests_on(tm
     sweep = ("bench", "--model", SOURCE, "--trust", "--data", "digits:20", "--results", tmp_path / "r.sqlite")
     line = bad(3, *sweep, "--calibrate", "digits:test")
     assert "also in digits:test" in line
+
+
+def test_a_study_of_a_recipe_refuses_what_it_tests_on(tmp_path):
+    from intsnn.bench import learn_study
+
+    path = tmp_path / "own.toml"
+    path.write_text('base = "decolle-digits"\ndata = "digits:test:40"\ntest = "digits:20"\n')
+    with pytest.raises(ConversionError, match="all 20 samples of digits:test:20 are also in digits:test:40"):
+        learn_study.split(learn_study.Run(f"recipe:{path}", 1))
