@@ -231,6 +231,8 @@ class _Builder:
 
     def neuron(self, plain):
         layer = self.draw(neurons(self.shape[0], plain, self.most if self.wide else None))
+        if layer.max_count is not None and layer.max_count > 40:  # a run that settles may take as many steps
+            layer = replace(layer, max_count=40)
         self.put(layer, self.shape, most=layer.max_spikes_per_step)
 
     def connect(self, inputs, outputs, kernel=None, pixels=1, shape=None, **geometry):
