@@ -100,19 +100,20 @@ class Workshop:
         """Refuse data whose samples do not have the size of the input; a network to be trained takes its own."""
         data = self.data[spec]
         if model.recipe is None:
-            network = model.network.graph if isinstance(model.network, QuantisedNetwork) else model.network
-            check_fit(cast("FloatNetwork | Network", network), data)
+            read = cast("Network | QuantisedNetwork | FloatNetwork", model.network)  # no recipe, as said above
+            network = read.graph if isinstance(read, QuantisedNetwork) else read
+            check_fit(network, data)
             if isinstance(network, Network):
                 (outputs, pixels), start = places(network), network.shapes[network.input_name]
             else:
-                found, start = cast(FloatNetwork, network).shapes[network.output], network.input_shape
+                found, start = network.shapes[network.output], network.input_shape
                 outputs, pixels = int(found[0]), int(np.prod(found[1:]))
             aim = aim_of(data, outputs, pixels, int(np.prod(start)))
             if aim.kind != "classes":
                 self._no_classes.add((model.source.label, spec))
             if aim.note:
                 self._note(f"{model.source.label} on {data.name}: {aim.note if aim.decision else NO_ACCURACY}")
-            if isinstance(network, FloatNetwork) and not isinstance(model.network, QuantisedNetwork):
+            if isinstance(read, FloatNetwork):
                 self._check_unseen(model, spec)
             return
         own, _ = self._training_of(model, spec)

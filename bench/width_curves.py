@@ -24,13 +24,27 @@ import numpy as np
 
 from .. import datasets
 from ..ann import integer_ann
+from ..arguments import instance
 from ..console import say
 from ..convert import convert
-from ..errors import IntsnnError, RangeError
-from ..floatnet import FloatAffine, FloatConv2d, FloatMaxPool2d, FloatUpsample2d, forward
+from ..errors import FormatError, IntsnnError, RangeError
+from ..floatnet import FloatAffine, FloatConv2d, FloatMaxPool2d, FloatNetwork, FloatNode, FloatUpsample2d, forward
 from ..fold import fold
 from ..hdf5 import _replacing as replacing
-from ..layers import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
+from ..layers import (
+    Add,
+    Affine,
+    Conv2d,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Readout,
+    Scale,
+    SumPool2d,
+    Upsample2d,
+    padding_pairs,
+    pair,
+)
 from ..models.readers import load
 from ..network import Network
 from ..neurons import Neuron
@@ -67,7 +81,7 @@ def levels_and_outputs(network: Network, codes: np.ndarray) -> dict[str, np.ndar
         elif isinstance(layer, Affine | Conv2d):
             y = _product(name, layer, x[0])
             spread = (-1, *(1,) * (y.ndim - 2))
-            y = y * (layer.multiplier.reshape(spread) * factor[name])
+            y = y * (np.asarray(layer.multiplier).reshape(spread) * factor[name])
             values[name] = y if layer.bias is None else y + layer.bias.reshape(spread)
             factor[name] = 1
         elif isinstance(layer, Neuron):
@@ -81,13 +95,13 @@ def levels_and_outputs(network: Network, codes: np.ndarray) -> dict[str, np.ndar
             scale = np.asarray(layer.scale)
             values[name] = x[0] * (scale.reshape(-1, *(1,) * (x[0].ndim - 2)) if scale.ndim else scale)
         elif isinstance(layer, Add):
-            values[name] = sum(v * factor[source] for v, source in zip(x, sources, strict=True))
+            values[name] = np.sum([v * factor[source] for v, source in zip(x, sources, strict=True)], axis=0)
             factor[name] = 1
         elif isinstance(layer, SumPool2d):
             channels = x[0].shape[1]
             ones = Conv2d(
-                np.ones((channels, 1, *layer.kernel_size), np.int64), stride=layer.stride, padding=layer.padding,
-                groups=channels,
+                np.ones((channels, 1, *pair(layer.kernel_size, "kernel_size")), np.int64),
+                stride=pair(layer.stride, "stride"), padding=layer.padding, groups=channels,
             )  # fmt: skip
             values[name] = _product(name, ones, x[0])
         elif isinstance(layer, Readout):
@@ -100,10 +114,14 @@ def levels_and_outputs(network: Network, codes: np.ndarray) -> dict[str, np.ndar
 def _moved(name: str, layer, x: np.ndarray) -> np.ndarray:
     if isinstance(layer, Flatten):
         return x.reshape(len(x), -1)
+    node: FloatNode
     if isinstance(layer, MaxPool2d):
-        node = FloatMaxPool2d(name=name, kernel=layer.kernel_size, stride=layer.stride, padding=layer.padding)
+        node = FloatMaxPool2d(
+            name=name, kernel=pair(layer.kernel_size, "kernel_size"), stride=pair(layer.stride, "stride"),
+            padding=padding_pairs(layer.padding, "padding"),
+        )  # fmt: skip
     elif isinstance(layer, Upsample2d):
-        node = FloatUpsample2d(name=name, factor=layer.factor, mode=layer.mode)
+        node = FloatUpsample2d(name=name, factor=pair(layer.factor, "factor"), mode=layer.mode)
     else:
         raise RangeError(f"{name}: a {type(layer).__name__} is not known here")
     return node._apply([x.astype(np.float64)]).astype(np.int64)
@@ -116,6 +134,7 @@ def _product(name: str, layer, x: np.ndarray) -> np.ndarray:
     if bound >= 1 << 53:
         raise RangeError(f"{name}: a sum can reach {bound}, and floats are exact to 53 bits")
     kind = np.float32 if bound < 1 << 24 else np.float64
+    node: FloatNode
     if isinstance(layer, Affine):
         node = FloatAffine(name=name, weight=weight.astype(kind))
     else:
@@ -136,12 +155,12 @@ def _checked(network: Network, codes: np.ndarray) -> None:
         raise RangeError("the outputs of the products are not those of the integer ANN")
 
 
-def _right(network: Network, data: datasets.Dataset) -> float:
+def _right(network: Network, images: np.ndarray, labels: np.ndarray) -> float:
     guesses = []
-    for start in range(0, len(data), BATCH):
-        found = levels_and_outputs(network, data.images[start : start + BATCH])
+    for start in range(0, len(images), BATCH):
+        found = levels_and_outputs(network, images[start : start + BATCH])
         guesses.append(found[network.output_name].argmax(axis=1))
-    return accuracy(np.concatenate(guesses), data.labels)
+    return accuracy(np.concatenate(guesses), labels)
 
 
 def _commit() -> str | None:
@@ -213,8 +232,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options, given: list[str]) -> None:
     output = Path(options.output)
     store = json.loads(output.read_text()) if output.exists() else {"results": []}
-    network = load(options.model, **({"backend": options.backend} if options.backend else {}))
+    read = load(options.model, **({"backend": options.backend} if options.backend else {}))
+    network: FloatNetwork = instance(read, options.model, FloatNetwork, needed="a network that is not quantised yet")
     data, samples = datasets.load(options.data), datasets.load(options.calibrate)
+    if data.labels is None:
+        raise FormatError(f"data {data.name}: an accuracy needs labels")
     for part in (data, samples):
         check_fit(network, part)
     scale = InputScale.parse(options.input_scale) if options.input_scale else InputScale(samples.scale)
@@ -240,13 +262,14 @@ def _run(options, given: list[str]) -> None:
             spiking = convert(made.network).network
             _checked(spiking, data.images[: options.check])
             row = key | {
-                "accuracy": _right(spiking, data), "float": trained, "images": len(data), "rounding": made.rounding,
-                "errors": made.errors, "commit": commit, "date": datetime.date.today().isoformat(),
+                "accuracy": _right(spiking, data.images, data.labels), "float": trained, "images": len(data),
+                "rounding": made.rounding, "errors": made.errors, "commit": commit,
+                "date": datetime.date.today().isoformat(),
                 "command": "python -m intsnn.bench.width_curves " + shlex.join(said),
             }  # fmt: skip
             store["results"] = [old for old in store["results"] if not key.items() <= old.items()] + [row]
-            with replacing(output) as part:
-                Path(part).write_text(json.dumps(store, indent=1) + "\n")
+            with replacing(output) as temporary:
+                Path(temporary).write_text(json.dumps(store, indent=1) + "\n")
             say(f"{name}: w{width} a{bits} {row['accuracy']:.2f} (float {trained:.2f}, {made.rounding})")
 
 

@@ -34,7 +34,7 @@ def shown(value) -> str:
         return str(value)
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
-    if isinstance(value, int | np.integer) and not isinstance(value, np.timedelta64):
+    if not isinstance(value, np.timedelta64) and isinstance(value, int | np.integer):
         bits = int(value).bit_length()
         return str(int(value)) if bits <= 128 else f"an integer of {bits} bits"
     if isinstance(value, float | np.floating | complex | np.complexfloating | Fraction):
@@ -146,7 +146,7 @@ def rational(value, what: str, most: int = LONGEST) -> Fraction:
     """`value` as an exact rational: a whole number, a Fraction or a text of `most` characters; a float as it prints."""
     if isinstance(value, np.floating):
         value = float(value)
-    if isinstance(value, np.integer) and not isinstance(value, np.timedelta64):
+    if not isinstance(value, np.timedelta64) and isinstance(value, np.integer):
         value = int(value)
     try:
         if isinstance(value, bool | enum.Enum) or not isinstance(value, int | float | str | Fraction):

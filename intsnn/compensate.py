@@ -63,8 +63,8 @@ def compensate(
     for node in network.nodes:
         made = node
         if isinstance(node, FloatConv2d | FloatAffine):
-            seen = (_rows(node, values[node.inputs[0]]) for values in (exact, found))
-            made = _layer(node, *seen, widths[node.name], correct_bias)
+            wanted, seen = (_rows(node, values[node.inputs[0]]) for values in (exact, found))
+            made = _layer(node, wanted, seen, widths[node.name], correct_bias)
         nodes.append(made)
         for values, one in ((exact, node), (found, made)):
             values[node.name] = _apply(one, [values[name] for name in node.inputs] or [x], batch)

@@ -622,8 +622,8 @@ class _Converter:
         """Range (C,) and lattice of the charge of a branch in coarse units, from counts in [0, L] and input codes."""
         size = len(term.unit)
         if not term.scaled:
-            low, high = self._range(self.sources[term.node][0])
-            return np.full(size, low), np.full(size, high), 1
+            least, most = self._range(self.sources[term.node][0])
+            return np.full(size, least), np.full(size, most), 1
         layer, source = self.nodes[term.node], self.sources[term.node][0]
         root = source
         while isinstance(self.nodes[root], MaxPool2d | Flatten | SumPool2d | Upsample2d):
@@ -702,12 +702,11 @@ class _Converter:
     def _build(self) -> Network:
         edges = tuple((source, name) for name, sources in self.sources.items() for source in sources)
         scale = self.quantised.input_scale
-        counts = self.units.get(self.graph.output)  # real value of one spike, where there is no readout
-        metadata = {
-            "method": self.rule.method,
-            "input_scale": str(scale),
-            "readout_unit": self.report["readout"]["unit"] if "readout" in self.report else float(np.max(counts)),
-        }
+        if "readout" in self.report:
+            unit = self.report["readout"]["unit"]
+        else:  # real value of one spike
+            unit = float(np.max(self.units[self.graph.output]))
+        metadata = {"method": self.rule.method, "input_scale": str(scale), "readout_unit": unit}
         return Network(self.nodes, edges, t_drive=self.drive, levels=self.levels, metadata=metadata)
 
     def _fit_membranes(self, network: Network) -> Network:

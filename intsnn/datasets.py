@@ -423,8 +423,9 @@ def _read_file(path: Path, part: str, other: str) -> tuple[_Part, tuple[str, ...
     if not there:
         asked = " or ".join(name for group in groups for name in group[1])
         raise FormatError(f"{path} has no array {asked}")
-    of, *names = there[0]
-    x, y = (next((arrays[name] for name in group if name in arrays), None) for group in names)
+    of, images, labels = there[0]
+    x = next(arrays[name] for name in images if name in arrays)
+    y = next((arrays[name] for name in labels if name in arrays), None)
     maximum, assumed = _maximum(arrays.get("maximum"), [x, *(arrays[n] for n in pixels if n in arrays)], path)
     x = _planes(x, _text(arrays.get("layout"), path), path)
     if y is None:

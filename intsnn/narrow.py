@@ -18,7 +18,7 @@ __all__ = ["Narrow", "narrowest"]
 
 WIDTHS = (16, 32, 64)
 TYPES = {16: np.int16, 32: np.int32, 64: np.int64}
-COUNT_TYPES = {16: np.int16, 32: np.int32, 64: np.int32}
+COUNT_TYPES: dict[int, type[np.signedinteger]] = {16: np.int16, 32: np.int32, 64: np.int32}
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from .layers import (
     SumPool2d,
     Upsample2d,
     output_shape,
+    pair,
 )
 from .neurons import Neuron
 
@@ -277,7 +278,8 @@ class Network(_Derived):
             layer = self.nodes[name]
             if isinstance(layer, Neuron | Flatten):
                 continue
-            area = math.prod(layer.kernel_size) if isinstance(layer, AvgPool2d) else 1  # its window is summed first
+            # the window of a mean is summed first
+            area = math.prod(pair(layer.kernel_size, "kernel_size")) if isinstance(layer, AvgPool2d) else 1
             if not fits(bound.low * area, bound.high * area, 63):
                 raise RangeError(
                     f"{name} ({type(layer).__name__}): a sum of one step can need more than 63 bits; "

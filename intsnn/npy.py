@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -49,7 +49,13 @@ class _Grammar(Exception):
     """Where a text leaves the grammar of a header, or what is wrong with the values in it."""
 
 
-def read_exactly(stream: BinaryIO, count: int) -> bytearray:
+class _Readable(Protocol):
+    """What gives bytes: a binary file, or a compressed one."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_exactly(stream: _Readable, count: int) -> bytearray:
     """Up to `count` bytes, taken in blocks: what is announced and not there takes no memory."""
     found = bytearray()
     while len(found) < count:
@@ -238,7 +244,9 @@ def _value(token: Any, tokens: Iterator[Any], depth: int) -> Any:
         raise _Grammar(f"{sign!r} cannot stand there")
     if depth == MAX_DEPTH:
         raise _Grammar(f"brackets are nested deeper than {MAX_DEPTH}")
-    end, items, keys, comma = [")}]"["({[".index(sign)]], [], [], False
+    end, comma = [")}]"["({[".index(sign)]], False
+    items: list[Any] = []
+    keys: list[str] = []
     token = next(tokens)
     while token != end:
         if items and not comma:

@@ -62,14 +62,14 @@ def pack(codes, weight_format: WeightFormat) -> np.ndarray:
     return out
 
 
-def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...]) -> np.ndarray:
+def unpack(data, weight_format: WeightFormat, shape: int | tuple[int, ...] | np.ndarray) -> np.ndarray:
     """Return the codes that `pack` put into `data`.
 
     Parameters
     ----------
     data : (ceil(n * bits / 8),) uint8
     weight_format : Fixed of at most 32 bits, Bipolar or Levels
-    shape : int or tuple of int
+    shape : int, tuple of int or (dimensions,) integers
         Shape of the codes; n is its product.
 
     Returns

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -41,14 +41,14 @@ def _check_codes(node, codes: np.ndarray) -> None:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Quantised:
+class _Quantised(FloatNode):
     """Shared construction: `weight` follows from codes and scale."""
 
-    name: str
     codes: np.ndarray
     scale: np.ndarray | float
     weight_format: Fixed | Bipolar | Levels = Fixed(8)
     weight: Any = None  # an array once built
+    bias: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_node(self)
@@ -60,13 +60,13 @@ class _Quantised:
         if scale.shape not in ((), (codes.shape[0],)):
             raise FormatError(f"layer {self.name!r}: scale must be positive, one number or {codes.shape[0]}")
         scale = np.ascontiguousarray(np.broadcast_to(scale.astype(np.float64), (codes.shape[0],)))
-        if self.bias is not None:  # type: ignore[attr-defined]
-            object.__setattr__(self, "bias", float_array(self.bias, f"layer {self.name!r}: bias"))  # type: ignore[attr-defined]
+        if self.bias is not None:
+            object.__setattr__(self, "bias", float_array(self.bias, f"layer {self.name!r}: bias"))
         _check_codes(self, codes)
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "weight", codes * scale.reshape(-1, *(1,) * (codes.ndim - 1)))
-        for item in fields(cast(Any, self)):
+        for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray):
                 if value.dtype.kind == "f" and not np.isfinite(value).all():

@@ -215,7 +215,7 @@ def load(path: str | os.PathLike[str], *, trust: bool = False, budget: int = 1 <
     try:
         found = Recording(
             str(root["network_sha256"]), int(root["steps"]), int(root["driven"]), bool(root["settle"]),
-            str(root["length"]), *(own[name] for name in ("rows", "extra_steps", "inputs", "outputs", "predictions")),
+            str(root["length"]), own["rows"], own["extra_steps"], own["inputs"], own["outputs"], own["predictions"],
             own.get("labels"),
             {name: tree.below(f"layers/{component(name)}") for name in (order if isinstance(order, list) else ())},
         )  # fmt: skip

@@ -54,7 +54,10 @@ class Tested:
 class Learned(Protocol):
     """What both kinds of file can do."""
 
-    facts: dict[str, Any]
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its training said of itself."""
+        ...
 
     def describe(self) -> Description:
         """Layers, widths and bytes."""
@@ -200,14 +203,15 @@ class _Stdp:
 
     def describe(self) -> Description:
         c, size = self.chosen, int(self.weight.size)
+        weight_bytes = -(-size * c.weight_bits // 8)
         row = {
             "name": "layer1", "kind": "Dense", "shape": [c.neurons], "inputs": ["input"],
             "detail": "one of all fires in a step", "format": f"fxp-u{c.weight_bits}/0", "weight": span(self.weight),
             "threshold": span(self.adaptation + c.threshold), "parameters": size, "neurons": c.neurons,
-            "bytes": -(-size * c.weight_bits // 8), "state_bits": _membrane_bits(self),
+            "bytes": weight_bytes, "state_bits": _membrane_bits(self),
         }  # fmt: skip
         totals = {
-            "parameters": size, "weight_bytes": row["bytes"], "bytes": row["bytes"], "neurons": c.neurons,
+            "parameters": size, "weight_bytes": weight_bytes, "bytes": weight_bytes, "neurons": c.neurons,
             "membrane_bytes": -(-c.neurons * _membrane_bits(self) // 8),
         }  # fmt: skip
         facts = {

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from intsnn import convert, integer_ann
+from intsnn import convert, integer_ann, save
 from intsnn.bench import width_curves
 from intsnn.datasets import load
 from intsnn.errors import RangeError
@@ -64,6 +64,21 @@ def test_a_sum_beyond_floats_is_refused():
     ).network
     with pytest.raises(RangeError, match="exact to 53 bits"):
         width_curves.levels_and_outputs(network, np.full((1, 1, 8, 8), 1 << 52))
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path, capsys):
+    """A network that is integers already, and data without labels."""
+    made = quantise_network(branches(np.random.default_rng(2)), np.ones((3, 1, 8, 8), np.uint8)).network
+    save(made, tmp_path / "quantised.h5")
+    np.savez(tmp_path / "plain.npz", x=load("digits:test:9").images, maximum=16)
+    samples = ["--calibrate", "digits:train:9", "-o", str(tmp_path / "curves.json")]
+    for model, data, words in (
+        (tmp_path / "quantised.h5", "digits:test:9", "is not quantised yet"),
+        (digits.network_file(), tmp_path / "plain.npz", "needs labels"),
+    ):
+        assert width_curves.main([str(model), "--data", str(data), *samples]) == 3
+        assert words in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "curves.json").exists()
 
 
 def test_the_command_goes_on_and_measures(tmp_path, monkeypatch, capsys):

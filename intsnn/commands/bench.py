@@ -274,9 +274,8 @@ def _judge(summary, rows, results: str) -> None:
         raise Failure(f"{len(wrong)} cells have mismatches where equality is due; the first is {name}", MISMATCH)
     if summary.undone:
         name, reason = next(iter(summary.undone.items()))
-        count = len(summary.undone)
-        message = f"{count} cells are not in {results}; the first is {name}: {reason}; the same command tries again"
-        raise Failure(message, REFUSED)
+        undone = f"{len(summary.undone)} cells are not in {results}; the first is {name}: {reason}"
+        raise Failure(f"{undone}; the same command tries again", REFUSED)
     if rows and all(row["error"] for row in rows):
         first = rows[0]
         name = f"{first['model']} {first['method']} w{first['weight_bits']} a{first['activation_bits']}"

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any, cast
 
 import click
 
@@ -36,9 +36,10 @@ class Failure(click.ClickException):
         super().__init__(one_line(message))
         self.exit_code = exit_code  # type: ignore[misc]  # of this error: click's annotation says of the class
 
-    def show(self, file: Any = None) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:
         """The line; where nobody reads it any more, the exit status says it all the same."""
-        super().show(Stream(sys.stderr) if file is None else file)
+        # click writes to it and asks what it is; a Stream does that without being all of a file
+        super().show(cast("IO[Any]", Stream(sys.stderr)) if file is None else file)
 
 
 def one_line(text: str) -> str:

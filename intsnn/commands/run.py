@@ -177,6 +177,8 @@ def _show_error(report, network, dataset, judged, result):
         report.line("(no error of its outputs: the file does not say what one unit of them is worth)")
         return None
     target = wanted(judged, dataset, InputScale.parse(scale).apply(dataset.images))
+    if target is None:
+        return None
     error = output_error(result.outputs * unit, target)
     report.line(
         f"error of the outputs in real units: mean |error| {error.mean_absolute:.6g}, RMS {error.rms:.6g}, largest "

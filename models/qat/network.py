@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ __all__ = ["Linear", "QuantNetwork"]
 
 
 Weighted = parts.Conv | parts.ConvTranspose | parts.Dense
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
+Norm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def statistics(norm: Norm) -> tuple[Tensor, Tensor]:
