@@ -146,6 +146,15 @@ def test_capped_neurons_bound_what_follows():
     assert span(free.bounds(50, 3)["w"], "total_") == [[0, 200], [-300, 0]]
 
 
+@pytest.mark.parametrize("neuron, low", [(IF(5), 0), (SignedIF(5, 3), -1)])
+def test_what_comes_back_is_bounded_by_the_neuron_alone(neuron, low):
+    """A loop of weight 2: unsigned neurons never send anything below 0."""
+    nodes = {"in": Input((1,), BINARY), "join": Add(), "n": neuron, "loop": Affine([[2]], delay=1), "r": Readout()}
+    edges = [("in", "join"), ("loop", "join"), ("join", "n"), ("n", "loop"), ("n", "r")]
+    bounds = Network(nodes, edges).bounds(4, 4)
+    assert span(bounds["loop"]) == [[2 * low, 2]] and span(bounds["join"]) == [[2 * low, 3]]
+
+
 def test_biases():
     def total(mode, driven=4):
         network = Network.sequential(

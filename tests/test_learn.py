@@ -306,6 +306,7 @@ def test_dense_steps_are_those_of_a_stored_gradient(case):
     learn_dense.lay_out(p, e, scratch)
     parts = int(rng.integers(1, 4))
     coarsely = learn_dense.coarse(e, c, scratch)
+    assert coarsely == (learn_dense.COARSE and c.error_max < 128 and c.p_max >> 6 < 256)
     found = max(learn_dense.dense_peak(scratch, c, coarsely, part, parts) for part in range(parts))
     assert learn.exponent(found) == learn.exponent(peak) and found >= peak
     taken = 0

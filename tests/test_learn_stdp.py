@@ -7,6 +7,7 @@ import pytest
 from intsnn.errors import FormatError, RangeError, ShapeError
 from intsnn.formats import Rounding
 from intsnn.kernels import learn_parameters as P
+from intsnn.kernels.exact import random_word
 from intsnn.learn_stdp import PairRule, Plasticity, Trace, by_shift
 from intsnn.neurons import Decay
 
@@ -48,8 +49,8 @@ def random_weights(rng, rule, shape):
 
 @pytest.mark.parametrize("rewarded", [False, True])
 def test_compiled_equals_reference(rewarded):
-    changed = 0
-    for case in range(4 if numba.config.DISABLE_JIT else 40):
+    changed, cases = 0, 4 if numba.config.DISABLE_JIT else 40
+    for case in range(cases):
         rng = np.random.default_rng(case)
         rule, samples = random_rule(rng), int(rng.integers(1, 4))
         weight = random_weights(rng, rule, (int(rng.integers(1, 9)), int(rng.integers(1, 7))))
@@ -68,7 +69,7 @@ def test_compiled_equals_reference(rewarded):
         changed += int(one.counters[P.PAIR_CHANGED])
         low, high = rule.weight_range
         assert one.weight.min() >= low and one.weight.max() <= high
-    assert changed > 100
+    assert changed > 10 * cases
 
 
 def plain_rule(**changes):
@@ -159,6 +160,33 @@ def test_rewards_beyond_their_range_change_nothing(reward):
         learner.step([[0]], [[1]], reward)
     assert learner.steps == 1 and learner.x[0, 0] == 64 and learner.weight[0, 0] == 100
     learner.step([[0]], [[1]], [(1 << 24) - 1])  # the largest
+
+
+@pytest.mark.parametrize("reward", [[0, -(1 << 24)], [-(1 << 24), 0], [0, 1 << 24], [1 << 24, 0]])
+def test_the_least_and_the_greatest_reward_of_a_batch_are_in_range(reward):
+    learner = Plasticity(plain_rule(), [[100]], 2)
+    with pytest.raises(RangeError, match="2\\*\\*24"):
+        learner.step([[0], [0]], [[1], [1]], reward)
+
+
+@pytest.mark.parametrize("path", ["compiled", "reference"])
+def test_eligibilities_fade_by_the_words_of_their_samples(path):
+    """A decay that rounds at random: the word of (seed, step, 0, draw, sample, synapse), samples from 0 on."""
+    rule = plain_rule(eligibility=Decay.by_shift(3, Rounding.STOCHASTIC, False), eligibility_bits=16)
+    learner = Plasticity(rule, np.full((5, 4), 100), 3, seed=9, path=path)
+    learner.step(np.ones((3, 5), int), np.zeros((3, 4), int), [0, 0, 0])
+    learner.step(np.zeros((3, 5), int), np.full((3, 4), 3), [0, 0, 0])
+    held = learner.eligibility.tolist()
+    assert {x for one in held for row in one for x in row} == {3 * 8}
+    learner.eligibility[:] += np.arange(5, dtype=np.int32)[:, None]  # 24 to 28: a word decides about the fraction
+    held = learner.eligibility.tolist()
+    learner.step(np.zeros((3, 5), int), np.zeros((3, 4), int), [0, 0, 0])
+    for b, one in enumerate(held):
+        for i, row in enumerate(one):
+            for j, x in enumerate(row):
+                word = random_word(9, 2, 0, P.DRAW_ELIGIBILITY, b, 4 * i + j)
+                assert learner.eligibility[b, i, j] == x - (x + (word & 7) >> 3)
+    assert len(np.unique(learner.eligibility[:, 3])) == 2
 
 
 def test_counters_never_wrap():

@@ -488,7 +488,7 @@ def test_accumulators_by_hand():
     assert (found.sum_peak_bits, found.sum_bound_bits) == (5, 6)  # 12; at most 3 * 7 = 21
     assert found.v_bits == 9 and found.proven
     readout = accumulators(network, result)["o"]
-    assert (readout.v_min, readout.v_max, readout.peak_bits) == (-6, -6, 4)
+    assert (readout.v_min, readout.v_max, readout.peak_bits) == (-6, -6, 4) and readout.proven
     assert accumulators(network)["n"].peak_bits is None
     leaky = Network.sequential(Input((1,)), Affine([[3]]), ("n", IF(5, v_decay=Decay.by_shift(1), v_format=Fixed(12))))
     found = accumulators(leaky)["n"]

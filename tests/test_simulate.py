@@ -385,6 +385,17 @@ def test_rest_waits_for_delay_lines_in_a_row(path):
 
 
 @pytest.mark.parametrize("path", ["reference", "step", "layer"])
+def test_what_a_sample_at_rest_left_behind_is_not_under_way(path):
+    """One sample ends with the drive of 3 steps, firing; the other in the last 3 of 11 more, in the same buffers."""
+    network = Network.sequential(
+        Input((1,), Fixed(4)), ("one", IF(1)), Affine([[1]], delay=1), Readout(), t_drive=3, levels=10
+    )
+    found = simulate(network, [[1], [4]], settle=True, path=path)
+    assert found.outputs.tolist() == [[3], [12]] and found.extra_steps.tolist() == [0, 9]
+    assert found.settled
+
+
+@pytest.mark.parametrize("path", ["reference", "step", "layer"])
 def test_delay(path):
     network = one_neuron(IF(1), BINARY, delay=1)
     frames = np.array([1, 0, 1, 1, 0])[:, None, None]
