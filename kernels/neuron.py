@@ -201,7 +201,7 @@ def advance(
                 underflows += _lost(before, x, p.v_decay, p.v_decay_a)
                 if p.reset_delay and pending[b, i] != 0:
                     if p.reset == RESET_SUBTRACT:
-                        x -= pending[b, i] * theta
+                        x -= like(step, pending[b, i]) * theta
                     elif p.reset == RESET_ZERO:
                         x = like(step, 0)
                 x += a
@@ -217,12 +217,12 @@ def advance(
                     if p.max_spikes > 1:
                         s = min((seen - p.strict) // theta, p.max_spikes)
                     if p.max_count >= 0:
-                        s = max(0, min(s, p.max_count - count[b, i]))
+                        s = max(0, min(s, p.max_count - like(step, count[b, i])))
                 elif p.signed and seen < v_negative[c] and count[b, i] > 0:
                     s = like(step, -1)
                     if p.max_spikes > 1:
                         below = v_negative[c] - seen
-                        s = -min(min((below + theta - 1) // theta, p.max_spikes), count[b, i])
+                        s = -min(min((below + theta - 1) // theta, p.max_spikes), like(step, count[b, i]))
                 # 5. reset
                 if s != 0 and not p.reset_delay:
                     if p.reset == RESET_SUBTRACT:
