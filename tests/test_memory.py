@@ -531,6 +531,17 @@ def test_a_cell_has_what_a_sweep_stores(converted):
     json.dumps(found, allow_nan=False)
 
 
+def test_a_cell_writes_no_file(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a file is written")
+
+    monkeypatch.setattr("intsnn.memory.file_bytes", refuse)
+    network = small()
+    assert cell(network)["formula_bits"] == memory(network, file=False).bits
+    with pytest.raises(AssertionError, match="is written"):
+        memory(network)
+
+
 def test_buffers_of_the_fast_path(converted):
     network = converted(4)
     found = runner_bytes(network)
