@@ -437,12 +437,14 @@ def test_max_pool_is_the_difference_of_the_greatest_count(path):
 
 @pytest.mark.parametrize("path", ["reference", "step", "layer"])
 def test_max_pool_of_large_values(path):
-    """Totals beyond 32 bits, steps beyond 8 bits."""
+    """Totals beyond 32 bits, steps beyond 8 bits; of one sample and of more samples than steps."""
     network = Network.sequential(Input((1, 1, 2), Fixed(31, signed=False)), ("pool", MaxPool2d((1, 2))))
     top = 2**31 - 1
     found = simulate(network, np.array([[[[5, top]]]]), steps=7, record="spikes", path=path)
     assert found.outputs.tolist() == [[7 * top]]
     assert found.records["pool.spikes"].ravel().tolist() == [top] * 7
+    found = simulate(network, np.array([[[[5, top]]], [[[3, 2]]], [[[0, top - 1]]]]), steps=2, path=path)
+    assert found.outputs.tolist() == [[2 * top], [6], [2 * top - 2]]
 
 
 # -- readouts ---------------------------------------------------------------------------------------
