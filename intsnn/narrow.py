@@ -270,10 +270,8 @@ def _fit(
     if cap is not None:
         fit.require(_Range(0, cap))
         fit.put(0, {k.CAPPED: 1, k.MOST: cap})
-    elif counted:
-        fit.require(_Range(0, steps))
-        if steps > np.iinfo(COUNT_TYPES[width]).max:
-            raise _Unfit
+    elif counted and steps > np.iinfo(COUNT_TYPES[width]).max:
+        raise _Unfit
     held = layer.refractory.kind == "counter"
     if held:
         fit.require(_Range(0, layer.refractory.steps))
