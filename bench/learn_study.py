@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import learn_memory
+from ..console import say
 from ..errors import FormatError
 from ..learn import Conv, LearningNetwork, Rule, Schedule
 from ..models.decolle_data import order, sequences
@@ -463,8 +464,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     ]
     for number, count, run, row in study(given.results, wanted, 0 if given.table else given.most):
-        print(f"[{number}/{count}] {told(run, row)}", flush=True)
-    print(table_text(rows(given.results)))
+        say(f"[{number}/{count}] {told(run, row)}")
+    say(table_text(rows(given.results)))
     return 0
 
 
