@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy as np
 from ..ann import integer_ann
 from ..datasets import Dataset
 from ..datasets import load as data_set
+from ..errors import ConversionError
+from ..floatnet import FloatNetwork
 from ..models import digits
 from ..models.readers import load
 from ..pipeline import Pipeline, convert_float
@@ -56,7 +59,13 @@ NETWORKS = (
     Trained("lenet5_keras_98.96_b.h5", "`lenet5_keras_98.96_b`", *MNIST),
     Trained("lenet5_keras_99.14.h5", "`lenet5_keras_99.14`", *MNIST),
     Trained("83.62_parsed.h5", "`83.62` (4 convolutions)", *CIFAR, widths=((8, 4),), backend="theano"),
-    Trained("mlperf_tiny_resnet8.h5", "`mlperf_tiny_resnet8` (w8 a5)", *CIFAR, widths=((8, 5),), scale=InputScale(1.0)),
+    Trained(
+        "mlperf_tiny_resnet8.h5",
+        "`mlperf_tiny_resnet8` (w8 a5)",
+        *CIFAR,
+        widths=((8, 5),),
+        scale=InputScale(Fraction(1)),
+    ),
 )
 ROUNDINGS, WIDTHS = ("nearest", "compensated", "auto"), (1, 2, 3, 4, 8)
 LENET, FOUR, RESNET = (next(n for n in NETWORKS if n.file.startswith(s)) for s in ("lenet5_keras_99", "83", "mlperf"))
@@ -73,6 +82,8 @@ def made(
 ) -> Pipeline:
     """`network` of `folder`, converted at these widths and measured on `evaluation`."""
     trained = load(folder / network.file, backend=network.backend)
+    if not isinstance(trained, FloatNetwork):
+        raise ConversionError(f"{network.file}: found a {type(trained).__name__}; a trained float network is needed")
     return convert_float(
         trained, learn or data_set(network.learn), evaluation=evaluation, weight_bits=weights,
         activation_bits=activations, input_scale=network.scale, **options,
