@@ -29,7 +29,8 @@ from ..quantised import InputScale
 from ..scores import accuracy
 from ..simulate import simulate
 from ..verify import verify
-from .figures import store
+from .figures import commit, store, today
+from .figures import load as read_result
 from .results import read_rows
 
 __all__ = ["NETWORKS", "PARTS", "Trained", "made", "main", "reached", "roundings"]
@@ -112,11 +113,20 @@ def reached(folder: Path, network: Trained, threads: int = 1, check: bool = True
     return row
 
 
-def _reached(folder: Path, threads: int, keep: Callable[..., None]) -> None:
-    rows = [reached(folder, network, threads) for network in NETWORKS]
+def _reached(folder: Path, threads: int, keep: Callable[..., None], out: Path) -> None:
+    """A row is stored as soon as it is measured, with its own commit and date; the others stay as they are."""
+    file = out / "reached.json"
+    rows = {row["network"]: row for row in (read_result(file)["results"] if file.is_file() else [])}
     columns = [["network", "network"], ["data", "data"], *([k, k, ".2f"] for k in ("float", "w8 a4", "w4 a4"))]
-    keep("trained Keras networks in integers, settled, per cent right; mismatches as `verify` counts them",
-         "MNIST, 10,000 test images; CIFAR-10, 1,900 lossless test images", columns, rows)  # fmt: skip
+    for network in NETWORKS:
+        old = rows.get(network.shown, {})
+        if old.get("commit") == commit():
+            continue
+        rows[network.shown] = {**reached(folder, network, threads), "commit": commit(), "date": today()}
+        order = [n.shown for n in NETWORKS if n.shown in rows]
+        keep("trained Keras networks in integers, settled, per cent right; mismatches as `verify` counts them",
+             "MNIST, 10,000 test images; CIFAR-10, 1,900 lossless test images", columns,
+             [rows[name] for name in order])  # fmt: skip
 
 
 NAMES = {
@@ -125,7 +135,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def _stages(folder: Path, threads: int, keep: Callable[..., None]) -> None:
+def _stages(folder: Path, threads: int, keep: Callable[..., None], out: Path) -> None:
     rows: dict[str, dict[str, Any]] = {}
     titles = {"4 convolutions, w8 a4": (FOUR, 8, 4), "ResNet-8, w8 a5": (RESNET, 8, 5)}
     for title, (network, weights, activations) in titles.items():
@@ -148,7 +158,7 @@ def _stages(folder: Path, threads: int, keep: Callable[..., None]) -> None:
          "CIFAR-10: 4,000 lossless training images, 1,900 lossless test images", columns, results)  # fmt: skip
 
 
-def _calibration(folder: Path, threads: int, keep: Callable[..., None]) -> None:
+def _calibration(folder: Path, threads: int, keep: Callable[..., None], out: Path) -> None:
     test, sizes, results = data_set(RESNET.test), (500, 1000, 2000, 4000), []
     for name, corrected in (("with bias correction", True), ("without", False)):
         row: dict[str, Any] = {"row": name}
@@ -189,7 +199,7 @@ def _few(test: Dataset) -> Dataset:
     return replace(test, images=test.images[:1], labels=np.asarray(test.labels)[:1])
 
 
-def _roundings(folder: Path, threads: int, keep: Callable[..., None]) -> None:
+def _roundings(folder: Path, threads: int, keep: Callable[..., None], out: Path) -> None:
     results = roundings("LeNet", load(folder / LENET.file), data_set("mnist:train:2000"), data_set("mnist:test:2000"))
     results += roundings("digits", load(digits.network_file()), data_set("digits:train"), data_set("digits:test"))
     columns = [["weights", "row"], *([f"{b} bit{'s' * (b > 1)}", str(b), ".2f"] for b in WIDTHS)]
@@ -197,7 +207,7 @@ def _roundings(folder: Path, threads: int, keep: Callable[..., None]) -> None:
          "MNIST: 2,000 training images, first 2,000 test images; digits: 1,437 and 360", columns, results)  # fmt: skip
 
 
-PARTS: dict[str, Callable[[Path, int, Callable[..., None]], None]] = {
+PARTS: dict[str, Callable[[Path, int, Callable[..., None], Path], None]] = {
     "reached": _reached, "stages": _stages, "calibration": _calibration, "roundings": _roundings,
 }  # fmt: skip
 
@@ -253,7 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
         def keep(what: str, data: str, columns, rows, name: str = part, command: str = command) -> None:
             store(options.out / f"{name}.json", what, command, data, columns, rows)
 
-        PARTS[part](options.networks, options.threads, keep)
+        PARTS[part](options.networks, options.threads, keep, options.out)
         print(f"{part}: written", flush=True)
 
 

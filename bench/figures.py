@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import re
 import subprocess
@@ -26,7 +27,7 @@ from typing import Any
 from ..errors import DataNotFoundError, FormatError
 from ..hdf5 import _replacing as replacing
 
-__all__ = ["FIELDS", "documents", "load", "main", "render", "store", "tables", "write"]
+__all__ = ["FIELDS", "commit", "documents", "load", "main", "render", "store", "tables", "today", "write"]
 
 FIELDS = ("what", "command", "commit", "data", "date", "columns", "results")
 MARK = re.compile(r"^<!-- figures: ([a-z0-9-]+) -->$")
@@ -114,10 +115,16 @@ def write(root: Path, check: bool = False) -> list[Path]:
     return changed
 
 
-def _commit(root: Path) -> str:
+@functools.cache
+def commit() -> str:
     """The commit of the sources, with a plus where they hold changes that are in none."""
-    call = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
-    return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+    call = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty=+", "--abbrev=10"]
+    return subprocess.run([*call, "--exclude=*"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def today() -> str:
+    """Today's date."""
+    return datetime.date.today().isoformat()
 
 
 def store(
@@ -125,8 +132,8 @@ def store(
 ) -> None:
     """Write a result to `path`, one row a line, with today's date and the commit of the sources."""
     head = {
-        "what": what, "command": command, "commit": _commit(Path(__file__).resolve().parent), "data": data,
-        "date": datetime.date.today().isoformat(),
+        "what": what, "command": command, "commit": commit(), "data": data,
+        "date": today(),
     }  # fmt: skip
     fields = [f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in head.items()]
     for name, rows in (("columns", columns), ("results", results)):

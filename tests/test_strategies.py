@@ -30,7 +30,7 @@ CORNERS = {
 def corners(case):
     """Names of the corners that a case and its run are in."""
     network, found = case.network, set()
-    run = simulate(network, case.inputs, path="reference", **case.options)
+    run = simulate(network, case.inputs, path="step", **case.options)  # every path is equal, this one is quick
 
     def note(name, holds):
         if holds:
