@@ -769,4 +769,4 @@ def convert(quantised: QuantisedNetwork, rule: Rule | None = None) -> Conversion
             return converter.run()
         except _TooFine as error:
             if not converter.relieve(error):
-                raise
+                raise ConversionError(str(error)) from None  # the private kind says nothing to a caller
