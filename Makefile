@@ -18,9 +18,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
-# One-line mutants against the tests that should see them: all, or those of MUTANTS="kernels/neuron.py intsnn/narrow.py:_fit".
+# One-line mutants against the tests that should see them: all, or those of MUTANTS="kernels/neurons/compiled.py intsnn/engine/backends/stepwise/neuron_width.py:_fit".
 mutants: $(VENV)/.test
-	$(BIN)/python tests/mutants.py $(MUTANTS)
+	$(BIN)/python tests/support/mutants.py $(MUTANTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,24 +8,27 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from .. import __version__, formats
+from .. import __version__, errors
 
 __all__ = ["source_digest", "training_digest", "versions"]
 
 # What can change a number of a cell. Reports, the command line and the speed comparison cannot.
-OWN = ("grid.py", "sources.py", "trained.py", "cells.py", "tallies.py")
-SHOWN = ("__main__.py", "cli.py", "console.py", "present.py")
-TRAINING = ("models/qat/", "models/blueprint.py", "models/architectures_trained.py")
+OWN = ("grid.py", "sources.py", "trained.py", "cells.py", "tallies.py")  # of bench/sweep
+SHOWN = ("cli/", "__main__.py")  # of intsnn
+TRAINING = ("models/qat/", "models/training/blueprint.py", "models/training/architectures.py")
 NO_TRAINING = ("models/qat/recipes.py", "models/qat/work.py", "models/qat/tuning.py", "models/qat/__init__.py")
 PACKAGES = ("numpy", "numba", "h5py", "joblib")
 
 
 def sources() -> dict[str, Path]:
     """Every source file that can change a result, by a name that is the same wherever the package lies."""
-    here = Path(__file__).resolve().parent
-    package = Path(formats.__file__).resolve().parent
-    files = {f"bench/{name}": here / name for name in OWN}
-    files |= {f"intsnn/{path.name}": path for path in package.glob("*.py") if path.name not in SHOWN}
+    sweep = Path(__file__).resolve().parent / "sweep"
+    package = Path(errors.__file__).resolve().parent
+    files = {f"bench/sweep/{name}": sweep / name for name in OWN}
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        if not name.startswith((*SHOWN, "bench/", "kernels/", "models/")):  # installed, these lie inside
+            files[f"intsnn/{name}"] = path
     for part in ("kernels", "models"):
         folder = package / part if (package / part).is_dir() else package.parent / part
         files |= {f"{part}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*.py")}

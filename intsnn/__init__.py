@@ -5,8 +5,6 @@ The names here are the public surface; ``docs/semantics.md`` says what each numb
 
 import importlib as _importlib
 import os as _os
-import sys as _sys
-from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING
 
 _here = _os.path.dirname(_os.path.abspath(__file__))
@@ -16,33 +14,45 @@ if not _os.path.isdir(_os.path.join(_here, "kernels")):  # source tree: siblings
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .ann import integer_ann
-    from .convert import Rule, convert
-    from .files import save
-    from .formats import Bipolar, Fixed, Levels, Overflow, Rounding
-    from .inputs import Events, encode_rate
-    from .layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
+    from .analysis.verification import verify
+    from .conversion.spikes import Rule, convert
+    from .engine.ann import integer_ann
+    from .engine.inputs import Events, encode_rate
+    from .engine.simulation import Result, simulate
+    from .files.network_file import save
+    from .formats.fixed import Bipolar, Fixed, Levels, Overflow, Rounding
+    from .layers.base import (
+        Add,
+        Affine,
+        AvgPool2d,
+        Conv2d,
+        Flatten,
+        Input,
+        MaxPool2d,
+        Readout,
+        Scale,
+        SumPool2d,
+        Upsample2d,
+    )
+    from .layers.neurons import IF, LIF, QFFS, CaLIF, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
     from .models.readers import load
-    from .network import Network
-    from .neurons import IF, LIF, QFFS, CaLIF, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
-    from .simulate import Result, simulate
-    from .verify import verify
+    from .network.spiking import Network
 
 # Where each name lives: imported on first use, so that the command line and parts of the package start at once.
 _PLACES = {
     name: module
     for module, names in {
-        "ann": "integer_ann",
-        "convert": "Rule convert",
-        "files": "save",
-        "formats": "Bipolar Fixed Levels Overflow Rounding",
-        "inputs": "Events encode_rate",
-        "layers": "Add Affine AvgPool2d Conv2d Flatten Input MaxPool2d Readout Scale SumPool2d Upsample2d",
+        "engine.ann": "integer_ann",
+        "conversion.spikes": "Rule convert",
+        "files.network_file": "save",
+        "formats.fixed": "Bipolar Fixed Levels Overflow Rounding",
+        "engine.inputs": "Events encode_rate",
+        "layers.base": "Add Affine AvgPool2d Conv2d Flatten Input MaxPool2d Readout Scale SumPool2d Upsample2d",
         "models.readers": "load",
-        "network": "Network",
-        "neurons": "CaLIF CubaLIF Decay IF LIF Neuron QFFS Refractory SignedIF loihi",
-        "simulate": "Result simulate",
-        "verify": "verify",
+        "network.spiking": "Network",
+        "layers.neurons": "CaLIF CubaLIF Decay IF LIF Neuron QFFS Refractory SignedIF loihi",
+        "engine.simulation": "Result simulate",
+        "analysis.verification": "verify",
     }.items()
     for name in names.split()
 }
@@ -88,23 +98,13 @@ __all__ = [
 ]
 
 
-class _Package(_ModuleType):
-    """This module, in which a function keeps its place against the submodule of the same name."""
-
-    def __setattr__(self, name: str, value) -> None:
-        if name in _PLACES and isinstance(value, _ModuleType):
-            return  # what an import of intsnn.simulate does behind our back
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str):
-        if name not in _PLACES:
-            raise AttributeError(f"module 'intsnn' has no attribute {name!r}")
-        value = getattr(_importlib.import_module(f".{_PLACES[name]}", __name__), name)
-        vars(self)[name] = value
-        return value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_PLACES})
+def __getattr__(name: str):
+    if name not in _PLACES:
+        raise AttributeError(f"module 'intsnn' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
-_sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

@@ -1,6 +1,6 @@
 """``python -m intsnn``: the same as the command ``intsnn``."""
 
-from .cli import main
+from .cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="intsnn")

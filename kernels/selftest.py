@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cpu import FAULT, tier
-from .jit import kernel
+from .toolchain.jit import kernel
+from .toolchain.tier import FAULT, tier
 
 __all__ = ["Case", "cases", "main"]
 
@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
 def cases(seed: int = 1) -> Iterator[Case]:
     """Every intrinsic of the tier that is in use."""
-    from . import vector
+    from .layers import vector
 
     rng = np.random.default_rng(seed)
 
@@ -56,7 +56,7 @@ def cases(seed: int = 1) -> Iterator[Case]:
 
 
 def _fused_cases(numbers) -> Iterator[Case]:
-    from . import rows, tiles
+    from .fused import rows, tiles
 
     def narrowed(function, *sizes):
         return lambda *arguments: function(*sizes, *arguments)
@@ -148,7 +148,7 @@ def _fused_cases(numbers) -> Iterator[Case]:
 def _neuron_cases(numbers) -> Iterator[Case]:
     """Vector neurons of two widths with most of their parts: two steps of 128 neurons of 5 channels."""
     from . import parameters as P
-    from . import span as k
+    from .neurons import vector as k
 
     size, period = 128, 70
     for width, product in ((16, 16), (32, 64)):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import datasets
-from ..console import say
-from ..hdf5 import write_tree
+from ..cli.console import say
+from ..datasets import catalogue as datasets
+from ..files.hdf5 import write_tree
 
 __all__ = ["forward", "main", "network_file", "save", "train"]
 
@@ -38,7 +38,7 @@ Parameters = dict[str, np.ndarray]
 
 def network_file() -> Path:
     """Path of the trained network that comes with the package (Keras layout, HDF5)."""
-    return Path(datasets.__file__).resolve().parent / "data" / "digits_cnn.h5"
+    return Path(datasets.__file__).resolve().parent.parent / "data" / "digits_cnn.h5"
 
 
 def initial(rng: np.random.Generator) -> Parameters:

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from ..arguments import flag, instance, path_of
 from ..errors import ImportRefused
-from ..files import is_ours
-from ..files import load as load_own
-from ..floatnet import FloatNetwork
-from ..hdf5 import read_tree
-from ..network import Network
-from ..quantised import QuantisedNetwork
-from . import keras, zoo
+from ..files.hdf5 import read_tree
+from ..files.network_file import is_ours
+from ..files.network_file import load as load_own
+from ..formats.arguments import flag, instance, path_of
+from ..network.floating import FloatNetwork
+from ..network.quantised import QuantisedNetwork
+from ..network.spiking import Network
+from .keras import load as keras
+from .zoo import catalogue as zoo
 
 __all__ = ["load"]
 
@@ -30,9 +31,9 @@ def load(
     ----------
     path : path
         An intsnn file (network or quantised ANN), a trained network of Keras (``.h5``, ``.keras``), or ``zoo:NAME``
-        (`intsnn.models.zoo`).
+        (`intsnn.models.zoo.catalogue`).
     architecture, backend
-        For Keras files that do not say them; see `intsnn.models.keras.load`.
+        For Keras files that do not say them; see `intsnn.models.keras.load.load`.
     trust : bool
         Read in this process instead of a limited child process.
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...network import Network
-from ...simulate import simulate
+from ...engine.simulation import simulate
+from ...network.spiking import Network
 from .integers import integer_network, torch_integers
 from .network import EventNetwork
 

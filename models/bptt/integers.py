@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 
 from ...errors import ConversionError
-from ...formats import Bipolar, Fixed, Levels
-from ...layers import Affine, Conv2d, Flatten, Input, Readout, SumPool2d
-from ...network import Network
-from ...neurons import IF, LIF, Decay
-from .. import blueprint as parts
+from ...formats.fixed import Bipolar, Fixed, Levels
+from ...layers.base import Affine, Conv2d, Flatten, Input, Readout, SumPool2d
+from ...layers.neurons import IF, LIF, Decay
+from ...network.spiking import Network
+from ..training import blueprint as parts
 from .network import EventNetwork
 
 __all__ = ["Folded", "fold", "integer_network", "torch_integers"]
@@ -120,7 +120,7 @@ def _membrane(network: EventNetwork, folded: Folded, charge: int) -> int:
 def integer_network(
     network: EventNetwork, *, fraction_bits: int | None = None, metadata: Mapping[str, Any] | None = None
 ) -> Network:
-    """The trained network in integers, ready for `intsnn.simulate.simulate` and `intsnn.files.save`.
+    """The trained network in integers, ready for `intsnn.engine.simulation.simulate` and `intsnn.files.network_file.save`.
 
     Returns
     -------

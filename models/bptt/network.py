@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import ConversionError
-from .. import blueprint as parts
-from ..blueprint import Blueprint
 from ..qat.network import Linear
-from ..qat.sigmoids import STEEPEST, SigmoidWeight
-from ..qat.weights import MaxWeight, WeightQuantiser
+from ..qat.quantisers.sigmoids import STEEPEST, SigmoidWeight
+from ..qat.quantisers.weights import MaxWeight, WeightQuantiser
+from ..training import blueprint as parts
+from ..training.blueprint import Blueprint
 from .neuron import lif
 from .recipes import EventRecipe
 
@@ -99,7 +99,7 @@ class EventNetwork(nn.Module):
 
     @staticmethod
     def _bits(quantiser: WeightQuantiser) -> int:
-        from ...formats import Levels
+        from ...formats.fixed import Levels
 
         return Levels(cast(StepWeight, quantiser).table).bits
 

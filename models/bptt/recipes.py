@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...errors import FormatError
-from ..recipes import SIGMOID_KINDS, check_choices, named
+from ..training.recipes import SIGMOID_KINDS, check_choices, named
 
 __all__ = ["ENDS", "RECIPES", "WEIGHT_KINDS", "Binning", "EventRecipe", "recipe"]
 
@@ -19,7 +19,7 @@ ENDS = ("same", "8-bit", "float")
 
 @dataclass(frozen=True, kw_only=True)
 class Binning:
-    """Events to frames, as `intsnn.models.event_frames.frames` takes it; the network carries it on to where it runs."""
+    """Events to frames, as `intsnn.datasets.frames.frames` takes it; the network carries it on to where it runs."""
 
     steps: int = 6
     bin_us: int = 52_500
@@ -36,11 +36,11 @@ class EventRecipe:
     ----------
     name : str
     data : str
-        Name of an event data set (`intsnn.models.event_data`): its training part is learned, its test part measured.
+        Name of an event data set (`intsnn.datasets.events`): its training part is learned, its test part measured.
     samples : int, optional
         Learn the first so many recordings only.
     architecture : str
-        Name in `intsnn.models.architectures_trained`; `width` multiplies its channels.
+        Name in `intsnn.models.training.architectures`; `width` multiplies its channels.
     binning : Binning
     weight : {"float", "binary", "ternary", "five", "powers", "3-bit", "4-bit"}
         ``"float"`` is the full-precision twin.

@@ -1,4 +1,4 @@
-"""Training on frames of events: data, optimiser and loss of what `intsnn.models.torch_training` runs."""
+"""Training on frames of events: data, optimiser and loss of what `intsnn.models.training.loop` runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...overlap import digests
-from ...scores import check_labels, decide
-from ..architectures_trained import blueprint
-from ..event_frames import frame_set
-from ..torch_training import Outcome, Progress, Run, chosen_device, generator_of
+from ...analysis.scores import check_labels, decide
+from ...datasets.frames import frame_set
+from ...datasets.overlap import digests
+from ..training.architectures import blueprint
+from ..training.loop import Outcome, Progress, Run, chosen_device, generator_of
 from .network import EventNetwork
 from .recipes import EventRecipe
 
@@ -33,7 +33,7 @@ LOGITS = 10.0  # mean currents are small against what a softmax needs
 class Frames:
     """Binned recordings: `frames` (N, T, C, H, W) uint8, `labels` (N,) int64, the number of `classes`.
 
-    `contents` answers what each is known by (`intsnn.overlap`); without it the frames do.
+    `contents` answers what each is known by (`intsnn.datasets.overlap`); without it the frames do.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Frames:
 
 
 def load_frames(spec: str, recipe: EventRecipe, part: str = "test") -> Frames:
-    """Event data by name (`intsnn.models.event_data.load_events`), binned as the recipe says."""
-    from ..event_data import load_events
+    """Event data by name (`intsnn.datasets.events.load_events`), binned as the recipe says."""
+    from ...datasets.events import load_events
 
     found = load_events(spec, part)
     frames = frame_set(found, **asdict(recipe.binning))

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...analysis.scores import check_labels
+from ...datasets.overlap import unseen
+from ...engine.simulation import places, simulate
 from ...errors import FormatError
-from ...files import load, save, stored_bytes
-from ...hdf5 import write_tree
-from ...layers import Affine, Conv2d
-from ...network import Network
-from ...overlap import unseen
-from ...scores import check_labels
-from ...simulate import places, simulate
-from ..checkpoints import learned
-from ..torch_work import epoch_line, facts, provenance, seeded, told
+from ...files.hdf5 import write_tree
+from ...files.network_file import load, save, stored_bytes
+from ...layers.base import Affine, Conv2d
+from ...network.spiking import Network
+from ..training.checkpoints import learned
+from ..training.provenance import epoch_line, facts, provenance, seeded, told
 from .compare import compare_spikes
 from .integers import integer_network
 from .network import EventNetwork

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...convert import JOIN_SHIFT
-from .. import blueprint as parts
-from .activations import Activation
+from ...conversion.spikes import JOIN_SHIFT
+from ..training import blueprint as parts
 from .bridge import _step
 from .network import Linear, Norm, QuantNetwork, statistics
+from .quantisers.activations import Activation
 
 __all__ = ["align"]
 

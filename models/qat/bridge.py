@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from ...errors import ConversionError
-from ...files import save
-from ...floatnet import (
+from ...files.network_file import save
+from ...formats.fixed import Fixed
+from ...network.floating import (
     FloatAdd,
     FloatAvgPool2d,
     FloatFlatten,
@@ -28,11 +29,10 @@ from ...floatnet import (
     FloatNode,
     FloatUpsample2d,
 )
-from ...formats import Fixed
-from ...quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
-from .. import blueprint as parts
-from .activations import Activation
+from ...network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+from ..training import blueprint as parts
 from .network import Linear, QuantNetwork, Weighted, statistics
+from .quantisers.activations import Activation
 
 __all__ = ["LevelComparison", "compare_levels", "export", "frozen", "levels_of", "quantised"]
 
@@ -106,7 +106,7 @@ def quantised(
     input_format: Fixed | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> QuantisedNetwork:
-    """A trained network with integer weights, ready for `intsnn.convert.convert` and `intsnn.files.save`.
+    """A trained network with integer weights, ready for `intsnn.conversion.spikes.convert` and `intsnn.files.network_file.save`.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def export(
 ) -> QuantisedNetwork:
     """Write a trained network to an HDF5 file of the kind ``quantised-ann``, and return what it holds.
 
-    `maximum` is the raw code that stands for 1. Errors are those of `quantised` and `intsnn.files.save`.
+    `maximum` is the raw code that stands for 1. Errors are those of `quantised` and `intsnn.files.network_file.save`.
     """
     fmt = Fixed.for_range(0, maximum)
     found = quantised(network, input_scale=InputScale(Fraction(1, maximum)), input_format=fmt, metadata=metadata)
@@ -275,10 +275,10 @@ def compare_levels(
     ----------
     network : QuantNetwork
     converted : Network
-        What `intsnn.convert.convert` made of it.
+        What `intsnn.conversion.spikes.convert` made of it.
     images : (N, *shape) integers
     """
-    from ...simulate import simulate
+    from ...engine.simulation import simulate
 
     network = network.eval()
     names = list(network.activations)

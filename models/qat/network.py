@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import blueprint as parts
-from ..blueprint import Blueprint
-from .activations import Activation
-from .weights import WeightQuantiser
+from ..training import blueprint as parts
+from ..training.blueprint import Blueprint
+from .quantisers.activations import Activation
+from .quantisers.weights import WeightQuantiser
 
 __all__ = ["Linear", "QuantNetwork"]
 

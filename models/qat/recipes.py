@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import FormatError
-from ..recipes import SIGMOID_KINDS, check_choices, named
+from ..training.recipes import SIGMOID_KINDS, check_choices, named
 
 __all__ = ["RECIPES", "Recipe", "Stage", "recipe"]
 
@@ -73,7 +73,7 @@ class Recipe:
     data : str
         Name of a data set; its training part is learned, its test part measured once at the end of each stage.
     architecture : str
-        Name in `intsnn.models.architectures_trained`; `width` multiplies its channels.
+        Name in `intsnn.models.training.architectures`; `width` multiplies its channels.
     method : {"fast-snn", "qffs", "ca-lif"}
         Neuron that the network is converted to.
     activation, weight, ends : str

@@ -1,4 +1,4 @@
-"""Training with quantisers: network, widths, optimiser and loss of what `intsnn.models.torch_training` runs."""
+"""Training with quantisers: network, widths, optimiser and loss of what `intsnn.models.training.loop` runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...datasets import Dataset
+from ...analysis.scores import check_labels, decide
+from ...datasets.catalogue import Dataset
 from ...errors import ConversionError, DataNotFoundError, FormatError
-from ...scores import check_labels, decide
-from ..architectures_trained import blueprint
-from ..torch_training import Outcome, Progress, Run, chosen_device
-from .activations import ClipReLU, LsqReLU
+from ..training.architectures import blueprint
+from ..training.loop import Outcome, Progress, Run, chosen_device
 from .align import align
 from .augment import augment
 from .network import QuantNetwork
+from .quantisers.activations import ClipReLU, LsqReLU
+from .quantisers.sigmoids import SigmoidWeight, temperature
+from .quantisers.toolkit import ToolkitReLU, ToolkitWeight
+from .quantisers.weights import ApotWeight, MaxWeight, SymmetricWeight
 from .recipes import SIGMOID_KINDS, TOOLKIT_KINDS, Recipe, Stage
-from .sigmoids import SigmoidWeight, temperature
-from .toolkit import ToolkitReLU, ToolkitWeight
-from .weights import ApotWeight, MaxWeight, SymmetricWeight
 
 __all__ = ["Progress", "Trained", "build", "evaluate", "train", "trained_network"]
 

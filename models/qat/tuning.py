@@ -24,15 +24,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...convert import Rule, convert
-from ...datasets import Dataset
+from ...analysis.scores import accuracy
+from ...conversion.spikes import Rule, convert
+from ...datasets.catalogue import Dataset
+from ...engine.simulation import simulate
 from ...errors import ConversionError, FormatError
-from ...network import Network
-from ...quantised import InputScale
-from ...scores import accuracy
-from ...simulate import simulate
-from .. import blueprint as parts
-from ..torch_training import generator_of
+from ...network.quantised import InputScale
+from ...network.spiking import Network
+from ..training import blueprint as parts
+from ..training.loop import generator_of
 from .bridge import quantised
 from .network import QuantNetwork
 
@@ -121,7 +121,7 @@ class _Spiking:
 
     def refresh(self) -> None:
         """Convert the network as it is now."""
-        from ...formats import Fixed
+        from ...formats.fixed import Fixed
 
         fmt = Fixed.for_range(0, self.scale.scale.denominator)
         made = quantised(self.network, input_scale=self.scale, input_format=fmt)

@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import torch
 
-from ... import datasets
-from ...convert import Rule, convert
-from ...curve import curve
-from ...overlap import unseen
-from ...quantised import QuantisedNetwork
-from ...scores import accuracy, check_labels, mean_iou
-from ...simulate import simulate
-from ..checkpoints import learned
-from ..torch_work import epoch_line, facts, provenance, seeded, told
+from ...analysis.curves import curve
+from ...analysis.scores import accuracy, check_labels, mean_iou
+from ...conversion.spikes import Rule, convert
+from ...datasets import catalogue as datasets
+from ...datasets.overlap import unseen
+from ...engine.simulation import simulate
+from ...network.quantised import QuantisedNetwork
+from ..training.checkpoints import learned
+from ..training.provenance import epoch_line, facts, provenance, seeded, told
 from .bridge import compare_levels, export
 from .network import QuantNetwork
 from .recipes import Recipe, recipe
@@ -142,7 +142,7 @@ def _measure(
     network: QuantNetwork, chosen: Recipe, settings: dict, test, say: Callable[[str], None]
 ) -> dict[str, Any]:  # fmt: skip
     """Convert what was written, settle it on the test data, compare every level with torch."""
-    from ...files import load
+    from ...files.network_file import load
 
     threads = settings["threads"]
     converted = convert(cast(QuantisedNetwork, load(settings["output"])), Rule(chosen.method)).network

@@ -1,0 +1,1 @@
+"""What integer learning reaches and costs."""

@@ -1,0 +1,15 @@
+"""What can be said about a network? Verification, descriptions, accuracy, memory."""
+
+from ..faces import attach
+
+__all__, __getattr__, __dir__ = attach(
+    __name__,
+    {
+        "curves": "Curve curve",
+        "description": "Description describe float_bytes span span_text",
+        "scores": (
+            "Aim OutputError accuracy aim_of check_labels classes_of confusion decide mean_iou near_chance output_error"
+        ),
+        "verification": "Difference Verification verify",
+    },
+)

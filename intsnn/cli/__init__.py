@@ -1,0 +1,5 @@
+"""What does the user type and see?"""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,81 @@
+"""``intsnn inspect``: what is in a file?"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ..common import check_output, file_of, finish, json_option, network_or_learned, one_line, trust_option
+
+__all__ = ["command"]
+
+COLUMNS = {
+    "layer": "name", "kind": "kind", "shape": "shape", "what": "detail", "format": "format", "values": "weight",
+    "scale": "scale", "times": "multiplier", "bias": "bias", "threshold": "threshold", "levels": "levels",
+    "sum bits": "sum_bits", "state bits": "state_bits", "bytes": "bytes",
+}  # fmt: skip
+
+
+@click.command("inspect")
+@click.argument("file")
+@click.option("--architecture", metavar="FILE.json", help="For weights only; default: FILE with the ending .json.")
+@click.option("--backend", type=click.Choice(["theano", "tensorflow"]), help="Where FILE does not say.")
+@trust_option
+@json_option
+def command(file: str, architecture: str | None, backend: str | None, trust: bool, json_path: str | None) -> None:
+    """Show the layers, widths and bytes of FILE.
+
+    FILE is a network or quantised ANN of intsnn, what intsnn train learned with integers, or a trained Keras network.
+    """
+    from dataclasses import asdict
+
+    from ...analysis.description import describe, span_text
+    from ...files.network_file import network_digest, read_info
+    from ..console import Report, number, size
+
+    check_output(json_path, file)
+    network, learned = network_or_learned(file, trust, architecture=architecture, backend=backend)
+    found = describe(network) if learned is None else learned.describe()
+    own = found.kind in ("network", "quantised-ann")
+    provenance = read_info(file_of(file), trust=trust).provenance if own else {}
+    report = Report(json_path)
+    report.line(f"{file}: {found.title}, {size(os.path.getsize(file_of(file)))}")
+    for name, value in found.facts.items():
+        if value not in (None, "", [], False):
+            report.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
+    for name, value in provenance.items():
+        if name not in found.facts and name != "stages" and value not in (None, "", {}):
+            report.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
+    rows = [
+        tuple(
+            "x".join(map(str, row[key])) if key == "shape"
+            else span_text(row[key]) if isinstance(row.get(key), dict)
+            else row.get(key)
+            for key in COLUMNS.values()
+        )
+        for row in found.layers
+    ]  # fmt: skip
+    totals = found.totals
+    report.table("Layers", tuple(COLUMNS), rows)
+    report.line()
+    report.line(
+        f"{number(totals['parameters'])} weights and biases; weights {size(totals['weight_bytes'])}"
+        f"{'' if found.kind == 'float' else ' packed'}, all arrays {size(totals['bytes'])}"
+    )
+    if "neurons" in totals:
+        report.line(f"{number(totals['neurons'])} neurons; membranes {size(totals['membrane_bytes'])} a sample")
+    values = {"file": file, "file_bytes": os.path.getsize(file_of(file)), **asdict(found), "provenance": provenance}
+    if own:
+        values["network_sha256"] = network_digest(network)
+        report.line(f"network {values['network_sha256']}")
+    finish(report, values)
+
+
+def _plain(value) -> str:
+    """A fact on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item not in (None, False))
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return one_line(value)

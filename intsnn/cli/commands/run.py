@@ -1,0 +1,234 @@
+"""``intsnn run``: a spiking network on data."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from ..common import (
+    DATA_HELP,
+    USAGE,
+    Failure,
+    check_output,
+    cores,
+    file_of,
+    finish,
+    json_option,
+    network_or_learned,
+    only_integers,
+    options_checked,
+    read_inputs,
+    run_values,
+    threads_option,
+    trust_option,
+)
+
+__all__ = ["command"]
+
+FOR_NETWORKS = ("settle", "strict", "record", "length", "what", "path_", "batch_size")
+QUANTITIES = ("spikes", "counts", "v", "u", "current")
+
+
+@click.command("run")
+@click.argument("net")
+@click.option("--data", required=True, metavar="DATA", help=f"{DATA_HELP} Or event data.")
+@click.option("--steps", type=click.IntRange(min=1), metavar="T", help="Steps to observe; default T_drive.")
+@click.option("--settle/--no-settle", default=None, help="Go on until quiet; default for converted networks.")
+@click.option("--strict", is_flag=True, help="Any overflow is an error.")
+@click.option("--record", metavar="FILE", help="Write what every layer did in every step to this HDF5 file.")
+@click.option("--length", type=click.Choice(["ragged", "equal"]), default="ragged", show_default=True,
+              help="In that file: of each sample its own steps, or of all as many as the longest has.")  # fmt: skip
+@click.option("--what", default="spikes,v", show_default=True, metavar="LIST", help=f"Of {', '.join(QUANTITIES)}.")
+@click.option(
+    "--path", "path_", type=click.Choice(["auto", "layer", "step", "reference"]), default="auto", show_default=True
+)
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Samples at a time. Never changes a bit.")
+@trust_option
+@threads_option
+@json_option
+def command(
+    net: str, data: str, steps: int | None, settle: bool | None, strict: bool, record: str | None, length: str,
+    what: str, path_: str, batch_size: int | None, trust: bool, threads: int | None, json_path: str | None,
+) -> None:  # fmt: skip
+    """Run a spiking network NET on DATA.
+
+    A settling run finishes the drive of T_drive steps and goes on until no neuron fires, whatever T is; --no-settle
+    observes T steps and no more. NET may also be what intsnn train learned with integers: DATA are then made into
+    sequences as the recipe says, and tested as at the end of the training.
+    """
+    import time
+    from dataclasses import asdict
+
+    from ...analysis.scores import accuracy as accuracy_of
+    from ...analysis.scores import mean_iou
+    from ...conversion.pipeline import aim
+    from ...engine.simulation import simulate
+    from ..console import Report, number, percent
+
+    quantities = tuple(word.strip() for word in what.split(","))
+    if not all(word.rpartition(".")[2] in QUANTITIES for word in quantities):
+        raise Failure(f"--what: found {what!r}; a list of {', '.join(QUANTITIES)}, or of layer.quantity", USAGE)
+    check_output(record, net)
+    check_output(json_path, net, record)
+    network, taught = network_or_learned(net, trust)
+    if taught is not None:
+        ctx = click.get_current_context()
+        given = [p.opts[0] for p in ctx.command.params if p.name in FOR_NETWORKS and _given(ctx, p.name)]
+        if given:
+            raise Failure(
+                f"{', '.join(given)}: {net} was learned with integers; --steps and --threads are for it", USAGE
+            )
+        _run_learned(net, taught, data, steps, threads or cores(), Report(json_path))
+        return
+    network = only_integers(network, net)
+    dataset = read_inputs(network, data)
+    judged = aim(network, dataset)
+    learned = _learned_from(net, trust)
+    settle = network.levels is not None if settle is None else settle
+    report = Report(json_path)
+    start = time.perf_counter()
+    with options_checked(), report.progress("simulate") as progress:
+        result = simulate(
+            network,
+            dataset.images,
+            steps=steps,
+            settle=settle,
+            record=quantities if record else (),
+            record_to=record,
+            record_labels=dataset.labels if record else None,
+            record_length=length,
+            strict=strict,
+            threads=threads or cores(),
+            batch_size=batch_size,
+            path=path_,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - start
+    correct = accuracy = overlap = None
+    if judged.kind == "classes":
+        accuracy = accuracy_of(result.predictions, dataset.labels)
+        correct = int((result.predictions == dataset.labels).sum())
+        if dataset.labels.ndim == 3:
+            overlap = mean_iou(result.predictions, dataset.labels, len(dataset.classes))
+    extra = int(result.extra_steps.max(initial=0))
+    error = None
+    if accuracy is None or correct is None:
+        labels = "samples without labels" if dataset.labels is None else "samples, whose labels are no outputs"
+        report.line(f"{dataset.name}: {number(result.samples)} {labels}")
+        error = _show_error(report, network, dataset, judged, result)
+    else:
+        what_of = f"{number(dataset.labels.size)}{' pixels' if overlap is not None else ''}"
+        report.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {what_of} right)")
+    if judged.note:
+        report.line(f"({judged.note})")
+    if _same_data(learned, dataset.name):
+        report.line(f"(no unseen data: the network was calibrated or trained on {learned})")
+    if overlap is not None:
+        report.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(overlap)}")
+    rest = "" if result.settled is None else "; settled" if result.settled else "; NOT settled at the bound"
+    report.line(f"{result.steps} steps, {extra} of them after the drive{rest}")
+    if settle and steps is not None and result.steps > steps:
+        report.line(f"(a settling run goes on after step {steps}; --no-settle stops there)")
+    report.line(f"{result.spikes_per_neuron:.3f} spikes per neuron and sample, {number(result.overflows)} overflows")
+    rows = [
+        (
+            layer.name, layer.neurons, round(layer.spikes / max(1, layer.neurons * result.samples), 3), layer.peak_sum,
+            layer.peak_v, network.nodes[layer.name].v_format.bits, layer.dead, layer.always_on, layer.overflows,
+        )
+        for layer in result.layers.values()
+    ]  # fmt: skip
+    columns = ("layer", "neurons", "spikes", "peak |sum|", "peak |v|", "v bits", "dead", "always on", "overflows")
+    report.table("Layers (spikes: per neuron and sample)", columns, rows)
+    if record:
+        report.line(f"\nrecorded {what} to {record}")
+    report.line(f"{seconds:.2f} s")
+    finish(
+        report,
+        {
+            "network": net,
+            "data": dataset.name,
+            "accuracy": accuracy,
+            "judged_by": judged.kind,
+            "decision": judged.decision,
+            "learned_from": learned,
+            **({} if error is None else {"target_error": error.values()}),
+            **({} if overlap is None else {"mean_iou": overlap}),
+            **run_values(result, correct),
+            "seconds": seconds,
+            "threads": threads or cores(),
+            "path": path_,
+            "record": record,
+            "layers": [asdict(layer) | {"overflows": layer.overflows} for layer in result.layers.values()],
+        },
+    )
+
+
+def _show_error(report, network, dataset, judged, result):
+    """Distance of the outputs from their targets in real units, or None where there is no target or no unit."""
+    from ...analysis.scores import output_error
+    from ...conversion.pipeline import wanted
+    from ...network.quantised import InputScale
+
+    unit, scale = network.metadata.get("readout_unit"), network.metadata.get("input_scale")
+    if judged.kind == "nothing":
+        return None
+    if not isinstance(unit, float) or not isinstance(scale, str):
+        report.line("(no error of its outputs: the file does not say what one unit of them is worth)")
+        return None
+    target = wanted(judged, dataset, InputScale.parse(scale).apply(dataset.images))
+    if target is None:
+        return None
+    error = output_error(result.outputs * unit, target)
+    report.line(
+        f"error of the outputs in real units: mean |error| {error.mean_absolute:.6g}, RMS {error.rms:.6g}, largest "
+        f"{error.largest:.6g}"
+    )
+    return error
+
+
+def _learned_from(net: str, trust: bool) -> str | None:
+    """The data that the file names as those of its calibration, or of its training."""
+    from ...files.network_file import read_info
+
+    provenance = read_info(file_of(net), trust=trust).provenance
+    found = provenance.get("calibrated_on") or provenance.get("data")
+    return found if isinstance(found, str) else None
+
+
+def _same_data(one: str | None, other: str) -> bool:
+    """Whether two names stand for one part of one set, of whatever number of samples."""
+    return one is not None and re.sub(r":[0-9]+$", "", one) == re.sub(r":[0-9]+$", "", other)
+
+
+def _given(ctx: click.Context, name: str | None) -> bool:
+    return name is not None and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _run_learned(net: str, taught, data: str, steps: int | None, threads: int, report) -> None:
+    """Test what was learned with integers."""
+    import time
+
+    from ..console import number, percent
+
+    start = time.perf_counter()
+    with options_checked():
+        found = taught.test(data, steps, threads)
+    accuracies, correct = found.accuracies, found.right[-1]
+    report.line(f"{found.data}: {percent(accuracies[-1])} ({number(correct)} of {number(found.samples)} right)")
+    if len(accuracies) > 1:
+        report.line("by the readout of each layer: " + ", ".join(percent(value) for value in accuracies))
+    report.line(f"{found.steps} steps of each sequence")
+    before = taught.facts.get("accuracy")
+    if before is not None and taught.facts.get("test") == found.data:
+        report.line(f"after its training it had {percent(float(before))} of the same data")
+    seconds = time.perf_counter() - start
+    report.line(f"{seconds:.2f} s")
+    finish(
+        report,
+        {
+            "network": net, "data": found.data, "accuracy": accuracies[-1], "accuracies": accuracies,
+            "samples": found.samples, "correct": correct, "steps": found.steps, "seconds": seconds, "threads": threads,
+            "weights_sha256": taught.facts.get("weights_sha256"),
+        },
+    )  # fmt: skip

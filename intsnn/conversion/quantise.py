@@ -1,0 +1,358 @@
+"""Post-training quantisation: a float network and calibration data to a quantised ANN.
+
+Activation clips by least square error on the calibration set, symmetric weight scales per output channel by
+least square error, biases corrected by the mean of the weight error. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+
+from ..errors import ConversionError, FormatError
+from ..formats.arguments import array_of, choice, flag, instance, shown, whole, whole_or_none
+from ..formats.fixed import Bipolar, Fixed
+from ..network.floating import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, FloatReLU, blocks, forward
+from ..network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+
+__all__ = ["ROUNDINGS", "Calibration", "Quantisation", "calibrate", "quantise_network", "quantise_weights"]
+
+ROUNDINGS = ("auto", "nearest", "compensated")
+JUDGED = 1000  # held-back calibration samples at most, on which auto compares
+ENOUGH = 1.1  # auto looks no further where rounding the weights adds no more than this to the error of the activations
+BINS = 4096
+TINY = 1e-150  # no weight is smaller
+FINE = 1 << 16  # levels that stand for "clipped, not rounded" when the loss is split into stages
+
+
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """Result of `quantise_network` and what led to it.
+
+    Attributes
+    ----------
+    network : QuantisedNetwork
+    stages : tuple of (name, FloatNetwork)
+        Networks in between, each with one more loss: clip, activation levels, weights, bias correction.
+    zeroed, clipped : dict of layer name to int
+        Weights that became zero, and weights beyond the largest code.
+    rounding : str
+        ``"nearest"`` or ``"compensated"``: what was done.
+    errors : dict of str to float
+        What ``"auto"`` decided by: squared error of the outputs on held-back calibration samples, over their variance,
+        with the activations rounded only (``"activations"``) and with each rounding of the weights that was tried.
+    """
+
+    network: QuantisedNetwork
+    stages: tuple[tuple[str, FloatNetwork], ...]
+    zeroed: dict[str, int]
+    clipped: dict[str, int]
+    rounding: str = "nearest"
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What the calibration data say, whatever the widths: one serves any number of calls of `quantise_network`.
+
+    Attributes
+    ----------
+    network : FloatNetwork
+        What ran on the data.
+    inputs : (N, *shape) float
+        Scaled samples.
+    input_scale : InputScale
+    histograms : dict of ReLU to (counts, upper end)
+    means : dict of activation bits to dict of linear layer to the mean of its input
+        Filled as it is asked for.
+    """
+
+    network: FloatNetwork
+    inputs: np.ndarray
+    input_scale: InputScale
+    histograms: dict[str, tuple[np.ndarray, float]]
+    means: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+
+
+def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | None = None) -> Calibration:
+    """Run a folded float network on calibration samples `raw` ``(N, *shape)``; default scale raw / 255.
+
+    Raises `ConversionError` without samples.
+    """
+    instance(network, "network", FloatNetwork)
+    raw = array_of(raw, "raw")
+    if raw.ndim < 2 or raw.dtype.kind not in "biu":
+        raise ConversionError(f"calibration: raw: found {shown(raw)}; integers (N, *shape) are needed")
+    instance(input_scale, "input_scale", InputScale, none=True)
+    if len(raw) == 0:
+        raise ConversionError("calibration: found no samples; give at least a few hundred training samples")
+    scale = input_scale or InputScale()
+    x = scale.apply(raw)
+    return Calibration(network, x, scale, _histograms(network, x))
+
+
+def weight_format(bits: int) -> Fixed | Bipolar:
+    """Format of `bits`-wide weights: bipolar for 1 bit, else symmetric two's complement."""
+    bits = whole(bits, "weights: bits", 1, 8)
+    return Bipolar() if bits == 1 else Fixed(bits, narrow=True)
+
+
+def quantise_weights(weight: np.ndarray, bits: int, per_channel: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and scales of least square error.
+
+    Parameters
+    ----------
+    weight : (O, ...) float
+    bits : 1 to 8
+        1: ``codes`` are -1 and +1, the scale is the mean absolute weight.
+    per_channel : bool
+        One scale per output channel, or one for all.
+
+    Returns
+    -------
+    codes : int64 array of the shape of `weight`
+    scale : (O,) float64, positive
+    """
+    bits, per_channel = whole(bits, "weights: bits", 1, 8), flag(per_channel, "per_channel")
+    weight = array_of(weight, "weight")
+    if weight.ndim < 1 or not weight.size or weight.dtype.kind not in "fiu" or not np.isfinite(weight).all():
+        raise FormatError(f"weight: found {shown(weight)}; finite numbers (O, ...) are needed")
+    outputs = weight.shape[0]
+    rows = weight.astype(np.float64).reshape(outputs if per_channel else 1, -1)
+    rows = np.where(np.abs(rows) < TINY, 0.0, rows)  # their squares would vanish
+    largest = np.abs(rows).max(axis=1)
+    fallback = largest.max() if largest.max() > 0 else 1.0
+    if bits == 1:
+        codes = np.where(rows >= 0, 1, -1)
+        scale = np.abs(rows).mean(axis=1)
+        scale[scale == 0] = fallback * 2.0**-20  # an all-zero channel still has to be +-1: make it negligible
+    else:
+        top = (1 << (bits - 1)) - 1
+        top_scale = np.where(largest > 0, largest, fallback) / top
+        best = np.full(rows.shape[0], np.inf)
+        scale = top_scale.copy()
+        for factor in np.linspace(0.3, 1.0, 71):
+            trial = top_scale * factor
+            rounded = np.clip(np.floor(rows / trial[:, None] + 0.5), -top, top) * trial[:, None]
+            error = np.square(rounded - rows).sum(axis=1)
+            better = error < best
+            best[better], scale[better] = error[better], trial[better]
+        codes = np.clip(np.floor(rows / scale[:, None] + 0.5), -top, top)
+    if not per_channel:
+        scale = np.repeat(scale, outputs)
+    return codes.astype(np.int64).reshape(weight.shape), scale
+
+
+def _histograms(network: FloatNetwork, x: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
+    """Histogram of the positive values that enter each ReLU, as (counts, upper end)."""
+    sources = {node.name: node.inputs[0] for node in network.nodes if isinstance(node, FloatReLU)}
+    tops = dict.fromkeys(sources, 0.0)
+    names = sorted(set(sources.values()))
+    for values in blocks(network, x, record=names):
+        for name, source in sources.items():
+            tops[name] = max(tops[name], float(values[source].max()))
+    counts = {name: np.zeros(BINS, np.int64) for name in sources}
+    for values in blocks(network, x, record=names):
+        for name, source in sources.items():
+            positive = values[source][values[source] > 0]
+            counts[name] += np.histogram(positive, bins=BINS, range=(0, tops[name] or 1.0))[0]
+    return {name: (counts[name], tops[name]) for name in sources}
+
+
+def best_clip(counts: np.ndarray, top: float, levels: int, max_value: float | None = None) -> float:
+    """Clip of least square error for `levels` steps, from a histogram of positive values over [0, top]."""
+    if top <= 0 or not counts.any():
+        return max_value or 1.0  # a dead layer: any clip is right
+    centres = (np.arange(BINS) + 0.5) * (top / BINS)
+    wanted = np.minimum(centres, max_value) if max_value else centres
+    limit = min(top, max_value) if max_value else top
+    best, clip = np.inf, limit
+    for candidate in limit * np.linspace(0.05, 1.0, 191):
+        step = candidate / levels
+        error = (np.square(np.minimum(np.floor(wanted / step + 0.5), levels) * step - wanted) * counts).sum()
+        if error < best:
+            best, clip = error, candidate
+    return float(clip)
+
+
+def _leads_to_linear(network: FloatNetwork, name: str) -> bool:
+    """Whether a linear layer reads `name` with no ReLU in between (then it takes one scale per tensor)."""
+    for reader in network.consumers(name):
+        if isinstance(reader, FloatConv2d | FloatAffine):
+            return True
+        if not isinstance(reader, FloatReLU) and _leads_to_linear(network, reader.name):
+            return True
+    return False
+
+
+def _mean_inputs(network: FloatNetwork, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean over the samples of what enters each linear layer."""
+    sources = {n.name: n.inputs[0] for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)}
+    sums: dict[str, np.ndarray] = {}
+    for values in blocks(network, x, record=sorted(set(sources.values()))):
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value.sum(axis=0, dtype=np.float64)
+    return {name: sums[source] / len(x) for name, source in sources.items()}
+
+
+def _mean_error(layer, quantised, mean: np.ndarray) -> np.ndarray:
+    """``E[(W - Wq) x]`` per output channel: the layer is linear, so the mean input suffices."""
+    weight = layer.weight.astype(np.float64) - quantised.weight
+    out = replace(layer, weight=weight, bias=None)._apply([mean[None].astype(np.float64)])[0]
+    return out if out.ndim == 1 else out.mean(axis=(1, 2))
+
+
+def quantise_network(
+    network: FloatNetwork,
+    raw: np.ndarray | Calibration,
+    *,
+    weight_bits: int = 8,
+    activation_bits: int = 4,
+    input_scale: InputScale | None = None,
+    input_format: Fixed | None = None,
+    first_last_bits: int | None = None,
+    bias_correction: bool = True,
+    rounding: str = "auto",
+) -> Quantisation:
+    """Quantise a folded float network (`intsnn.conversion.fold.fold`) with calibration data.
+
+    Parameters
+    ----------
+    network : FloatNetwork
+        Linear layers, ReLUs, pools, flattens, adds.
+    raw : (N, *shape) integers, or Calibration
+        Calibration samples as they will come in (labels are not needed), or what `calibrate` found on them.
+    weight_bits : 1 to 8
+    activation_bits : 1 to 8
+        L = 2**bits - 1 levels.
+    input_scale : InputScale
+        Real input of a raw integer; default raw / 255. A `Calibration` brings its own.
+    first_last_bits : int, optional
+        Other width for the first and the last linear layer.
+    bias_correction : bool
+        Add ``E[(W - Wq) x]`` to the biases.
+    rounding : {"auto", "nearest", "compensated"}
+        Nearest codes, or codes that make up for each other's errors (`intsnn.conversion.compensate`; biases are then fitted, not
+        corrected). ``"auto"``: both are made with the first half of the calibration samples, and that is taken
+        whose outputs come nearer to those of `network` on up to 1,000 samples of the other half; nearest without a
+        look at the other where the weights then add little to the error that the activations make.
+
+    Raises
+    ------
+    ConversionError
+        Without calibration samples or without a linear layer.
+    """
+    instance(network, "network", FloatNetwork)
+    weight_bits = whole(weight_bits, "weight_bits", 1, 8)
+    activation_bits = whole(activation_bits, "activation_bits", 1, 8)
+    first_last_bits = whole_or_none(first_last_bits, "first_last_bits", 1, 8)
+    bias_correction = flag(bias_correction, "bias_correction")
+    instance(input_scale, "input_scale", InputScale, none=True)
+    instance(input_format, "input_format", Fixed, none=True)
+    choice(rounding, "rounding", ROUNDINGS)
+    found = raw if isinstance(raw, Calibration) else calibrate(network, raw, input_scale)
+    if found.network is not network:
+        raise ConversionError("calibration: it was made with another network; calibrate this one")
+    from .compensate import Width, compensate
+
+    levels = (1 << activation_bits) - 1
+    linear = [n.name for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)]
+    if not linear:
+        raise ConversionError("the network has no convolution or dense layer; there is nothing to convert")
+    clips = {
+        name: best_clip(*histogram, levels, cast(FloatReLU, network[name]).max_value)
+        for name, histogram in found.histograms.items()
+    }
+
+    def activations(nodes, count):
+        return tuple(
+            QuantReLU(name=n.name, inputs=n.inputs, source=n.source, step=clips[n.name] / count, levels=count)
+            if isinstance(n, FloatReLU)
+            else n
+            for n in nodes
+        )
+
+    def rebuilt(nodes):
+        return FloatNetwork(tuple(nodes), network.output, network.metadata)
+
+    clipped_net = rebuilt(activations(network.nodes, FINE))
+    levelled = rebuilt(activations(network.nodes, levels))
+    ends = (linear[0], linear[-1]) if first_last_bits else ()
+    bits = {name: first_last_bits if first_last_bits and name in ends else weight_bits for name in linear}
+    alike = {name: not _leads_to_linear(network, name) for name in linear}
+    weighted = []
+    for node in levelled.nodes:
+        if isinstance(node, FloatConv2d | FloatAffine):
+            codes, scale = quantise_weights(node.weight, bits[node.name], alike[node.name])
+            node = quantised_node(node, codes, scale, bits[node.name])
+        weighted.append(node)
+    stages = [("clip", clipped_net), (f"activations {activation_bits} bit", levelled)]
+    final = rebuilt(weighted)
+    stages.append((f"weights {weight_bits} bit", final))
+    widths = {name: Width(bits[name], alike[name]) for name in linear}
+
+    def nearest(means: dict[str, np.ndarray] | None) -> FloatNetwork:
+        return rebuilt(weighted if means is None else _corrected(levelled, weighted, means))
+
+    errors: dict[str, float] = {}
+    if rounding == "auto":
+        fit, judged = _halves(found.inputs)
+        wanted = forward(network, judged)
+
+        def judge(name: str, candidate: FloatNetwork) -> float:
+            errors[name] = float(np.square(forward(candidate, judged) - wanted).mean() / (wanted.var() or 1.0))
+            return errors[name]
+
+        rounding, least = "nearest", judge("activations", levelled)
+        if judge("nearest", nearest(_mean_inputs(levelled, fit) if bias_correction else None)) > ENOUGH * least:
+            if judge("compensated", compensate(levelled, fit, widths, bias_correction)) < errors["nearest"]:
+                rounding = "compensated"
+    if rounding == "compensated":
+        final = compensate(levelled, found.inputs, widths, bias_correction)
+        stages.append(("compensation", final))
+    elif bias_correction:
+        if activation_bits not in found.means:
+            found.means[activation_bits] = _mean_inputs(levelled, found.inputs)
+        final = nearest(found.means[activation_bits])
+        stages.append(("bias correction", final))
+    zeroed, beyond = {}, {}
+    for name in linear:
+        node, weight = cast(QuantConv2d | QuantAffine, final[name]), cast(FloatConv2d, levelled[name]).weight
+        codes, scale = node.codes, np.asarray(node.scale)
+        top = (max(1, (1 << (bits[name] - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
+        zeroed[name] = int(((codes == 0) & (weight != 0)).sum())
+        beyond[name] = int((np.abs(weight) > top).sum())
+    fmt = input_format or Fixed(8, signed=False)
+    made = QuantisedNetwork(final, found.input_scale, fmt)
+    return Quantisation(made, tuple(stages), zeroed, beyond, rounding, errors)
+
+
+def _halves(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first half of the samples, and up to `JUDGED` of the rest; a single sample is both."""
+    half = len(inputs) // 2
+    return (inputs[:half], inputs[half : half + JUDGED]) if half else (inputs, inputs)
+
+
+def _corrected(levelled: FloatNetwork, weighted, means: dict[str, np.ndarray]) -> list[FloatNode]:
+    """The nodes `weighted` with the mean errors of their weights added to the biases."""
+    nodes = []
+    for before, after in zip(levelled.nodes, weighted, strict=True):
+        if isinstance(after, QuantConv2d | QuantAffine):
+            shift = _mean_error(before, after, means[after.name])
+            bias = shift if after.bias is None else after.bias.astype(np.float64) + shift
+            after = replace(after, bias=bias, weight=None)
+        nodes.append(after)
+    return nodes
+
+
+def quantised_node(node, codes: np.ndarray, scale: np.ndarray, bits: int):
+    """The convolution or dense layer `node` with `codes` and `scale` in place of its weight."""
+    common = {
+        "name": node.name, "inputs": node.inputs, "source": node.source, "bias": node.bias,
+        "codes": codes, "scale": scale, "weight_format": weight_format(bits),
+    }  # fmt: skip
+    if isinstance(node, FloatAffine):
+        return QuantAffine(**common)
+    return QuantConv2d(**common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups)

@@ -1,0 +1,1 @@
+"""Path ``fused``: a whole network in one compiled call a sample."""

@@ -1,0 +1,17 @@
+"""What is a network? Spiking, float and quantised graphs, and the bounds of their sums."""
+
+from ..faces import attach
+
+__all__, __getattr__, __dir__ = attach(
+    __name__,
+    {
+        "bounds": "TOTAL_BITS Bound analyse check_totals fits",
+        "floating": (
+            "FloatAdd FloatAffine FloatAvgPool2d FloatBatchNorm FloatConv2d FloatFlatten FloatInput "
+            "FloatMaxPool2d FloatNetwork FloatNode FloatReLU FloatSoftmax FloatUpsample2d blocks "
+            "forward"
+        ),
+        "quantised": "InputScale QuantAffine QuantConv2d QuantReLU QuantisedNetwork",
+        "spiking": "Network",
+    },
+)

@@ -1,0 +1,1 @@
+"""One compiled interpreter for whole networks."""

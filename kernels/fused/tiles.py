@@ -1,0 +1,489 @@
+"""The vector code of the fused path: dot products, neurons, lists, pools; sums of weight rows are in `rows.py`.
+
+Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``. The others are written
+as vectors (`cpu.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a function begins.
+
+Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to one lane.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from ..toolchain.emit import BYTE, INT16, INT32, INT64, Emit, emitted, vector
+from ..toolchain.jit import kernel
+from ..toolchain.tier import tier
+
+WIDTH = 32  # channels are padded to a multiple
+UNIT = 32  # bytes of the narrowest weight row: lists count them
+LANES = 16  # neurons of one vector instruction
+DOT_WIDTH = 64  # channels of a tile of dot products; the last one may be WIDTH
+DOT_ROWS = 12  # rows of a group of dot products are a multiple
+SLACK = 64  # elements that may be read or written behind the end of a list
+TIER = tier()
+PAIRED = TIER != "portable"
+DOT_DEPTH = 4 if TIER == "vnni" else 2
+DOT_TYPE = np.int8 if TIER == "vnni" else np.int16
+
+
+# -- dot products ----------------------------------------------------------------------------------
+
+
+def pack_dots(weights: np.ndarray) -> np.ndarray:
+    """Weights ``(K, channels)`` of one tile as `dots` reads them; K a multiple of `DOT_DEPTH`."""
+    k, channels = weights.shape
+    return np.ascontiguousarray(
+        weights.reshape(k // DOT_DEPTH, DOT_DEPTH, channels).transpose(0, 2, 1), DOT_TYPE
+    ).reshape(-1)
+
+
+def _plain_dots(rows, width, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length,
+                initial, initial_at):  # fmt: skip
+    """``sums[at + m * stride + o]`` = initial of channel o + product of data row m with the weights, m < rows.
+
+    A row is `runs` runs of `run_length` elements, `run_stride` apart, from ``data[where[where_at + m]]`` on. Bytes
+    of tier ``vnni`` count 0..255.
+    """
+    for m in range(rows):
+        for o in range(width):
+            total = np.int64(initial[initial_at + o])
+            for run in range(runs):
+                for k in range(run_length):
+                    x = np.int64(data[where[where_at + m] + run * run_stride + k])
+                    x = x & 255 if DOT_DEPTH == 4 else x
+                    at_weight = (run * run_length + k) // DOT_DEPTH * width + o
+                    total += x * weights[first + at_weight * DOT_DEPTH + k % DOT_DEPTH]
+            sums[at + m * stride + o] = total
+
+
+def _portable_dots(rows, width, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length,
+                   initial, initial_at):  # fmt: skip
+    """`_plain_dots` with the channels innermost, zeros skipped."""
+    for m in range(rows):
+        line = sums[at + m * stride : at + m * stride + width]
+        line[:] = initial[initial_at : initial_at + width]
+        for run in range(runs):
+            base = where[where_at + m] + run * run_stride
+            for k in range(run_length):
+                x = np.int32(data[base + k])
+                if x != 0:
+                    begin = first + (run * run_length + k) // DOT_DEPTH * width * DOT_DEPTH + k % DOT_DEPTH
+                    tile = weights[begin : begin + (width - 1) * DOT_DEPTH + 1 : DOT_DEPTH]
+                    for o in range(width):
+                        line[o] += x * np.int32(tile[o])
+
+
+_DOTS = "sums at stride data where where_at weights first runs run_stride run_length initial initial_at"
+
+
+def _dots_body(rows, width):
+    """`rows` times `width` sums: 24 registers of 512 bits, or 12 of 256 at a time."""
+    lanes = 16 if TIER in ("avx512", "vnni") else 8
+    products = {"vnni": "avx512.vpdpbusd.512", "avx512": "avx512.pmaddw.d.512", "avx2": "avx2.pmadd.wd"}
+    product = f"llvm.x86.{products.get(TIER)}"
+    vectors = min(width // lanes, 24 // rows if lanes == 16 else 2)
+    element = BYTE if DOT_DEPTH == 4 else INT16
+    kind, small = vector(lanes, INT32), vector(lanes * DOT_DEPTH, element)
+
+    def dots(e: Emit):
+        b = e.builder
+        at, stride, run_length = e.whole("at"), e.whole("stride"), e.whole("run_length")
+        where = e.pointer("where", e.whole("where_at"))
+        first, initial = e.whole("first"), e.whole("initial_at")
+        starts = [e.pointer("data", e.read(e.shift(where, m), INT64)) for m in range(rows)]
+        steps = b.lshr(run_length, e.number(DOT_DEPTH.bit_length() - 1))
+        for column in range(0, width, vectors * lanes):
+            cells = []
+            for n in range(vectors):
+                value = e.read(e.pointer("initial", e.sum(initial, column + n * lanes)), kind)
+                cells.append([e.cell(value) for _ in range(rows)])
+            with e.loop(0, e.whole("runs")) as run:
+                shift = b.mul(run, e.whole("run_stride"))
+                here = [e.shift(start, shift) for start in starts]
+                tile = e.pointer("weights", e.sum(first, e.times(b.mul(run, run_length), width), column * DOT_DEPTH))
+                with e.loop(0, steps) as k:
+                    block = e.shift(tile, e.times(k, width * DOT_DEPTH))
+                    step = e.times(k, DOT_DEPTH)
+                    weights = [e.read(e.shift(block, n * lanes * DOT_DEPTH), small) for n in range(vectors)]
+                    for m in range(rows):
+                        word = b.load(b.bitcast(e.shift(here[m], step), INT32.as_pointer()), align=1)
+                        x = b.bitcast(e.splat(word, lanes), small)
+                        for n in range(vectors):
+                            old = e.get(cells[n][m])
+                            if DOT_DEPTH == 4:
+                                new = e.call(product, kind, old, x, weights[n])
+                            else:
+                                new = b.add(old, e.call(product, kind, x, weights[n]))
+                            e.put(new, cells[n][m])
+            for m in range(rows):
+                for n in range(vectors):
+                    place = e.pointer("sums", e.sum(at, e.times(stride, m), column + n * lanes))
+                    e.write(e.get(cells[n][m]), place)
+
+    return dots
+
+
+# -- neurons ---------------------------------------------------------------------------------------
+
+
+def _plain_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most,
+                v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride,
+                counted=True):  # fmt: skip
+    """`WIDTH` integrate-and-fire neurons; step t has charge ``sums[at + t * stride] * multiplier + bias``.
+
+    Without `counted` there is neither cap nor negative spike, and counts are not touched. (`fire` takes every
+    multiplier for 1; `fire_wide` has membranes, thresholds and bias in 64 bits.)
+    """
+    for k in range(WIDTH):
+        x = np.int64(v_from[v_from_at + k])
+        c = np.int64(count_from[count_from_at + k]) if counted else 0
+        theta, low = np.int64(threshold[channel + k]), np.int64(v_negative[channel + k])
+        for t in range(steps):
+            x += np.int64(sums[at + t * stride + k]) * np.int64(multiplier[channel + k])
+            x += np.int64(bias[bias_at + t * bias_stride + k])
+            s = int(x >= theta)
+            if counted:
+                s = int(x >= theta and c < most) - int(x < low and c > 0)
+            x -= s * theta
+            c += s
+            out[out_at + t * out_stride + k] = s
+        v[v_at + k] = x
+        if counted:
+            count[count_at + k] = c
+
+
+def _portable_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel,
+most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):  # fmt: skip
+    """`_plain_fire` with the neurons innermost."""
+    x, c = v[v_at : v_at + WIDTH], count[count_at : count_at + WIDTH]
+    x[:] = v_from[v_from_at : v_from_at + WIDTH]
+    c[:] = count_from[count_from_at : count_from_at + WIDTH]
+    factor, theta = multiplier[channel : channel + WIDTH], threshold[channel : channel + WIDTH]
+    low = v_negative[channel : channel + WIDTH]
+    for t in range(steps):
+        charge = sums[at + t * stride : at + t * stride + WIDTH]
+        offset = bias[bias_at + t * bias_stride : bias_at + t * bias_stride + WIDTH]
+        spikes = out[out_at + t * out_stride : out_at + t * out_stride + WIDTH]
+        for k in range(WIDTH):
+            u = np.int64(x[k]) + np.int64(charge[k]) * np.int64(factor[k]) + np.int64(offset[k])
+            s = np.int64(u >= theta[k] and c[k] < most) - np.int64(u < low[k] and c[k] > 0)
+            x[k] = u - s * np.int64(theta[k])
+            c[k] += s
+            spikes[k] = s
+
+
+_FIRE = """sums at stride steps multiplier bias bias_at bias_stride threshold v_negative channel most
+v_from v_from_at v v_at count_from count_from_at count count_at out out_at out_stride"""
+
+
+def _fire_body(counted, scaled, word=INT32):
+    def fire(e: Emit):
+        lanes = LANES * 32 // word.width
+        b, kind, small = e.builder, vector(lanes, word), vector(lanes, BYTE)
+        zero, one = e.zeros(kind), e.constant(kind, 1)
+        parts = range(0, WIDTH, lanes)
+
+        def widened(pointer, element):
+            value = e.read(pointer, vector(lanes, element))
+            return value if value.type == kind else b.sext(value, kind)
+
+        def load(name, index, part):
+            return widened(e.pointer(name, e.sum(e.whole(index), part)), e.element(name))
+
+        theta = [load("threshold", "channel", part) for part in parts]
+        factor = [load("multiplier", "channel", part) for part in parts] if scaled else []
+        low = [load("v_negative", "channel", part) for part in parts]
+        most = e.splat(e.whole("most") if word == INT64 else b.trunc(e.whole("most"), word), lanes)
+        v = [e.cell(load("v_from", "v_from_at", part)) for part in parts]
+        net = [e.cell(load("count_from", "count_from_at", part) if counted else zero) for part in parts]
+        sums = e.pointer("sums", e.whole("at"))
+        bias = e.pointer("bias", e.whole("bias_at"))
+        out = e.pointer("out", e.whole("out_at"))
+        with e.loop(0, e.whole("steps")) as t:
+            charge = e.shift(sums, b.mul(t, e.whole("stride")))
+            offset = e.shift(bias, b.mul(t, e.whole("bias_stride")))
+            target = e.shift(out, b.mul(t, e.whole("out_stride")))
+            for k, part in enumerate(parts):
+                x = b.add(e.get(v[k]), e.read(e.shift(offset, part), kind))
+                a = widened(e.shift(charge, part), e.element("sums"))
+                x = b.add(x, b.mul(a, factor[k]) if scaled else a)
+                up = b.icmp_signed(">=", x, theta[k])
+                if counted:
+                    n = e.get(net[k])
+                    up = b.and_(up, b.icmp_signed("<", n, most))
+                    down = b.and_(b.icmp_signed("<", x, low[k]), b.icmp_signed(">", n, zero))
+                    spike = b.sub(b.select(up, one, zero), b.select(down, one, zero))
+                    x = b.sub(x, b.sub(b.select(up, theta[k], zero), b.select(down, theta[k], zero)))
+                    e.put(b.add(n, spike), net[k])
+                    byte = b.trunc(spike, small)
+                else:
+                    x = b.sub(x, b.select(up, theta[k], zero))
+                    byte = b.zext(up, small)
+                e.put(x, v[k])
+                e.write(byte, e.shift(target, part))
+        for k, part in enumerate(parts):
+            e.write(e.get(v[k]), e.pointer("v", e.sum(e.whole("v_at"), part)))
+            if counted:
+                narrow = b.trunc(e.get(net[k]), vector(lanes, e.element("count")))
+                e.write(narrow, e.pointer("count", e.sum(e.whole("count_at"), part)))
+
+    return fire
+
+
+def _plain_deposit(sums, at, width, multiplier, channel, bias, bias_at, charge, to, keep):
+    """``charge[to + o]`` = ``sums[at + o] * multiplier + bias`` for o < width, added to what is there if `keep`."""
+    for o in range(width):
+        a = np.int64(sums[at + o]) * np.int64(multiplier[channel + o]) + np.int64(bias[bias_at + o])
+        charge[to + o] = np.int64(charge[to + o]) + a if keep else a
+
+
+def _deposit(e: Emit):
+    b, kind = e.builder, vector(LANES, INT32)
+    keep = b.icmp_signed("!=", e.whole("keep"), e.number(0))
+    mask = e.splat(b.select(keep, ir.Constant(INT32, -1), e.zeros(INT32)), LANES)
+
+    def load(name, index, o):
+        return e.read(e.pointer(name, b.add(e.whole(index), o)), kind)
+
+    with e.loop(0, e.whole("width"), LANES) as o:
+        a = b.add(b.mul(load("sums", "at", o), load("multiplier", "channel", o)), load("bias", "bias_at", o))
+        place = e.pointer("charge", b.add(e.whole("to"), o))
+        e.write(b.add(a, b.and_(e.read(place, kind), mask)), place)
+
+
+# -- lists -----------------------------------------------------------------------------------------
+
+
+def _plain_list(spikes, at, channels, first, negated, items, total):
+    """Append the rows of the non-zero bytes among `channels` (a multiple of 32), times `UNIT`; the new length.
+
+    Byte k names row ``first + k``, a negative one the row `negated` further on; a value of n stands there n times.
+    Up to `SLACK` items behind may be overwritten.
+    """
+    for block in range(0, channels, LANES):
+        level = 0
+        more = True
+        while more:
+            more = False
+            for k in range(block, block + LANES):
+                value = np.int64(spikes[at + k])
+                if abs(value) > level:
+                    items[total] = (first + k + (negated if value < 0 else 0)) * UNIT
+                    total += 1
+                    more |= abs(value) > level + 1
+            level += 1
+    return total
+
+
+_LIST = "spikes at channels first negated items total"
+
+
+def _list(e: Emit):
+    b, kind = e.builder, vector(LANES, INT32)
+    total = e.cell(e.whole("total"))
+    start = e.pointer("spikes", e.whole("at"))
+    base = b.add(
+        e.splat(b.trunc(e.times(e.whole("first"), UNIT), INT32), LANES),
+        e.constant(kind, [UNIT * k for k in range(LANES)]),
+    )
+    away = e.splat(b.trunc(e.times(e.whole("negated"), UNIT), INT32), LANES)
+    level = e.cell(e.zeros(INT32))
+
+    def append(mask, item):
+        packed = e.call("llvm.x86.avx512.mask.compress.v16i32", kind, item, e.zeros(kind), mask)
+        e.write(packed, e.pointer("items", e.get(total)))
+        bits = b.zext(b.bitcast(mask, INT16), INT64)
+        e.put(b.add(e.get(total), e.call("llvm.ctpop.i64", INT64, bits)), total)
+
+    def any_of(mask):
+        return b.icmp_unsigned("!=", b.bitcast(mask, ir.IntType(mask.type.count)), ir.IntType(mask.type.count)(0))
+
+    with e.loop(0, e.whole("channels"), 2 * LANES) as k:
+        here = b.add(base, e.splat(b.trunc(e.times(k, UNIT), INT32), LANES))
+        items = (here, b.add(here, e.constant(kind, LANES * UNIT)))
+        bytes_ = e.read(e.shift(start, k), vector(2 * LANES, BYTE))
+        above = b.icmp_unsigned(">", bytes_, e.constant(bytes_.type, 1))
+        with b.if_else(any_of(above), likely=False) as (many, few):
+            with few:
+                set_ = b.icmp_signed("!=", bytes_, e.zeros(bytes_.type))
+                for half, item in enumerate(items):
+                    lanes = e.constant(vector(LANES, INT32), range(half * LANES, (half + 1) * LANES))
+                    append(b.shuffle_vector(set_, set_, lanes), item)
+            with many:  # negative ones, or several of one row
+                for half, item in enumerate(items):
+                    x = b.sext(e.read(e.shift(start, e.sum(k, half * LANES)), vector(LANES, BYTE)), kind)
+                    below = b.icmp_signed("<", x, e.zeros(kind))
+                    item = b.add(item, b.select(below, away, e.zeros(kind)))
+                    size = b.select(below, b.sub(e.zeros(kind), x), x)
+                    e.put(e.zeros(INT32), level)
+                    again, done = b.append_basic_block("again"), b.append_basic_block("listed")
+                    b.branch(again)
+                    b.position_at_end(again)
+                    append(b.icmp_signed(">", size, e.splat(e.get(level), LANES)), item)
+                    e.put(b.add(e.get(level), ir.Constant(INT32, 1)), level)
+                    further = b.icmp_signed(">", size, e.splat(e.get(level), LANES))
+                    b.cbranch(any_of(further), again, done)
+                    b.position_at_end(done)
+    return e.get(total)
+
+
+def _plain_collect(items, total, source, begin, end, shift):
+    """Append ``source[begin:end] + shift`` to a list; the new length. Up to `SLACK` items behind may be overwritten."""
+    for i in range(begin, end):
+        items[total + i - begin] = np.uint32(np.int64(source[i]) + shift)
+    return total + end - begin
+
+
+_COLLECT = "items total source begin end shift"
+
+
+def _collect(e: Emit):
+    b, kind = e.builder, vector(LANES, INT32)
+    begin, end, total = e.whole("begin"), e.whole("end"), e.whole("total")
+    shift = e.splat(b.trunc(e.whole("shift"), INT32), LANES)
+    size = b.sub(end, begin)
+    with e.loop(0, size, LANES) as i:
+        x = e.read(e.pointer("source", b.add(begin, i)), kind)
+        e.write(b.add(x, shift), e.pointer("items", b.add(total, i)))
+    return b.add(total, size)
+
+
+def _plain_count(spikes, at, size):
+    """Number of bytes that are not zero among `size` (a multiple of 32)."""
+    total = 0
+    for k in range(size):
+        total += spikes[at + k] != 0
+    return total
+
+
+def _count(e: Emit):
+    b, kind = e.builder, vector(32, BYTE)
+    total = e.cell(e.number(0))
+    start = e.pointer("spikes", e.whole("at"))
+    with e.loop(0, e.whole("size"), 32) as k:
+        mask = b.icmp_signed("!=", e.read(e.shift(start, k), kind), e.zeros(kind))
+        bits = b.zext(b.bitcast(mask, INT32), INT64)
+        e.put(b.add(e.get(total), e.call("llvm.ctpop.i64", INT64, bits)), total)
+    return e.get(total)
+
+
+def _plain_weigh(spikes, at, size):
+    """Sum of the sizes of `size` bytes (a multiple of 32): how many items their list would have."""
+    total = 0
+    for k in range(size):
+        total += abs(np.int64(spikes[at + k]))
+    return total
+
+
+def _weigh(e: Emit):
+    b, kind, sums = e.builder, vector(32, BYTE), vector(4, INT64)
+    cell = e.cell(e.zeros(sums))
+    start = e.pointer("spikes", e.whole("at"))
+    with e.loop(0, e.whole("size"), 32) as k:
+        x = e.read(e.shift(start, k), kind)
+        x = b.select(b.icmp_signed("<", x, e.zeros(kind)), b.sub(e.zeros(kind), x), x)
+        e.put(b.add(e.get(cell), e.call("llvm.x86.avx2.psad.bw", sums, x, e.zeros(kind))), cell)
+    return e.call("llvm.vector.reduce.add.v4i64", INT64, e.get(cell))
+
+
+# -- pools -----------------------------------------------------------------------------------------
+
+
+def _plain_window_sum(spikes, to, at, ny, nx, row, pixel, channels):
+    """``spikes[to + c]`` = sum of a window of bytes: ny rows, `row` apart, of nx pixels, `pixel` apart."""
+    for c in range(channels):
+        total = 0
+        for y in range(ny):
+            for x in range(nx):
+                total += spikes[at + y * row + x * pixel + c]
+        spikes[to + c] = total
+
+
+def _plain_window_max(counts, at, ny, nx, row, pixel, channels, best_at, spikes, to):
+    """Maximum of a window of counts to ``counts[best_at + c]``, what it gained to ``spikes[to + c]``; 0 if empty."""
+    for c in range(channels):
+        best = np.int64(counts[at + c]) if ny * nx > 0 else 0
+        for y in range(ny):
+            for x in range(nx):
+                best = max(best, np.int64(counts[at + y * row + x * pixel + c]))
+        spikes[to + c] = best - np.int64(counts[best_at + c])
+        counts[best_at + c] = best
+
+
+def _window(e: Emit, name, element, begin, merge, finish):
+    """Merge the pixels of a window, `WIDTH` channels at a time; ``finish(channel, merged)`` writes them."""
+    b, kind = e.builder, vector(WIDTH, element)
+    with e.loop(0, e.whole("channels"), WIDTH) as c:
+        start = e.pointer(name, b.add(e.whole("at"), c))
+        cell = e.cell(begin(start, kind))
+        with e.loop(0, e.whole("ny")) as y:
+            line = e.shift(start, b.mul(y, e.whole("row")))
+            with e.loop(0, e.whole("nx")) as x:
+                e.put(merge(e.get(cell), e.read(e.shift(line, b.mul(x, e.whole("pixel"))), kind)), cell)
+        finish(c, e.get(cell))
+
+
+def _window_sum(e: Emit):
+    b = e.builder
+
+    def finish(c, total):
+        e.write(total, e.pointer("spikes", b.add(e.whole("to"), c)))
+
+    _window(e, "spikes", BYTE, lambda start, kind: e.zeros(kind), b.add, finish)
+
+
+def _window_max(e: Emit):
+    b = e.builder
+    some = b.icmp_signed(">", b.mul(e.whole("ny"), e.whole("nx")), e.number(0))
+
+    def begin(start, kind):
+        return b.select(some, e.read(start, kind), e.zeros(kind))
+
+    def larger(old, new):
+        return b.select(b.icmp_signed(">", new, old), new, old)
+
+    def finish(c, best):
+        place = e.pointer("counts", b.add(e.whole("best_at"), c))
+        gain = b.sub(best, e.read(place, best.type))
+        e.write(b.trunc(gain, vector(WIDTH, BYTE)), e.pointer("spikes", b.add(e.whole("to"), c)))
+        e.write(best, place)
+
+    _window(e, "counts", INT16, begin, larger, finish)
+
+
+# -- what runs -------------------------------------------------------------------------------------
+
+DOT_GROUP = {64: 6, 32: 6 if TIER == "avx2" else 12}  # rows of one call, by the width of the tile
+
+if TIER == "portable":
+    _dots = kernel(_portable_dots)
+
+    @kernel
+    def dots_64(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
+        _dots(
+            6, 64, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin
+        )
+
+    @kernel
+    def dots_32(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
+        _dots(
+            12, 32, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial,
+            begin,
+        )  # fmt: skip
+
+    fire = fire_scaled = fire_counted = fire_wide = kernel(_portable_fire)  # caps and v_negative are out of reach
+    deposit = kernel(_plain_deposit)
+    list_bytes, collect, count_nonzero = kernel(_plain_list), kernel(_plain_collect), kernel(_plain_count)
+    weigh = kernel(_plain_weigh)
+    window_sum, window_max = kernel(_plain_window_sum), kernel(_plain_window_max)
+else:
+    dots_64, dots_32 = emitted(_DOTS, _dots_body(DOT_GROUP[64], 64)), emitted(_DOTS, _dots_body(DOT_GROUP[32], 32))
+    fire, fire_scaled = emitted(_FIRE, _fire_body(False, False)), emitted(_FIRE, _fire_body(False, True))
+    fire_counted, fire_wide = emitted(_FIRE, _fire_body(True, True)), emitted(_FIRE, _fire_body(True, True, INT64))
+    deposit = emitted("sums at width multiplier channel bias bias_at charge to keep", _deposit)
+    collect = emitted(_COLLECT, _collect, types.int64)
+    count_nonzero = emitted("spikes at size", _count, types.int64)
+    weigh = emitted("spikes at size", _weigh, types.int64)
+    window_sum = emitted("spikes to at ny nx row pixel channels", _window_sum)
+    window_max = emitted("counts at ny nx row pixel channels best_at spikes to", _window_max)
+    list_bytes = kernel(_plain_list) if TIER == "avx2" else emitted(_LIST, _list, types.int64)

@@ -1,0 +1,1 @@
+"""Spikes made from images."""

@@ -1,0 +1,1 @@
+"""Rounding, overflow and packing of single numbers."""

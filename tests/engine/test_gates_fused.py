@@ -1,0 +1,158 @@
+"""The fused path on small networks that go through every kind of operation, against `oracle`: quick, also as Python."""
+
+import numpy as np
+import oracle
+import pytest
+
+from intsnn.engine.backends.fused import table as program
+from intsnn.engine.backends.fused.runner import prepare
+from intsnn.formats.fixed import Fixed
+from intsnn.layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+from intsnn.layers.neurons import IF, SignedIF
+from intsnn.network.spiking import Network
+
+BIT = Fixed(1, signed=False)
+WIDE = Fixed(48)
+
+
+def weights(seed, *shape, top=9):
+    return np.random.default_rng(seed).integers(-top, top + 1, shape)
+
+
+def conv(seed, out, inp, kernel=3, **parts):
+    return Conv2d(weights(seed, out, inp, kernel, kernel), **parts)
+
+
+def maps(fmt, *layers, classes=3, **options):
+    """A network on maps of 2 x 5 x 4, with a dense readout."""
+    network = [Input((2, 5, 4), fmt), *layers]
+    shape = Network.sequential(*network).shapes
+    size = int(np.prod(list(shape.values())[-1]))
+    return Network.sequential(
+        *network, Flatten(), Affine(weights(9, classes, size), bias=[3, -1, 2][:classes]), Readout(), **options
+    )
+
+
+def joined(seed, first):
+    """Two branches and an identity into one neuron, `first` behind them."""
+    nodes = {
+        "in": Input((2, 4, 4), BIT),
+        "c": conv(seed, 3, 2, padding=1, bias=[1, 0, -2]),
+        "n": SignedIF([5, 9, 14], 3, v_format=WIDE),
+        "a": conv(seed + 1, 3, 3, padding=1, multiplier=[1, 2, 3]),
+        "b": conv(seed + 2, 3, 3, kernel=1),
+        "s": Scale([4, -3, 7]),
+        "join": Add(),
+        "m": first,
+        "f": Flatten(),
+        "d": Affine(weights(seed + 3, 4, 48)),
+        "o": Readout(),
+    }
+    edges = [
+        ("in", "c"), ("c", "n"), ("n", "a"), ("n", "b"), ("n", "s"), ("a", "join"), ("b", "join"), ("s", "join"),
+        ("join", "m"), ("m", "f"), ("f", "d"), ("d", "o"),
+    ]  # fmt: skip
+    return Network(nodes, edges, t_drive=5, levels=3)
+
+
+SIGNED = SignedIF([7, 12, 5], 3, v_format=WIDE)
+NETWORKS = {
+    "dense": Network.sequential(
+        Input((6,), BIT), Affine(weights(1, 40, 6), bias=2), IF(9, v_format=WIDE), Affine(weights(2, 35, 40)),
+        SignedIF(20, 2, v_format=WIDE), Affine(weights(3, 4, 35)), Readout(), t_drive=5,
+    ),
+    "every width of tile": Network.sequential(
+        Input((6,), BIT), Affine(weights(1, 480, 6), bias=2), IF(9, v_format=WIDE), Affine(weights(2, 33, 480, top=2)),
+        SignedIF(20, 2, v_format=WIDE), Affine(weights(3, 4, 33)), Readout(), t_drive=3,
+    ),
+    "uncounted": maps(BIT, conv(1, 3, 2), IF([7, 9, 4], v_format=WIDE), t_drive=4),
+    "convolutions": maps(
+        BIT, conv(1, 3, 2, padding=1, bias=[4, -3, 0], bias_mode="step"), SIGNED,
+        conv(2, 3, 3, padding=((1, 0), (0, 1)), stride=(1, 2), multiplier=[2, -1, 3]), SIGNED, t_drive=4,
+    ),
+    "dilation": maps(BIT, conv(1, 3, 2, kernel=2, dilation=(2, 1), padding=1), SIGNED, t_drive=4),
+    "sum pool": maps(BIT, conv(1, 3, 2, padding=1), SIGNED, SumPool2d(2, stride=(1, 2), padding=1), t_drive=4),
+    "max pool": maps(
+        BIT, conv(1, 3, 2, padding=1), SIGNED, MaxPool2d(2, stride=1), conv(4, 2, 3, kernel=2),
+        IF(6, v_format=WIDE), t_drive=4,
+    ),
+    "signed input": maps(Fixed(4), conv(1, 3, 2, padding=1), SIGNED, conv(2, 3, 3), SIGNED, t_drive=3),
+    "bytes": maps(
+        Fixed(8, signed=False), conv(1, 3, 2, padding=1), IF([70, 900, 4], max_count=1, v_format=WIDE), t_drive=3
+    ),
+    "wide codes": maps(Fixed(12), conv(1, 3, 2, padding=1, bias=5), SIGNED, t_drive=3),
+    "wide numbers": maps(
+        BIT, conv(1, 3, 2, multiplier=1 << 29, bias=1 << 33),
+        SignedIF([1 << 32, 1 << 31, 9], 3, threshold_format=WIDE, v_format=WIDE), t_drive=4,
+    ),
+    "one window": Network.sequential(
+        Input((2, 3, 3), BIT), Conv2d(weights(1, 5, 2, 3, 3)), IF(4, v_format=WIDE), Conv2d(weights(2, 3, 5, 1, 1)),
+        Readout(), t_drive=4,
+    ),
+    "joins": joined(3, SignedIF([20, 30, 44], 3, v_format=WIDE)),
+    "joins of uncounted": joined(8, IF([20, 30, 44], v_format=WIDE)),
+}  # fmt: skip
+
+
+def codes(network, seed, lead):
+    layer = network.nodes[network.input_name]
+    found = np.random.default_rng(seed).integers(layer.format.min, layer.format.max + 1, (*lead, *layer.shape))
+    found[np.random.default_rng(seed + 1).random(found.shape) < 0.4] = 0
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("settle", [False, True])
+def test_constant_input(name, settle):
+    network = NETWORKS[name]
+    inputs = codes(network, 5, (3,))
+    options = {"settle": True} if settle else {"steps": 6}
+    expected = oracle.simulate(network, inputs, **options)
+    found = prepare(network, **options)(inputs)
+    assert found.outputs.tolist() == expected["outputs"]
+    if settle:
+        assert found.extra_steps.tolist() == expected["extra"] and found.settled == expected["settled"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_dot_products_and_rows(monkeypatch, name, share):
+    """Whatever tier: dot products wherever there are some to choose, and weight rows alone."""
+    monkeypatch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (share,) * 3))
+    network = NETWORKS[name]
+    inputs = codes(network, 9, (3,))
+    for steps in (1, 5):
+        found = prepare(network, steps=steps)(inputs).outputs.tolist()
+        assert found == oracle.simulate(network, inputs, steps=steps)["outputs"]
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in ("bytes", "wide codes")])
+def test_frames(name):
+    network = NETWORKS[name]
+    inputs = codes(network, 7, (4, 3))
+    expected = oracle.simulate(network, inputs)
+    assert prepare(network)(inputs).outputs.tolist() == expected["outputs"]
+    first = prepare(network, steps=2)(inputs).outputs.tolist()
+    assert first == oracle.simulate(network, inputs, steps=2)["outputs"]
+
+
+def test_many_steps_in_several_passes():
+    """More steps than one pass takes: states are kept between them."""
+    network = NETWORKS["max pool"]
+    inputs = codes(network, 3, (40, 2))
+    network = Network(network.nodes, network.edges)
+    assert prepare(network)(inputs).outputs.tolist() == oracle.simulate(network, inputs)["outputs"]
+
+
+@pytest.mark.parametrize("neurons, whole", [(64, True), (6000, False)])
+def test_blocks_of_samples_fit_the_cache(neurons, whole):
+    """Samples that go through the tail together are halved until what they need, 16 spikes a neuron, is small."""
+    network = Network.sequential(
+        Input((2,), BIT), Affine(np.ones((neurons, 2), int)), IF(2, v_format=WIDE), Affine(np.ones((1, neurons), int)),
+        Readout(),
+    )  # fmt: skip
+    runner = prepare(network)
+    frames = codes(network, 1, (16, 20))
+    assert runner(frames).outputs.ravel().tolist() == (frames.sum(axis=(0, 2)) // 2 * neurons).tolist()
+    (found,) = runner._programs.values()
+    assert (found.block == program.MOST_SAMPLES) is whole and found.block * neurons * 16 <= program.BLOCK_BYTES

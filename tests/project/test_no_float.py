@@ -1,0 +1,294 @@
+"""No float enters a compiled simulation kernel, and the narrow kernels stay narrow.
+
+Everything is compiled in a process of its own without the cache on disk: what comes from the cache has lost its types.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+
+import pytest
+from waiting import HANGING
+
+
+def floats_in(dispatcher):
+    """Every place where a float type stands in a compiled function, as text; the function must be compiled."""
+    from numba import types
+
+    def is_float(kind):
+        if isinstance(kind, types.Float | types.Complex):
+            return True
+        parts = [getattr(kind, "dtype", None), *getattr(kind, "types", ())]
+        return any(part is not None and is_float(part) for part in parts)
+
+    found = []
+    name = dispatcher.py_func.__name__
+    for signature, compiled in dispatcher.overloads.items():
+        annotation = compiled.type_annotation
+        if annotation is None or isinstance(annotation, str):
+            raise RuntimeError(f"{name}: no types are known; was it loaded from a cache?")
+        kinds = {f"argument {i}": kind for i, kind in enumerate(signature)}
+        kinds |= {"result": compiled.signature.return_type} | annotation.typemap
+        found += [f"{name}{signature}: {place} is {kind}" for place, kind in kinds.items() if is_float(kind)]
+        code = dispatcher.inspect_llvm(signature)
+        found += [f"{name}{signature}: {line.strip()}" for line in code.splitlines() if FLOAT.search(line)]
+    return found
+
+
+FLOAT = re.compile(r"(?<![\w.%@\"!])(?:double|float|half|bfloat|x86_fp80|f(?:add|sub|mul|div|rem|cmp))\b")
+
+
+def exercise():
+    """Run networks with every kind of node on narrow and wide integers, and the helpers that runs use."""
+    import numpy as np
+
+    from intsnn.engine.ann import integer_ann
+    from intsnn.engine.backends.fused.runner import prepare
+    from intsnn.engine.backends.stepwise.plan import PATHS
+    from intsnn.engine.inputs import encode_rate
+    from intsnn.engine.simulation import simulate
+    from intsnn.formats.arithmetic import quantise, rescale
+    from intsnn.formats.fixed import Fixed, Overflow, Rounding
+    from intsnn.formats.packing import pack, unpack
+    from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
+    from intsnn.layers.neurons import IF, CubaLIF, Decay, Refractory, SignedIF
+    from intsnn.network.spiking import Network
+
+    rng = np.random.default_rng(1)
+    stochastic = Decay.by_shift(2, Rounding.STOCHASTIC)
+    for wide in (False, True):
+        factor = 1 << 24 if wide else 1
+        layers = {
+            "in": Input((2, 8, 8), Fixed(4)),
+            "conv": Conv2d(
+                rng.integers(-8, 8, (80, 2, 3, 3)), bias=rng.integers(-9, 9, 80), padding=1, multiplier=factor
+            ),
+            "one": SignedIF(40 * factor, levels=7, v_format=Fixed(40)),
+            "depth": Conv2d(rng.integers(-8, 8, (80, 1, 3, 3)), padding=1, groups=80, dilation=1),
+            "join": Add(),
+            "two": SignedIF(20, levels=7, reset_delay=1),
+            "sums": SumPool2d(2),
+            "scaled": Scale(3 * factor),
+            "three": SignedIF(5 * factor, levels=7, v_format=Fixed(40)),
+            "greatest": MaxPool2d(2),
+            "flat": Flatten(),
+            "dense": Affine(rng.integers(-8, 8, (5, 320)), bias=3, delay=1),
+            "out": Readout(),
+        }
+        names = list(layers)
+        edges = [*zip(names[:3], names[1:4], strict=False), ("depth", "join"), ("one", "join")]
+        edges += zip(names[4:-1], names[5:], strict=True)
+        network = Network(layers, edges, t_drive=7, levels=7)
+        codes = rng.integers(-8, 8, (3, 2, 8, 8))
+        for path in [path for path in PATHS if path != "reference"]:
+            simulate(network, codes, settle=True, path=path)
+            simulate(network, codes, settle=True, path=path, record=("spikes", "v", "current"))
+        simulate(network, np.repeat(codes[None], 9, axis=0))
+        integer_ann(network, codes)
+        leaky = CubaLIF(
+            9, stochastic, Decay.by_multiply(3, 2, Rounding.STOCHASTIC), u_format=Fixed(12), acc_format=Fixed(12),
+            v_overflow=Overflow.WRAP, max_spikes_per_step=3, signed=True,
+            refractory=Refractory("trace", amplitude=2, decay=stochastic),
+        )  # fmt: skip
+        network = Network.sequential(
+            Input((2, 8, 8), Fixed(4)), Scale(factor), AvgPool2d(2), leaky, Flatten(), IF(2), Readout("first_spike")
+        )
+        simulate(network, codes, steps=4, record=("u", "v"))
+    layers = {
+        "in": Input((2, 8, 8), Fixed(4)),
+        "conv": Conv2d(rng.integers(-8, 8, (80, 2, 3, 3)), bias=3, padding=1),
+        "one": SignedIF(40, levels=7),
+        "again": Conv2d(rng.integers(-8, 8, (80, 80, 3, 3)), padding=1, multiplier=2),
+        "skip": Scale(3),
+        "join": Add(),
+        "two": SignedIF(20, levels=7),
+        "sums": SumPool2d(2),
+        "next": Conv2d(rng.integers(-8, 8, (24, 80, 3, 3)), padding=1, bias=rng.integers(-9, 9, 24)),
+        "three": SignedIF(5, levels=7),
+        "greatest": MaxPool2d(2),
+        "flat": Flatten(),
+        "dense": Affine(rng.integers(-8, 8, (5, 96)), bias=3),
+        "out": Readout(),
+    }
+    names = list(layers)
+    edges = [*zip(names[:3], names[1:4], strict=True), ("again", "join"), ("one", "skip"), ("skip", "join")]
+    edges += zip(names[5:-1], names[6:], strict=True)
+    run = prepare(Network(layers, edges, t_drive=7, levels=7), settle=True)
+    run(codes)
+    for _ in range(2):  # the second time it is known what such frames are
+        run(np.repeat(codes[None], 9, axis=0).astype(np.int8))
+    for bits in (2, 20, 34):  # plain neurons that need 16, 32 and 64 bits
+        top = (1 << bits) - 1
+        network = Network.sequential(
+            Input((3,), Fixed(bits + 1)), Affine(np.eye(3, dtype=int)), IF(1, v_format=Fixed(40)), Readout()
+        )
+        simulate(network, [[0, 1, top], [1, 0, top]], steps=3)
+    encode_rate(rng.integers(0, 256, (2, 5)), 3, 255)
+    quantise([0.3, -1.7], Fixed(8, 4), "STOCHASTIC", "SAT")
+    rescale([1, -2, 300], Fixed(16, 3), Fixed(8), "STOCHASTIC", "WRAP")
+    unpack(pack([1, -2, 3], Fixed(3)), Fixed(3), 3)
+    exercise_learning(rng)
+    exercise_camera(rng)
+
+
+def exercise_learning(rng):
+    """From events to new weights: both modes, both ways of every sum, narrow and wide integers."""
+    import numpy as np
+
+    from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork, Rule, Widths
+
+    layers = (Conv(3, 3, 1, pool=2), Conv(3, 2), Dense(32))
+    wide = Widths(weight=12, membrane=18, synapse=16, gradient=18, state=12, readout=10, error=10)
+    for rule in (
+        Rule.published(burn_in=1, weight_scale="0.01", tau_membrane=(2, 5)),
+        Rule.corrected(burn_in=1, weight_scale="0.01", tau_membrane=(2, 5), trace_rounding="STOCHASTIC",
+                       widths=Widths(random=4)),
+        Rule.corrected(burn_in=1, weight_scale="0.01", tau_membrane=(2, 5), trace_rounding="floor", widths=wide),
+    ):  # fmt: skip
+        learner = Learner(LearningNetwork((2, 6, 6), layers, 3, rule))
+        state = learner.begin(4)
+        for density in (0.0, 0.1, 0.9, 0.9, 0.9):
+            learner.learn(state, (rng.random((4, 2, 6, 6)) < density).astype(np.uint8), [0, 1, 2, 0])
+        learner.votes((rng.random((3, 2, 2, 6, 6)) < 0.5).astype(np.uint8))
+    exercise_spike_timing(rng)
+
+
+def exercise_camera(rng):
+    """Events of images, with all kinds of noise, and their frames."""
+    import numpy as np
+
+    from intsnn.datasets import camera as saccades
+
+    camera = saccades.Camera(mismatch=2, jitter=2, noise=100)
+    placed = saccades.place(rng.integers(0, 17, (2, 1, 8, 8)), 16, camera)
+    events = saccades.stream(placed[0], 0, camera=camera)
+    out = np.zeros((2, 5, 2, camera.rows // 2, camera.columns // 2), np.uint8)
+    bin_us = int(events["t"].max()) // 4
+    saccades.stream_frames(placed, np.arange(2), out, bin_us=bin_us, divide=(2, 2), clip=1, camera=camera)
+
+
+def exercise_spike_timing(rng):
+    """Pair-based and three-factor rules with random bits everywhere, narrow and wide weights."""
+    from intsnn.layers.neurons import Decay
+    from intsnn.learning.stdp import PairRule, Plasticity, Trace, by_shift
+
+    trace = Trace(7, 64, Decay.by_shift(3, 7))
+    for bits in (7, 12):
+        rule = PairRule(by_shift(7, 2), by_shift(7, 3), trace, trace, bits, soft=True, eligibility=Decay.by_shift(2, 7))
+        learner = Plasticity(rule, rng.integers(0, 100, (6, 5)), samples=2)
+        for reward in (None, None, [1, -1], [2, 0]):
+            learner.step(rng.integers(0, 2, (2, 6)), rng.integers(0, 2, (2, 5)), reward)
+
+
+def dispatchers():
+    """Every compiled function of the kernels, by name; not those that are pasted into their callers."""
+    import importlib
+    import pkgutil
+
+    from numba.core.registry import CPUDispatcher
+
+    import intsnn.kernels
+
+    found = {}
+    for part in pkgutil.walk_packages(intsnn.kernels.__path__, "intsnn.kernels."):
+        for name, value in vars(importlib.import_module(part.name)).items():
+            if isinstance(value, CPUDispatcher) and value.py_func.__module__ == part.name:
+                if value.targetoptions.get("inline") != "always":
+                    found[f"{part.name.removeprefix('intsnn.kernels.')}.{name}"] = value
+    return found
+
+
+def main():
+    """What the tests below look at, as JSON."""
+    import numba
+    import numpy as np
+
+    exercise()
+    report = {"compiled": {}, "floats": []}
+    for name, dispatcher in dispatchers().items():
+        report["compiled"][name] = len(dispatcher.overloads)
+        report["floats"] += floats_in(dispatcher)
+
+    @numba.njit
+    def mean(x):
+        return x.sum() / len(x)
+
+    @numba.njit
+    def hidden(x):
+        half = x[0] * 0.5
+        return int(half)
+
+    @numba.njit
+    def whole(x):
+        return x.sum() // len(x)
+
+    for function in (mean, hidden, whole):
+        function(np.arange(5))
+        report[function.__name__] = floats_in(function)
+
+    from intsnn.kernels.layers import compiled as linear
+    from intsnn.kernels.neurons import narrow as membrane
+    from intsnn.kernels.toolchain import tier as cpu
+
+    report["machine"], report["tier"] = platform.machine(), cpu.tier()
+    for name, dispatcher in (("neurons", membrane._run_0), ("convolve", linear.convolve)):
+        report[name] = {}
+        for signature in dispatcher.overloads:
+            state = signature[9] if name == "neurons" else signature[10]
+            code = dispatcher.inspect_asm(signature)
+            arithmetic = re.findall(r"^\s+v?p(?:add|sub|mull|cmpgt)([wdq])\s", code, re.MULTILINE)
+            vectors = re.findall(r"= (?:add|sub|mul)[a-z ]* <\d+ x i\d+>", dispatcher.inspect_llvm(signature))
+            found = {"asm": {w: arithmetic.count(w) for w in "wdq"}, "ir": sorted(set(vectors))}
+            report[name].setdefault(str(state.dtype), []).append(found)
+    print(json.dumps(report))
+
+
+@pytest.fixture(scope="module")
+def report():
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | {"INTSNN_CACHE": "", "NUMBA_DISABLE_JIT": "0", "PYTHONPATH": paths}
+    done = subprocess.run(
+        [sys.executable, os.path.abspath(__file__)], env=environment, capture_output=True, text=True, timeout=HANGING
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_no_float_in_compiled_kernels(report):
+    assert report["floats"] == []
+
+
+def test_every_kernel_was_looked_at(report):
+    idle = [name for name, count in report["compiled"].items() if not count]
+    assert idle == [] and len(report["compiled"]) > 15
+
+
+def test_the_check_sees_floats(report):
+    """A division, and a float between two integers that no argument or result shows."""
+    assert any("result is float64" in line for line in report["mean"])
+    assert any("float64" in line for line in report["hidden"]) and any("double" in line for line in report["hidden"])
+    assert report["whole"] == []
+
+
+def test_narrow_kernels_are_narrow_vectors(report):
+    """Membranes and sums are added at their own width; nothing is widened on the way."""
+    if report["tier"] == "portable":
+        pytest.skip("the tier portable has no vectors of its own")
+    for bits, lanes in ((16, 64), (32, 32), (64, 16)):
+        for variant in report["neurons"][f"int{bits}"]:
+            assert f"= add <{lanes} x i{bits}>" in variant["ir"]
+            assert not any(f"add <{lanes} x i{2 * bits}>" in line for line in variant["ir"])
+    for variant in report["convolve"]["int32"]:  # the loop over events: weight times value, added to the sums
+        for operation in ("add", "mul"):
+            assert f"= {operation} <16 x i32>" in variant["ir"]
+        assert not any("mul" in line and "i64>" in line for line in variant["ir"])
+    if report["machine"] in ("x86_64", "AMD64"):
+        narrow, wide = (report["neurons"][kind][0]["asm"] for kind in ("int16", "int64"))
+        assert narrow["w"] > narrow["d"] + narrow["q"] and wide["q"] and not wide["w"]  # the check can tell them apart
+
+
+if __name__ == "__main__":
+    main()
