@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataNotFoundError, FormatError
-from ..files.hdf5 import _replacing as replacing
+from ..support.atomic import replacing
 
 __all__ = ["FIELDS", "commit", "documents", "load", "main", "render", "store", "tables", "today", "write"]
 

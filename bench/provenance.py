@@ -8,7 +8,8 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from .. import __version__, errors
+from .. import errors
+from ..support.version import __version__
 
 __all__ = ["source_digest", "training_digest", "versions"]
 

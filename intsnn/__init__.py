@@ -11,16 +11,18 @@ _here = _os.path.dirname(_os.path.abspath(__file__))
 if not _os.path.isdir(_os.path.join(_here, "kernels")):  # source tree: siblings, see setup.cfg
     __path__.append(_os.path.dirname(_here))
 
-__version__ = "0.1.0"
+from .support.version import __version__ as __version__  # noqa: E402  after the path that finds the rest
 
 if TYPE_CHECKING:
     from .analysis.verification import verify
     from .conversion.spikes import Rule, convert
     from .engine.ann import integer_ann
     from .engine.inputs import Events, encode_rate
-    from .engine.simulation import Result, simulate
+    from .engine.result import Result
+    from .engine.simulation import simulate
     from .files.network_file import save
-    from .formats.fixed import Bipolar, Fixed, Levels, Overflow, Rounding
+    from .formats.fixed import Fixed, Overflow, Rounding
+    from .formats.weights import Bipolar, Levels
     from .layers.base import (
         Add,
         Affine,
@@ -42,17 +44,17 @@ if TYPE_CHECKING:
 _PLACES = {
     name: module
     for module, names in {
-        "engine.ann": "integer_ann",
-        "conversion.spikes": "Rule convert",
-        "files.network_file": "save",
-        "formats.fixed": "Bipolar Fixed Levels Overflow Rounding",
-        "engine.inputs": "Events encode_rate",
-        "layers.base": "Add Affine AvgPool2d Conv2d Flatten Input MaxPool2d Readout Scale SumPool2d Upsample2d",
+        "analysis": "verify",
+        "conversion": "Rule convert",
+        "engine": "Events Result encode_rate integer_ann simulate",
+        "files": "save",
+        "formats": "Bipolar Fixed Levels Overflow Rounding",
+        "layers": (
+            "Add Affine AvgPool2d CaLIF Conv2d CubaLIF Decay Flatten IF Input LIF MaxPool2d Neuron QFFS Readout "
+            "Refractory Scale SignedIF SumPool2d Upsample2d loihi"
+        ),
         "models.readers": "load",
-        "network.spiking": "Network",
-        "layers.neurons": "CaLIF CubaLIF Decay IF LIF Neuron QFFS Refractory SignedIF loihi",
-        "engine.simulation": "Result simulate",
-        "analysis.verification": "verify",
+        "network": "Network",
     }.items()
     for name in names.split()
 }

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cli.console import say
 from ..datasets import catalogue as datasets
 from ..files.hdf5 import write_tree
+from ..support.pipes import say
 
 __all__ = ["forward", "main", "network_file", "save", "train"]
 

@@ -16,11 +16,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from ...cli.console import say
 from ...errors import MismatchError
 from ...formats.fixed import Rounding
 from ...kernels.learning.parameters import SPIKES, W_CHANGED
 from ...learning.learner import Conv, Dense, Learner, LearningNetwork, Outcome, Rule, State, Widths
+from ...support.pipes import say
 
 __all__ = ["check", "difference", "main", "random_frame", "random_network"]
 

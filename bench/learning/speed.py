@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ...cli.console import say
 from ...errors import MismatchError
 from ...kernels.learning.parameters import COUNTERS, DRAW_WEIGHT
 from ...learning.constants import layer_constants
 from ...learning.learner import Conv, Dense, Learner, LearningNetwork, Rule
+from ...support.pipes import say
 
 __all__ = ["dense", "gesture_network", "main", "network"]
 
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, value in found["network"].items():
             say(f"  {name}: {value}")
     if given.json:
-        from ...files.hdf5 import _replacing as replacing
+        from ...support.atomic import replacing
 
         with replacing(given.json) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump(found, file, indent=2)

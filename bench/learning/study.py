@@ -1,9 +1,10 @@
 """How much accuracy does learning with integers cost, and at which width does it break?
 
-``python -m intsnn.bench.learning.study --results runs.jsonl`` trains a small convolutional network with integers and with
-the float twin (same network, rule, seeds, batches and budget), then with each width changed by itself. Every run is
-one line of JSON in the file; a run that is there is never computed again, so a study can be stopped and called again.
-``--table`` prints what is there. ``intsnn bench learn`` does the same for a recipe and its own training and test data.
+``python -m intsnn.bench.learning.study --results runs.jsonl`` trains a small convolutional network with integers and
+with the float twin (same network, rule, seeds, batches and budget), then with each width changed by itself. Every run
+is one line of JSON in the file; a run that is there is never computed again, so a study can be stopped and called
+again. ``--table`` prints what is there. ``intsnn bench learn`` does the same for a recipe and its own training and
+test data.
 
 Each pool of recordings has a fixed test set, a part of the pool or another set. A run for ``test`` trains on what is
 left, drawn and ordered by its seed; one for ``validation`` trains on four fifths of that and is tested on the last
@@ -25,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...analysis.scores import check_labels
-from ...cli.console import say
 from ...datasets.overlap import check_overlap
 from ...errors import FormatError
 from ...learning import memory as learn_memory
@@ -33,6 +33,7 @@ from ...learning.learner import Conv, LearningNetwork, Rule, Schedule
 from ...models.learning.decolle import train
 from ...models.learning.decolle_recipes import Recipe, recipe, with_widths
 from ...models.learning.sequences import order, sequences
+from ...support.pipes import say
 
 __all__ = ["SWEEPS", "Run", "Subset", "compute", "main", "plan", "rows", "study", "summary"]
 

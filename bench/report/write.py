@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from ...errors import FormatError
-from ...files.hdf5 import _replacing as replacing
+from ...support.atomic import replacing
 from ..speed.plots import check_plots
 from .data import Row, read_sweep
 from .figures import sweep_plots

@@ -22,8 +22,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from ... import __version__
 from ...errors import FormatError, IntsnnError, MismatchError, UnsupportedError
+from ...support.version import __version__
 from .peers import PEERS, Absent, absent, prepare_peer
 from .workloads import NAMES, Workload, build
 

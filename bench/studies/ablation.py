@@ -1,10 +1,10 @@
 """What does each part of a converted network pay for? Accuracy after every step, with each part switched off in turn.
 
-``python -m intsnn.bench.studies.ablation NET --data DATA --json FILE``: NET is a spiking network (``zoo:NAME`` too). Rows are
-the network as it is, without the cap on counts, without negative spikes, with a negative threshold of -theta, with the
-bias all at once; and, where it is asked for, with another T_drive (``--t-drive 8,16,32``) and after fine-tuning
-(``--tuned FILE``). The columns are T; behind T_drive nothing flows in any more: what they gain is what extra steps pay
-for. FILE is written after each row and read again: a run that was killed goes on.
+``python -m intsnn.bench.studies.ablation NET --data DATA --json FILE``: NET is a spiking network (``zoo:NAME`` too).
+Rows are the network as it is, without the cap on counts, without negative spikes, with a negative threshold of
+-theta, with the bias all at once; and, where it is asked for, with another T_drive (``--t-drive 8,16,32``) and after
+fine-tuning (``--tuned FILE``). The columns are T; behind T_drive nothing flows in any more: what they gain is what
+extra steps pay for. FILE is written after each row and read again: a run that was killed goes on.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import numpy as np
 
 from ...analysis.curves import curve
 from ...analysis.scores import accuracy
-from ...cli.console import say
 from ...conversion.redrive import redriven
 from ...datasets import catalogue as datasets
 from ...datasets.catalogue import Dataset
 from ...engine.ann import integer_ann
 from ...engine.simulation import simulate
 from ...errors import ConversionError, UnsupportedError
-from ...files.hdf5 import _replacing as replacing
 from ...layers.base import Affine, Conv2d
 from ...layers.neurons import Neuron
 from ...models.readers import load
 from ...models.zoo.catalogue import find
 from ...network.spiking import Network
+from ...support.atomic import replacing
+from ...support.pipes import say
 
 __all__ = ["PARTS", "Row", "main", "measure", "rows", "without"]
 

@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...cli.console import say as show
 from ...datasets import catalogue as datasets
 from ...datasets.decoders import read_npz
 from ...errors import DataNotFoundError, FormatError
-from ...files.hdf5 import _replacing as replacing
 from ...files.network_file import load, save, stored_bytes
+from ...support.atomic import replacing
+from ...support.pipes import say as show
 from ..provenance import digest_of, source_digest, sources
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ __all__ = ["fold_parts", "folds", "main", "memory", "report", "seeds", "wilson"]
 FOLDS = 10
 COMPARED = 100  # test streams of which every spike is compared
 FRAME_SOURCES = (
-    "kernels/inputs/camera.py", "intsnn/datasets/camera.py", "intsnn/datasets/events.py", "intsnn/datasets/event_files.py",
-    "intsnn/datasets/frames.py",
+    "kernels/inputs/camera.py", "intsnn/datasets/camera.py", "intsnn/datasets/events.py",
+    "intsnn/datasets/event_files.py", "intsnn/datasets/framing.py",
 )  # fmt: skip
 SIZES = {"vgg11": (3, 32, 32), "plif": (2, 34, 34)}
 

@@ -1,13 +1,14 @@
 """How accurate is a converted network at each width of its weights? The curve that more bits must not bend down.
 
-``python -m intsnn.bench.studies.width_curves NET.h5 --data mnist --calibrate mnist:train:4000 -o FILE.json`` converts NET with
-default options at every width of ``--weights`` and counts right answers of the integer ANN on all of ``--data``. That
-is what the spiking network comes to at rest (`intsnn verify`). Its sums are made here by BLAS products of whole
-numbers that floats hold exactly, which a bound proves before each; the first ``--check`` samples are compared with
-`intsnn.integer_ann`, level for level. FILE is written after each width and read again: a run that was killed goes on.
+``python -m intsnn.bench.studies.width_curves NET.h5 --data mnist --calibrate mnist:train:4000 -o FILE.json`` converts
+NET with default options at every width of ``--weights`` and counts right answers of the integer ANN on all of
+``--data``. That is what the spiking network comes to at rest (`intsnn verify`). Its sums are made here by BLAS
+products of whole numbers that floats hold exactly, which a bound proves before each; the first ``--check`` samples
+are compared with `intsnn.integer_ann`, level for level. FILE is written after each width and read again: a run that
+was killed goes on.
 
-``python -m intsnn.bench.studies.width_curves --join FILE.json ... -o docs/figures/width-curves.json`` makes one table of such
-files, a row for each network.
+``python -m intsnn.bench.studies.width_curves --join FILE.json ... -o docs/figures/width-curves.json`` makes one table
+of such files, a row for each network.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from pathlib import Path
 import numpy as np
 
 from ...analysis.scores import accuracy
-from ...cli.console import say
 from ...conversion.fold import fold
 from ...conversion.pipeline import _input_format as input_format
 from ...conversion.pipeline import check_fit
@@ -32,7 +32,6 @@ from ...conversion.spikes import convert
 from ...datasets import catalogue as datasets
 from ...engine.ann import integer_ann
 from ...errors import FormatError, IntsnnError, RangeError
-from ...files.hdf5 import _replacing as replacing
 from ...formats.arguments import instance
 from ...layers.base import (
     Add,
@@ -61,6 +60,8 @@ from ...network.floating import (
 )
 from ...network.quantised import InputScale
 from ...network.spiking import Network
+from ...support.atomic import replacing
+from ...support.pipes import say
 
 __all__ = ["joined", "levels_and_outputs", "main"]
 
@@ -192,7 +193,7 @@ def joined(cells: list[dict]) -> dict:
     widths = sorted({cell["weights"] for cell in cells})
     return {
         "what": "per cent right of the integer ANN, which the spiking network comes to at rest, by bits of the weights",
-        "command": "python -m intsnn.bench.studies.width_curves NET --data DATA --calibrate TRAINING -o FILE; see cells",
+        "command": "python -m intsnn.bench.studies.width_curves NET --data DATA --calibrate DATA -o FILE; see cells",
         "commit": ", ".join(sorted({cell["commit"] or "?" for cell in cells})),
         "data": ", ".join(sorted({f"{cell['data']} calibrated on {cell['calibrated_on']}" for cell in cells})),
         "date": max(cell["date"] for cell in cells),

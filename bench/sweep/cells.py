@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ...analysis.scores import aim_of, check_labels, decide, near_chance
+from ...analysis.scores import aim_of, check_labels, near_chance
 from ...conversion.pipeline import _input_format as input_format
 from ...conversion.pipeline import accuracy, check_fit
 from ...conversion.quantise import Calibration, calibrate, quantise_network
@@ -23,7 +23,7 @@ from ...datasets import catalogue as datasets
 from ...datasets.catalogue import Dataset
 from ...datasets.overlap import check_overlap
 from ...engine.ann import equality_conditions
-from ...engine.simulation import Result, places
+from ...engine.result import Result, decide, places
 from ...errors import ConversionError, FormatError, ShapeError, UnsupportedError
 from ...layers.base import Affine, Conv2d
 from ...layers.neurons import Neuron

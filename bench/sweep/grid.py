@@ -86,7 +86,7 @@ class Grid:
     ----------
     models : tuple of Source
     data : tuple of str
-        As `intsnn.datasets.catalogue.load` takes them.
+        As `intsnn.datasets.load` takes them.
     methods : tuple of str
         See `parse_method`.
     weights, activations : tuple of int, or None

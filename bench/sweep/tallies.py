@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ...analysis.scores import check_labels, decide
+from ...analysis.scores import check_labels
 from ...engine.ann import AnnResult, integer_ann
 from ...engine.backends.fused.runner import prepare
-from ...engine.simulation import LayerReport, Result, places, simulate
+from ...engine.result import LayerReport, Result, decide, places
+from ...engine.simulation import simulate
 from ...errors import MismatchError, UnsupportedError
 from ...formats.fixed import Rounding
 from ...layers.base import (

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...datasets.catalogue import Dataset
 from ...errors import ImportRefused
-from ...files.hdf5 import _replacing as replacing
 from ...files.network_file import load, read_info
 from ...network.quantised import QuantisedNetwork
+from ...support.atomic import replacing
 from ..provenance import training_digest
 from .grid import digest
 

@@ -1,6 +1,6 @@
 """What can be said about a network? Verification, descriptions, accuracy, memory."""
 
-from ..faces import attach
+from ..support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,
@@ -8,7 +8,7 @@ __all__, __getattr__, __dir__ = attach(
         "curves": "Curve curve",
         "description": "Description describe float_bytes span span_text",
         "scores": (
-            "Aim OutputError accuracy aim_of check_labels classes_of confusion decide mean_iou near_chance output_error"
+            "Aim OutputError accuracy aim_of check_labels classes_of confusion mean_iou near_chance output_error"
         ),
         "verification": "Difference Verification verify",
     },

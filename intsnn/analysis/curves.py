@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.simulation import MOST_THREADS, places, predict, simulate
+from ..engine.result import places, predict
+from ..engine.simulation import MOST_THREADS, simulate
 from ..errors import ShapeError, UnsupportedError
 from ..formats.arguments import STEPS, array_of, whole
 from ..layers.base import Readout, integers

@@ -18,28 +18,11 @@ if TYPE_CHECKING:
     from ..datasets.catalogue import Dataset
 
 __all__ = [
-    "Aim", "OutputError", "accuracy", "aim_of", "check_labels", "classes_of", "confusion", "decide", "mean_iou",
+    "Aim", "OutputError", "accuracy", "aim_of", "check_labels", "classes_of", "confusion", "mean_iou",
     "near_chance", "output_error",
 ]  # fmt: skip
 
 BINARY = "one output: class 1 where it is above 0"
-
-
-def decide(outputs: np.ndarray, axis: int = 1) -> np.ndarray:
-    """The class that outputs stand for: the first largest; of one output alone, 1 where it is above 0.
-
-    Parameters
-    ----------
-    outputs : (N, K) or (N, K, H, W) numbers
-        K along `axis`, which the result lacks.
-
-    Returns
-    -------
-    ndarray of int64
-    """
-    if outputs.shape[axis] == 1:
-        return (np.take(outputs, 0, axis=axis) > 0).astype(np.int64)
-    return np.argmax(outputs, axis=axis)
 
 
 def classes_of(outputs: int) -> int:

@@ -18,7 +18,8 @@ import numpy as np
 from ..engine.ann import equality_conditions, integer_ann
 from ..engine.backends.fused.runner import prepare
 from ..engine.inputs import Events
-from ..engine.simulation import MOST_THREADS, LayerReport, Result, simulate
+from ..engine.result import LayerReport, Result
+from ..engine.simulation import MOST_THREADS, simulate
 from ..errors import RangeError, ShapeError, UnsupportedError
 from ..formats.arguments import STEPS, array_of, function_or_none, shown, whole, whole_or_none
 from ..network.spiking import spiking_network

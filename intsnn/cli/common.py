@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 import click
 
 from ..errors import ConversionError, DataNotFoundError, FormatError, IntsnnError
-from .pipes import Stream
+from ..support.pipes import Stream
 
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "LEARN_HELP", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",

@@ -19,10 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ..files.hdf5 import _replacing as replacing
-from .pipes import Stream, to_stdout
+from ..support.atomic import replacing
+from ..support.pipes import Stream, to_stdout
 
-__all__ = ["Report", "number", "percent", "points", "say", "size"]
+__all__ = ["Report", "number", "percent", "points", "size"]
 
 NUMBER = re.compile(r"[-+]?[0-9]|joined$|$")
 PIPED_WIDTH = 240  # columns where there is no terminal to ask: nothing is cut
@@ -85,11 +85,6 @@ class Report:
             return
         with replacing(self.json_path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
-
-
-def say(text: str) -> None:
-    """One line on standard output, for programs without a `Report`."""
-    Report(None).line(text)
 
 
 def _console(stream) -> Console:

@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from .. import __version__
 from ..errors import IntsnnError, MismatchError
+from ..support.version import __version__
 from .common import INTERNAL, INTERRUPTED, MISMATCH, REFUSED, Failure, one_line
 
 __all__ = ["COMMANDS", "main", "one_line"]

@@ -1,14 +1,14 @@
 """How does a float network become spikes?"""
 
-from ..faces import attach
+from ..support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,
     {
-        "compensate": "Width",
         "pipeline": "Pipeline Stage accuracy aim convert_float doubts measure",
-        "quantise": "ROUNDINGS Calibration Quantisation calibrate quantise_network quantise_weights",
+        "quantise": "ROUNDINGS Calibration Quantisation calibrate quantise_network",
         "redrive": "redriven",
         "spikes": "METHODS Conversion Rule convert",
+        "weights": "Width quantise_weights quantised_node weight_format",
     },
 )

@@ -12,14 +12,14 @@ for the rounding; target and fit are our own additions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..network.floating import FloatAffine, FloatConv2d, FloatNetwork, block_size
-from .quantise import quantise_weights, quantised_node
+from .weights import Width, quantise_weights, quantised_node
 
-__all__ = ["Width", "compensate"]
+__all__ = ["compensate"]
 
 SAMPLES = 1000  # of the calibration data
 LEAST = 64  # samples, whatever memory they take
@@ -27,14 +27,6 @@ MEMORY = 1 << 30  # bytes of the values of a layer and the one before, of two ne
 ROWS = 20_000  # positions of a convolution that are looked at
 DAMPING = 0.01  # of the mean variance of the inputs, added to each
 LARGEST = 4096  # inputs of an output; a layer with more keeps its nearest codes
-
-
-@dataclass(frozen=True)
-class Width:
-    """Bits of the weights of a layer, and whether each output channel has a scale of its own."""
-
-    bits: int
-    per_channel: bool
 
 
 def compensate(

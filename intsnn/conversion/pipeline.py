@@ -12,11 +12,12 @@ from typing import cast
 
 import numpy as np
 
-from ..analysis.scores import Aim, OutputError, accuracy, aim_of, decide, near_chance, output_error
+from ..analysis.scores import Aim, OutputError, accuracy, aim_of, near_chance, output_error
 from ..datasets.catalogue import Dataset
 from ..datasets.overlap import Overlap, check_overlap
 from ..engine.ann import integer_ann
-from ..engine.simulation import places, simulate
+from ..engine.result import decide, places
+from ..engine.simulation import simulate
 from ..errors import ConversionError, ShapeError
 from ..network.floating import FloatNetwork, forward
 from ..network.quantised import InputScale, QuantisedNetwork
@@ -54,7 +55,7 @@ class Pipeline:
     """Result of `convert_float`: the integer network, what led to it and the accuracy of each stage.
 
     `zeroed` and `clipped` count, by layer, weights that became zero and weights beyond the largest code; `rounding` is
-    what was done to the weights, and `errors` what ``"auto"`` decided it by (see `intsnn.conversion.quantise.Quantisation`).
+    what was done to the weights, and `errors` what ``"auto"`` decided it by (see `intsnn.conversion.Quantisation`).
     `aim` is what the outputs were held against, `overlap` what was allowed to be in both data sets, `warnings` what
     makes the figures doubtful.
     """

@@ -11,19 +11,20 @@ from typing import cast
 
 import numpy as np
 
-from ..errors import ConversionError, FormatError
+from ..errors import ConversionError
 from ..formats.arguments import array_of, choice, flag, instance, shown, whole, whole_or_none
-from ..formats.fixed import Bipolar, Fixed
+from ..formats.fixed import Fixed
 from ..network.floating import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, FloatReLU, blocks, forward
 from ..network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+from .compensate import compensate
+from .weights import Width, quantise_weights, quantised_node
 
-__all__ = ["ROUNDINGS", "Calibration", "Quantisation", "calibrate", "quantise_network", "quantise_weights"]
+__all__ = ["ROUNDINGS", "Calibration", "Quantisation", "calibrate", "quantise_network"]
 
 ROUNDINGS = ("auto", "nearest", "compensated")
 JUDGED = 1000  # held-back calibration samples at most, on which auto compares
 ENOUGH = 1.1  # auto looks no further where rounding the weights adds no more than this to the error of the activations
 BINS = 4096
-TINY = 1e-150  # no weight is smaller
 FINE = 1 << 16  # levels that stand for "clipped, not rounded" when the loss is split into stages
 
 
@@ -91,58 +92,6 @@ def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | 
     scale = input_scale or InputScale()
     x = scale.apply(raw)
     return Calibration(network, x, scale, _histograms(network, x))
-
-
-def weight_format(bits: int) -> Fixed | Bipolar:
-    """Format of `bits`-wide weights: bipolar for 1 bit, else symmetric two's complement."""
-    bits = whole(bits, "weights: bits", 1, 8)
-    return Bipolar() if bits == 1 else Fixed(bits, narrow=True)
-
-
-def quantise_weights(weight: np.ndarray, bits: int, per_channel: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and scales of least square error.
-
-    Parameters
-    ----------
-    weight : (O, ...) float
-    bits : 1 to 8
-        1: ``codes`` are -1 and +1, the scale is the mean absolute weight.
-    per_channel : bool
-        One scale per output channel, or one for all.
-
-    Returns
-    -------
-    codes : int64 array of the shape of `weight`
-    scale : (O,) float64, positive
-    """
-    bits, per_channel = whole(bits, "weights: bits", 1, 8), flag(per_channel, "per_channel")
-    weight = array_of(weight, "weight")
-    if weight.ndim < 1 or not weight.size or weight.dtype.kind not in "fiu" or not np.isfinite(weight).all():
-        raise FormatError(f"weight: found {shown(weight)}; finite numbers (O, ...) are needed")
-    outputs = weight.shape[0]
-    rows = weight.astype(np.float64).reshape(outputs if per_channel else 1, -1)
-    rows = np.where(np.abs(rows) < TINY, 0.0, rows)  # their squares would vanish
-    largest = np.abs(rows).max(axis=1)
-    fallback = largest.max() if largest.max() > 0 else 1.0
-    if bits == 1:
-        codes = np.where(rows >= 0, 1, -1)
-        scale = np.abs(rows).mean(axis=1)
-        scale[scale == 0] = fallback * 2.0**-20  # an all-zero channel still has to be +-1: make it negligible
-    else:
-        top = (1 << (bits - 1)) - 1
-        top_scale = np.where(largest > 0, largest, fallback) / top
-        best = np.full(rows.shape[0], np.inf)
-        scale = top_scale.copy()
-        for factor in np.linspace(0.3, 1.0, 71):
-            trial = top_scale * factor
-            rounded = np.clip(np.floor(rows / trial[:, None] + 0.5), -top, top) * trial[:, None]
-            error = np.square(rounded - rows).sum(axis=1)
-            better = error < best
-            best[better], scale[better] = error[better], trial[better]
-        codes = np.clip(np.floor(rows / scale[:, None] + 0.5), -top, top)
-    if not per_channel:
-        scale = np.repeat(scale, outputs)
-    return codes.astype(np.int64).reshape(weight.shape), scale
 
 
 def _histograms(network: FloatNetwork, x: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
@@ -234,10 +183,10 @@ def quantise_network(
     bias_correction : bool
         Add ``E[(W - Wq) x]`` to the biases.
     rounding : {"auto", "nearest", "compensated"}
-        Nearest codes, or codes that make up for each other's errors (`intsnn.conversion.compensate`; biases are then fitted, not
-        corrected). ``"auto"``: both are made with the first half of the calibration samples, and that is taken
-        whose outputs come nearer to those of `network` on up to 1,000 samples of the other half; nearest without a
-        look at the other where the weights then add little to the error that the activations make.
+        Nearest codes, or codes that make up for each other's errors (`intsnn.conversion.compensate`; biases are then
+        fitted, not corrected). ``"auto"``: both are made with the first half of the calibration samples, and that is
+        taken whose outputs come nearer to those of `network` on up to 1,000 samples of the other half; nearest
+        without a look at the other where the weights then add little to the error that the activations make.
 
     Raises
     ------
@@ -255,8 +204,6 @@ def quantise_network(
     found = raw if isinstance(raw, Calibration) else calibrate(network, raw, input_scale)
     if found.network is not network:
         raise ConversionError("calibration: it was made with another network; calibrate this one")
-    from .compensate import Width, compensate
-
     levels = (1 << activation_bits) - 1
     linear = [n.name for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)]
     if not linear:
@@ -345,14 +292,3 @@ def _corrected(levelled: FloatNetwork, weighted, means: dict[str, np.ndarray]) -
             after = replace(after, bias=bias, weight=None)
         nodes.append(after)
     return nodes
-
-
-def quantised_node(node, codes: np.ndarray, scale: np.ndarray, bits: int):
-    """The convolution or dense layer `node` with `codes` and `scale` in place of its weight."""
-    common = {
-        "name": node.name, "inputs": node.inputs, "source": node.source, "bias": node.bias,
-        "codes": codes, "scale": scale, "weight_format": weight_format(bits),
-    }  # fmt: skip
-    if isinstance(node, FloatAffine):
-        return QuantAffine(**common)
-    return QuantConv2d(**common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups)

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import ConversionError, UnsupportedError
 from ..formats.arguments import choice, flag, instance, real, whole, whole_or_none
-from ..formats.fixed import Fixed, Levels
+from ..formats.fixed import Fixed
+from ..formats.weights import Levels
 from ..layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
 from ..layers.neurons import IF, QFFS, CaLIF, Neuron, SignedIF
 from ..network.floating import (

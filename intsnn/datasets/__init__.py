@@ -1,6 +1,6 @@
 """Where do data come from? Images and event recordings by name, and files of the user."""
 
-from ..faces import attach
+from ..support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,
@@ -11,7 +11,7 @@ __all__, __getattr__, __dir__ = attach(
         "decoders": "decode_jpeg read_cifar_binary read_cifar_pickle read_idx read_npy read_npz",
         "event_files": "checked_events contents event_stream event_table five_bytes stream_sensor",
         "events": "EventSet is_event_data load_events",
-        "frames": "check_binning frame_set frame_shape warn_if_empty",
+        "framing": "check_binning frame_set frame_shape frames warn_if_empty",
         "overlap": "Overlap check_overlap digests unseen",
         "segments": "BACKGROUND compose",
     },

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ConversionError, FormatError
 from ..network.spiking import Network
 from .events import load_events
-from .frames import frame_set
+from .framing import frame_set
 
 __all__ = ["EventInputs", "event_inputs"]
 
@@ -19,7 +19,7 @@ FIELDS = ("steps", "bin_us", "divide", "start_us", "clip")
 
 @dataclass(frozen=True, eq=False)
 class EventInputs:
-    """Frames for `intsnn.engine.simulation.simulate` with their labels; named as the fields of `intsnn.datasets.catalogue.Dataset`.
+    """Frames for `intsnn.simulate` with their labels; named as the fields of `intsnn.datasets.Dataset`.
 
     Attributes
     ----------

@@ -71,7 +71,7 @@ class EventSet:
     source : str
         Folder or set that it comes from.
     binned : function or None
-        A way to frames that is shorter than through the events (`intsnn.datasets.frames.frame_set`).
+        A way to frames that is shorter than through the events (`intsnn.datasets.framing.frame_set`).
     contents : function or None
         What `digests` answers, where that is known without the events.
     """
@@ -96,7 +96,7 @@ class EventSet:
         return self.reader(index)
 
     def digests(self) -> list[bytes]:
-        """What each recording is known by (`intsnn.datasets.overlap`): its events, or the image that it was made from."""
+        """What each recording is known by (`intsnn.datasets.overlap`): its events, or the image it was made from."""
         return self._known
 
     @cached_property

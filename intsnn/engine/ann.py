@@ -14,10 +14,10 @@ from ..errors import UnsupportedError
 from ..formats.arguments import STEPS, whole, whole_or_none
 from ..layers.base import AvgPool2d, Readout
 from ..layers.neurons import Neuron
+from ..network.schedule import duration
 from ..network.spiking import spiking_network
 from .backends.stepwise.plan import Plan, Worker
 from .inputs import Source
-from .schedule import duration
 
 __all__ = ["AnnResult", "equality_conditions", "integer_ann"]
 
@@ -106,7 +106,7 @@ def integer_ann(
     batch_size = whole(batch_size, "batch_size", 1)
     if reasons:
         raise UnsupportedError(f"this network has no integer ANN: {'; '.join(reasons)}")
-    from .simulation import predict, to_api
+    from .result import predict, to_api
 
     source = Source(network.nodes[network.input_name], inputs, time_axis)
     driven = duration(network, source.steps, steps, settle=True).driven

@@ -1,11 +1,10 @@
 """How is a network kept? Files of ours, checked before memory is taken."""
 
-from ..faces import attach
+from ..support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,
     {
-        "hdf5": "RecordWriter Tree open_record read_tree read_tree_bytes storage write_tree",
         "network_file": (
             "FileInfo SCHEMA component from_tree info_from_tree is_ours load network_digest read_info save stored_bytes"
         ),
@@ -19,5 +18,8 @@ __all__, __getattr__, __dir__ = attach(
             "put_format put_int put_integers put_json put_mode put_padding put_pair put_range put_scale "
             "put_sizes put_text put_texts put_weights refusal"
         ),
+        "hdf5.read": "Tree read_tree read_tree_bytes",
+        "hdf5.stream": "RecordWriter open_record",
+        "hdf5.write": "storage write_tree",
     },
 )

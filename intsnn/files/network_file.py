@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..errors import FormatError, ImportRefused, IntsnnError, ShapeError
 from ..formats.arguments import flag, instance, mapping, path_of, shown, text, whole
 from ..layers.base import Affine, Input, output_shape
 from ..network.floating import FloatNetwork
 from ..network.quantised import InputScale, QuantisedNetwork
 from ..network.spiking import Network
+from ..support.version import __version__
 from .hdf5 import MAX_NAME, MAX_OBJECTS, Tree, read_tree, write_tree
 from .nodes import LAYERS, QUANTISED, read_layer, write_layer
 from .values import (
@@ -258,8 +258,8 @@ def load(path: str | os.PathLike[str], *, trust: bool = False, budget: int = 1 <
     ----------
     path : path-like
     trust : bool
-        Read in this process instead of a child with limited resources (:func:`intsnn.files.hdf5.read_tree`): quicker, and
-        only for files of known origin. Everything is checked either way.
+        Read in this process instead of a child with limited resources (:func:`intsnn.files.hdf5.read_tree`): quicker,
+        and only for files of known origin. Everything is checked either way.
     budget : int
         Most bytes that the arrays may take, in the file and again in memory.
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FormatError, IntsnnError, UnsupportedError
-from ..formats.fixed import Bipolar, Fixed, Levels, Overflow, Rounding
+from ..formats.fixed import Fixed, Overflow, Rounding
+from ..formats.weights import Bipolar, Levels
 from ..layers.base import (
     Add,
     Affine,

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..errors import ImportRefused, RangeError
 from ..formats.fixed import Fixed
+from ..support.version import __version__
 from .hdf5 import open_record, read_tree
 from .network_file import component, network_digest
 
@@ -151,7 +151,7 @@ class Recording:
     Attributes
     ----------
     network_sha256 : str
-        Digest of the network that ran (`intsnn.files.network_file.network_digest`).
+        Digest of the network that ran (`intsnn.files.network_digest`).
     steps, driven : int
         How many steps were observed at least, and how many of them were driven.
     settle : bool
@@ -196,7 +196,7 @@ def load(path: str | os.PathLike[str], *, trust: bool = False, budget: int = 1 <
     ----------
     path : path-like
     trust : bool
-        Read in this process, as `intsnn.files.network_file.load` says.
+        Read in this process, as `intsnn.files.load` says.
     budget : int
         Most bytes of all arrays together.
 

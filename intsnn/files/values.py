@@ -20,9 +20,10 @@ import numpy as np
 
 from ..errors import FormatError, ImportRefused, IntsnnError, RangeError, ShapeError
 from ..formats.arguments import shown
-from ..formats.fixed import Bipolar, Fixed, Levels
+from ..formats.fixed import Fixed
 from ..formats.notation import parse
 from ..formats.packing import pack, packed_size, unpack
+from ..formats.weights import Bipolar, Levels
 from ..network.quantised import InputScale
 from .hdf5 import MAX_TEXT
 

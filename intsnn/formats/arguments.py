@@ -1,7 +1,8 @@
 """Is an argument what its parameter takes? One place that checks numbers, flags, names, texts and kinds of objects.
 
 A whole number is an `int`, a NumPy integer or a 0-d array of one; never a bool, a float (not even 2.0) or an enum. What
-is accepted comes back as the plain Python value. Names of rounding and overflow modes are read by `intsnn.formats.notation`.
+is accepted comes back as the plain Python value. Names of rounding and overflow modes are read by
+`intsnn.formats.notation`.
 """
 
 from __future__ import annotations

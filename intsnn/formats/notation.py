@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from ..errors import FormatError
 from ..kernels.numbers.modes import Overflow, Rounding
-from .arguments import flag, shown, whole
-from .fixed import NAMED_LEVELS, Bipolar, Fixed, Levels, WeightFormat
+from .arguments import shown, whole
+from .fixed import Fixed
+from .reading import about, read
+from .weights import NAMED_LEVELS, Bipolar, Levels, WeightFormat
 
 __all__ = ["Notation", "as_overflow", "as_rounding", "parse"]
 
@@ -98,17 +100,6 @@ class Notation:
         return f"{self.text.strip()} read as {self.format}{reading}{modes}"
 
 
-ACCEPTED = (
-    "fxp-s8/3, fxp-u8/3, Q4.3, UQ4.4, ap_fixed<8,5>, ap_fixed<8,5,AP_RND,AP_SAT>, ap_ufixed<8,4>, ap_int<8>, "
-    "ap_uint<8>, bipolar, apot4, levels{-1,0,1}"
-)
-_FXP = re.compile(r"fxp-([su])(\d+)/(-?\d+)", re.IGNORECASE)
-_Q = re.compile(r"(U?)Q(-?\d+)\.(-?\d+)", re.IGNORECASE)
-_AP = re.compile(r"(ap|sc)_(u?)(fixed|int)\s*<([^<>]*)>", re.IGNORECASE)
-_LEVELS = re.compile(r"levels\s*\{([^{}]*)\}", re.IGNORECASE)
-_INTEGER = re.compile(r"[+-]?\d{1,20}")
-
-
 def parse(text: str, *, sign_counted: bool = False) -> Notation:
     """Read a format in any of the accepted notations.
 
@@ -134,63 +125,16 @@ def parse(text: str, *, sign_counted: bool = False) -> Notation:
     FormatError
         The text is none of these; the message quotes it and lists what is accepted.
     """
-    if not isinstance(text, str):
-        raise FormatError(f"the text of a format: found {shown(text)}; accepted are {ACCEPTED}")
-    sign_counted = flag(sign_counted, "sign_counted")
-    body, narrow = re.subn(r"\s+narrow\s*$", "", text, flags=re.IGNORECASE)
-    body = body.strip()
-    if len(body) > 4096:
-        raise FormatError(f"the text of a format has {len(body)} characters; accepted are {ACCEPTED}")
-    try:
-        if match := _FXP.fullmatch(body):
-            signed = match[1].lower() == "s"
-            return Notation(text, _fixed(match[2], match[3], signed, narrow), sign_counted=True if signed else None)
-        if match := _Q.fullmatch(body):
-            signed = not match[1]
-            bits = _number(match[2]) + _number(match[3]) + (signed and not sign_counted)
-            return Notation(
-                text, _fixed(bits, match[3], signed, narrow), sign_counted=bool(sign_counted) if signed else None
-            )
-        if match := _AP.fullmatch(body):
-            return _parse_ap(text, match, narrow)
-        if not narrow and body.lower() == "bipolar":
+    with about(text):
+        found = read(text, sign_counted)
+        counted = found.sign_counted if found.signed else None
+        if found.kind == "bipolar":
             return Notation(text, Bipolar())
-        if not narrow and body.lower() in NAMED_LEVELS:
-            return Notation(text, Levels(NAMED_LEVELS[body.lower()]))
-        if not narrow and (match := _LEVELS.fullmatch(body)):
-            return Notation(text, Levels(tuple(_number(part) for part in match[1].split(","))))
-    except FormatError as error:
-        raise FormatError(f"the text of a format, {shown(text)}: {error}") from None
-    raise FormatError(f"the text of a format, {shown(text)}, is not understood; accepted are {ACCEPTED}")
-
-
-def _number(part: str | int) -> int:
-    """An integer of at most 20 digits, from text."""
-    if isinstance(part, int):
-        return part
-    part = part.strip()
-    if not _INTEGER.fullmatch(part):
-        raise FormatError(f"{part!r} is not an integer; accepted are {ACCEPTED}")
-    return int(part)
-
-
-def _fixed(bits: str | int, frac: str | int, signed: bool, narrow: int) -> Fixed:
-    return Fixed(_number(bits), _number(frac), signed, bool(narrow))
-
-
-def _parse_ap(text: str, match: re.Match, narrow: int) -> Notation:
-    """Read the template arguments of ap_fixed, ap_ufixed, ap_int or ap_uint (or their SystemC twins)."""
-    signed = not match[2]
-    parts = [part.strip() for part in match[4].split(",")]
-    whole = match[3].lower() == "int"
-    most = 1 if whole else 5
-    least = 1 if whole else 2
-    if not least <= len(parts) <= most:
-        raise FormatError(f"{len(parts)} template arguments found; {least} to {most} are allowed")
-    bits = _number(parts[0])
-    frac = 0 if whole else bits - _number(parts[1])
-    rounding = as_rounding(parts[2]) if len(parts) > 2 else None
-    overflow = as_overflow(parts[3]) if len(parts) > 3 else None
-    if len(parts) > 4 and _number(parts[4]) != 0:
-        raise FormatError(f"{parts[4]} saturated bits on wrap are not supported; leave the fifth argument out")
-    return Notation(text, _fixed(bits, frac, signed, narrow), rounding, overflow, True if signed else None)
+        if found.kind == "named":
+            return Notation(text, Levels(NAMED_LEVELS[found.name]))
+        if found.kind == "levels":
+            return Notation(text, Levels(found.table))
+        number_format = Fixed(found.bits, found.frac, found.signed, found.narrow)
+        rounding = None if found.rounding is None else as_rounding(found.rounding)
+        overflow = None if found.overflow is None else as_overflow(found.overflow)
+        return Notation(text, number_format, rounding, overflow, counted)

@@ -4,8 +4,9 @@ import numpy as np
 
 from ..errors import FormatError, RangeError
 from .arguments import array_of, shown, whole, wholes
-from .fixed import Bipolar, Fixed, Levels, WeightFormat
+from .fixed import Fixed
 from .integers import check_range, for_kernel, integer_array
+from .weights import Bipolar, Levels, WeightFormat
 
 __all__ = ["pack", "packed_size", "unpack"]
 

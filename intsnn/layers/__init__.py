@@ -1,6 +1,6 @@
 """What does one layer compute? Ports, connections, pools, joins, neurons."""
 
-from ..faces import attach
+from ..support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..errors import FormatError, IntsnnError, RangeError, ShapeError
 from ..formats.arguments import array_of, choice, instance, sequence, shown, text, whole, wholes
-from ..formats.fixed import Bipolar, Fixed, Levels, Rounding
+from ..formats.fixed import Fixed, Rounding
 from ..formats.notation import as_rounding
+from ..formats.weights import Bipolar, Levels
 
 __all__ = [
     "Add",

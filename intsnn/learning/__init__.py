@@ -1,6 +1,6 @@
 """How does a network learn with integers only?"""
 
-from ..faces import attach
+from ..support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,

@@ -1,8 +1,8 @@
 """A learner in a file: what it learned, and, for a training that goes on, where its sequences are.
 
-One HDF5 file, written all or nothing and read by the rules of `intsnn.files.hdf5`: master weights and biases as integers, the
-description of network and rule as text, and in checkpoints the traces of the batch at hand. Constants, readouts and
-forward weights follow from description and seed, and are not stored.
+One HDF5 file, written all or nothing and read by the rules of `intsnn.files.hdf5`: master weights and biases as
+integers, the description of network and rule as text, and in checkpoints the traces of the batch at hand. Constants,
+readouts and forward weights follow from description and seed, and are not stored.
 """
 
 from __future__ import annotations

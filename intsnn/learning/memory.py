@@ -1,8 +1,8 @@
 """What memory does a network take while it learns: by the published formula, and measured?
 
-The formula is that of Schaefer & Joshi (`intsnn.analysis.memory.formulas`), for one sample; measured are the arrays of a `Learner`
-that learns with one sample. What exists and is not counted by the formula (master weights beside forward weights,
-constants, scratch) is there with width 0.
+The formula is that of Schaefer & Joshi (`intsnn.analysis.memory.formulas`), for one sample; measured are the arrays
+of a `Learner` that learns with one sample. What exists and is not counted by the formula (master weights beside
+forward weights, constants, scratch) is there with width 0.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def memory(network: LearningNetwork, convention: str = CONVENTION, name: str = "
     ----------
     network : LearningNetwork
     convention : str
-        One of `intsnn.analysis.memory.formulas.CONVENTIONS`.
+        One of `intsnn.analysis.memory.CONVENTIONS`.
 
     Raises
     ------

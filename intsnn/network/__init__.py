@@ -1,6 +1,6 @@
 """What is a network? Spiking, float and quantised graphs, and the bounds of their sums."""
 
-from ..faces import attach
+from ..support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,
@@ -12,6 +12,7 @@ __all__, __getattr__, __dir__ = attach(
             "forward"
         ),
         "quantised": "InputScale QuantAffine QuantConv2d QuantReLU QuantisedNetwork",
+        "schedule": "Duration duration settling_steps",
         "spiking": "Network",
     },
 )

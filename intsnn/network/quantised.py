@@ -18,7 +18,8 @@ from ..errors import FormatError, RangeError
 from ..formats.arguments import array_of, instance, rational, shown, whole
 from ..formats.arguments import real as real_number
 from ..formats.arguments import text as a_text
-from ..formats.fixed import Bipolar, Fixed, Levels
+from ..formats.fixed import Fixed
+from ..formats.weights import Bipolar, Levels
 from ..layers.base import integers
 from .floating import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, check_node, float_array
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..engine.schedule import settling_steps
 from ..errors import FormatError, RangeError, ShapeError
 from ..formats.arguments import STEPS, instance, mapping, sequence, shown, text, whole_or_none
 from ..layers.base import (
@@ -33,6 +32,7 @@ from ..layers.base import (
 )
 from ..layers.neurons import Neuron
 from .bounds import Bound, analyse, fits
+from .schedule import settling_steps
 
 __all__ = ["Network"]
 

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 
 from ...errors import ConversionError
-from ...formats.fixed import Bipolar, Fixed, Levels
+from ...formats.fixed import Fixed
+from ...formats.weights import Bipolar, Levels
 from ...layers.base import Affine, Conv2d, Flatten, Input, Readout, SumPool2d
 from ...layers.neurons import IF, LIF, Decay
 from ...network.spiking import Network
@@ -120,7 +121,7 @@ def _membrane(network: EventNetwork, folded: Folded, charge: int) -> int:
 def integer_network(
     network: EventNetwork, *, fraction_bits: int | None = None, metadata: Mapping[str, Any] | None = None
 ) -> Network:
-    """The trained network in integers, ready for `intsnn.engine.simulation.simulate` and `intsnn.files.network_file.save`.
+    """The trained network in integers, ready for `intsnn.simulate` and `intsnn.files.save`.
 
     Returns
     -------

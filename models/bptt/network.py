@@ -99,7 +99,7 @@ class EventNetwork(nn.Module):
 
     @staticmethod
     def _bits(quantiser: WeightQuantiser) -> int:
-        from ...formats.fixed import Levels
+        from ...formats.weights import Levels
 
         return Levels(cast(StepWeight, quantiser).table).bits
 

@@ -19,7 +19,7 @@ ENDS = ("same", "8-bit", "float")
 
 @dataclass(frozen=True, kw_only=True)
 class Binning:
-    """Events to frames, as `intsnn.datasets.frames.frames` takes it; the network carries it on to where it runs."""
+    """Events to frames, as `intsnn.datasets.framing.frames` takes it; the network carries it on to where it runs."""
 
     steps: int = 6
     bin_us: int = 52_500

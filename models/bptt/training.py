@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...analysis.scores import check_labels, decide
-from ...datasets.frames import frame_set
+from ...analysis.scores import check_labels
+from ...datasets.framing import frame_set
 from ...datasets.overlap import digests
+from ...engine.result import decide
 from ..training.architectures import blueprint
 from ..training.loop import Outcome, Progress, Run, chosen_device, generator_of
 from .network import EventNetwork

@@ -12,7 +12,8 @@ import torch
 
 from ...analysis.scores import check_labels
 from ...datasets.overlap import unseen
-from ...engine.simulation import places, simulate
+from ...engine.result import places
+from ...engine.simulation import simulate
 from ...errors import FormatError
 from ...files.hdf5 import write_tree
 from ...files.network_file import load, save, stored_bytes

@@ -42,7 +42,7 @@ class Recipe:
     divide : int
         Coordinates of events are divided by it.
     start_us : int or None
-        Where sequences begin, as `intsnn.datasets.frames.frames` takes it: None at the first event of a recording.
+        Where sequences begin, as `intsnn.datasets.framing.frames` takes it: None at the first event of a recording.
     window : {"start", "random"}
         Training sequences begin there, or at random from there on; those of a test always there.
     peak : int

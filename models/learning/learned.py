@@ -1,8 +1,8 @@
 """What ``intsnn train`` learned with integers alone, from its file: described, counted and run on data.
 
-Two kinds of file: a learner of `intsnn.learning.files` (integer DECOLLE), and weights that spike-timing plasticity left,
-with what each neuron came to stand for. Both say how data become frames, so that a test gives what it gave after the
-training.
+Two kinds of file: a learner of `intsnn.learning.files` (integer DECOLLE), and weights that spike-timing plasticity
+left, with what each neuron came to stand for. Both say how data become frames, so that a test gives what it gave
+after the training.
 """
 
 from __future__ import annotations

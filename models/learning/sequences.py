@@ -91,7 +91,7 @@ class EventSequences:
         """``(steps, B, C, H, W)`` uint8, 0 or 1."""
         found = np.stack([self._one(int(i), epoch) for i in indices], axis=1)
         if not self._warned and not found.any():
-            from ...datasets.frames import warn_if_empty
+            from ...datasets.framing import warn_if_empty
 
             self._warned = True
             warn_if_empty(self.events, np.asarray(indices), found, self.steps, self._bin_us, self._start_us)
@@ -112,7 +112,7 @@ class EventSequences:
         return np.unpackbits(packed, count=size).reshape(self.steps, *self.shape)
 
     def _binned(self, index: int, epoch: int) -> np.ndarray:
-        from ...datasets.frames import frames
+        from ...datasets.framing import frames
 
         events = self.events.events(index)
         start = self._start_us

@@ -106,7 +106,7 @@ def quantised(
     input_format: Fixed | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> QuantisedNetwork:
-    """A trained network with integer weights, ready for `intsnn.conversion.spikes.convert` and `intsnn.files.network_file.save`.
+    """A trained network with integer weights, ready for `intsnn.convert` and `intsnn.files.save`.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def export(
 ) -> QuantisedNetwork:
     """Write a trained network to an HDF5 file of the kind ``quantised-ann``, and return what it holds.
 
-    `maximum` is the raw code that stands for 1. Errors are those of `quantised` and `intsnn.files.network_file.save`.
+    `maximum` is the raw code that stands for 1. Errors are those of `quantised` and `intsnn.files.save`.
     """
     fmt = Fixed.for_range(0, maximum)
     found = quantised(network, input_scale=InputScale(Fraction(1, maximum)), input_format=fmt, metadata=metadata)
@@ -275,7 +275,7 @@ def compare_levels(
     ----------
     network : QuantNetwork
     converted : Network
-        What `intsnn.conversion.spikes.convert` made of it.
+        What `intsnn.convert` made of it.
     images : (N, *shape) integers
     """
     from ...engine.simulation import simulate

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...analysis.scores import check_labels, decide
+from ...analysis.scores import check_labels
 from ...datasets.catalogue import Dataset
+from ...engine.result import decide
 from ...errors import ConversionError, DataNotFoundError, FormatError
 from ..training.architectures import blueprint
 from ..training.loop import Outcome, Progress, Run, chosen_device

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConversionError, DataNotFoundError, ImportRefused
-from ...files.hdf5 import _replacing as replacing
+from ...support.atomic import replacing
 from .checkpoints import SAMPLES, check_identity, goes_on, samples_sha256
 
 __all__ = ["Outcome", "Progress", "Run", "chosen_device", "generator_of"]

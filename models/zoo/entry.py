@@ -19,13 +19,14 @@ from ...conversion.spikes import Rule, convert
 from ...datasets import catalogue as datasets
 from ...datasets.binned import event_inputs
 from ...engine.ann import integer_ann
-from ...engine.simulation import places, simulate
+from ...engine.result import places
+from ...engine.simulation import simulate
 from ...errors import ConversionError
-from ...files.hdf5 import _replacing as replacing
 from ...files.network_file import load, read_info, save, stored_bytes
 from ...layers.base import Affine, Conv2d
 from ...network.quantised import QuantisedNetwork
 from ...network.spiking import Network
+from ...support.atomic import replacing
 from .catalogue import FOLDER, Card
 
 __all__ = ["add", "main"]

@@ -34,8 +34,8 @@ from intsnn.engine.backends.stepwise.plan import Plan, Worker
 from intsnn.engine.inputs import Source
 from intsnn.errors import DataNotFoundError, FormatError, IntsnnError, UnsupportedError
 from intsnn.files.network_file import save
-from intsnn.formats.fixed import Bipolar, Levels, apot
 from intsnn.formats.packing import unpack
+from intsnn.formats.weights import Bipolar, Levels, apot
 from intsnn.layers.base import Conv2d
 from intsnn.models import digits
 from intsnn.models.keras import load as keras

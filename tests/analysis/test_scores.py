@@ -8,11 +8,12 @@ from command_line import bad, good
 from hostile import keras_file
 
 from intsnn.analysis.curves import curve
-from intsnn.analysis.scores import accuracy, aim_of, check_labels, decide, near_chance, output_error
+from intsnn.analysis.scores import accuracy, aim_of, check_labels, near_chance, output_error
 from intsnn.conversion.pipeline import convert_float
 from intsnn.datasets.catalogue import Dataset, full_scale, load
 from intsnn.engine.ann import integer_ann
 from intsnn.engine.backends.fused.runner import prepare
+from intsnn.engine.result import decide
 from intsnn.engine.simulation import simulate
 from intsnn.errors import IntsnnError, RangeError, ShapeError
 from intsnn.files import network_file as files

@@ -17,7 +17,7 @@ from intsnn.layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, R
 from intsnn.layers.neurons import CubaLIF, Decay, Neuron, SignedIF
 from intsnn.network.spiking import Network
 
-MODULE = sys.modules["intsnn.verify"]
+MODULE = sys.modules["intsnn.analysis.verification"]
 BYTE = Fixed(8, signed=False)
 
 
@@ -65,7 +65,7 @@ def test_a_cap_alone_has_an_ann():
 
 
 def test_equality_is_not_due_where_a_run_did_not_settle(monkeypatch):
-    monkeypatch.setattr("intsnn.engine.schedule.settling_steps", lambda network, driven: 2)
+    monkeypatch.setattr("intsnn.network.schedule.settling_steps", lambda network, driven: 2)
     outcome = verify(dense(10, 25, t_drive=1), codes())
     assert not outcome.settled and outcome.ann_mismatches > 0 and outcome.ok and not outcome.due
     assert outcome.reasons == ["not every sample came to rest"] and outcome.first is None

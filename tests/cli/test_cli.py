@@ -273,7 +273,7 @@ def test_verify_finds_equality(converted, folder):
 
 
 def test_verify_names_the_first_difference(converted, folder, monkeypatch):
-    module = sys.modules["intsnn.verify"]
+    module = sys.modules["intsnn.analysis.verification"]
     exact = module.integer_ann
 
     def wrong(network, inputs, **options):
@@ -606,14 +606,14 @@ def test_piped_output_is_plain_text(converted):
 
 KILLED = """
 import os, signal, sys
-from intsnn.files import hdf5
+from intsnn.support import atomic
 from intsnn.cli.main import main
 
 def publish(temporary, path):
     assert os.path.getsize(temporary) > 1000
     os.kill(os.getpid(), signal.SIGKILL)
 
-hdf5._publish = publish
+atomic.publish = publish
 main(sys.argv[1:] or {arguments!r})
 """
 

@@ -11,9 +11,9 @@ import pytest
 from waiting import HANGING
 
 from intsnn import IF, Affine, Fixed, Flatten, Input, Network, Readout
-from intsnn.cli.pipes import Stream, to_stdout
 from intsnn.files import network_file as files
 from intsnn.models import digits
+from intsnn.support.pipes import Stream, to_stdout
 
 SOURCE = str(digits.network_file())
 

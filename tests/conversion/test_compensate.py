@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from intsnn import convert, verify
 from intsnn.conversion import compensate as module
-from intsnn.conversion.compensate import Width, _rows, _sums, compensate
+from intsnn.conversion.compensate import _rows, _sums, compensate
 from intsnn.conversion.fold import fold
-from intsnn.conversion.quantise import calibrate, quantise_network, quantise_weights
+from intsnn.conversion.quantise import calibrate, quantise_network
+from intsnn.conversion.weights import Width, quantise_weights
 from intsnn.datasets import catalogue as datasets
 from intsnn.errors import FormatError
-from intsnn.formats.fixed import Bipolar, Fixed
+from intsnn.formats.fixed import Fixed
+from intsnn.formats.weights import Bipolar
 from intsnn.models import digits
 from intsnn.models.keras import load as keras
 from intsnn.network.floating import (

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from intsnn import Rule, convert, integer_ann, simulate
 from intsnn.conversion.fold import fold
 from intsnn.conversion.quantise import quantise_network
-from intsnn.formats.fixed import Bipolar, Fixed, Levels
+from intsnn.formats.fixed import Fixed
+from intsnn.formats.weights import Bipolar, Levels
 from intsnn.network.floating import (
     FloatAdd,
     FloatAffine,

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intsnn import Rule, convert, integer_ann, simulate, verify
-from intsnn.conversion.quantise import best_clip, calibrate, quantise_network, quantise_weights
+from intsnn.conversion.quantise import best_clip, calibrate, quantise_network
 from intsnn.conversion.spikes import METHODS
+from intsnn.conversion.weights import quantise_weights
 from intsnn.engine.ann import equality_conditions
 from intsnn.errors import ConversionError, FormatError
-from intsnn.formats.fixed import Bipolar, Fixed
+from intsnn.formats.fixed import Fixed
+from intsnn.formats.weights import Bipolar
 from intsnn.layers.base import Affine
 from intsnn.layers.neurons import Neuron
 from intsnn.network.floating import (

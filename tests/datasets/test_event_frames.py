@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from intsnn.cli.main import main
 from intsnn.datasets.camera import EVENT
 from intsnn.datasets.events import load_events
-from intsnn.datasets.frames import frame_set, frame_shape, frames
+from intsnn.datasets.framing import frame_set, frame_shape, frames
 from intsnn.errors import FormatError, RangeError, ShapeError
 from intsnn.files.network_file import save
 from intsnn.formats.fixed import Fixed

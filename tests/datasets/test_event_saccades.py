@@ -7,7 +7,7 @@ import pytest
 
 from intsnn.datasets.camera import CAMERA, EVENT, Camera, pixel_table, place, stream, trajectory
 from intsnn.datasets.events import load_events
-from intsnn.datasets.frames import frame_set, frames
+from intsnn.datasets.framing import frame_set, frames
 from intsnn.errors import FormatError, ShapeError
 from intsnn.kernels.inputs import camera as compiled
 from intsnn.kernels.inputs import camera_reference as plain

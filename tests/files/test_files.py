@@ -26,8 +26,9 @@ from intsnn.files import nodes as layout
 from intsnn.files import values as records
 from intsnn.files.network_file import FileInfo, load, read_info, save, stored_bytes
 from intsnn.files.values import Budget, Record
-from intsnn.formats.fixed import Bipolar, Fixed, Levels, Overflow, Rounding, apot
+from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.formats.packing import packed_size
+from intsnn.formats.weights import Bipolar, Levels, apot
 from intsnn.layers import base as layers
 from intsnn.layers import neurons
 from intsnn.layers.base import (
@@ -906,7 +907,8 @@ def test_damage_is_noticed(make, tmp_path):
 DIE = """
 import os, sys
 import numpy as np
-from intsnn.files import network_file as files, hdf5
+from intsnn.files import network_file as files
+from intsnn.files.hdf5 import write as hdf5
 from intsnn.layers.base import Affine, Input, Readout
 from intsnn.network.spiking import Network
 from intsnn.formats.fixed import Fixed
@@ -920,7 +922,7 @@ if mode == "rename":
 elif mode == "sync":
     os.fsync = lambda *a: os._exit(9)
 elif mode == "data":
-    hdf5._write_attributes = lambda *a: os._exit(9)
+    hdf5.write_attributes = lambda *a: os._exit(9)
 elif mode == "loop":
     print("ready", flush=True)
     while True:
@@ -976,7 +978,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path, m
     def fail(*arguments):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("intsnn.files.hdf5._write_attributes", fail)
+    monkeypatch.setattr("intsnn.files.hdf5.write.write_attributes", fail)
     with pytest.raises(OSError, match="no space"):
         save(constant(2), path)
     assert weights_of(path) == {1} and os.listdir(tmp_path) == ["n.h5"]

@@ -21,8 +21,8 @@ from hypothesis.extra import numpy as hnp
 from waiting import HANGING
 
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
-from intsnn.files import hdf5
-from intsnn.files.hdf5 import Tree, open_record, read_tree, read_tree_bytes, write_tree
+from intsnn.files.hdf5 import Tree, open_record, read, read_tree, read_tree_bytes, write_tree
+from intsnn.files.hdf5 import child as walker
 
 NUMBERS = ["i1", "u1", "<i2", ">i2", "<u2", "<i4", ">i4", "<u4", "<i8", "<u8", "<f2", "<f4", ">f4", "<f8", ">f8"]
 
@@ -161,7 +161,7 @@ def test_memory_of_the_parent_stays_small(tmp_path):
 def child(tmp_path, monkeypatch, program):
     script = tmp_path / "child.py"
     script.write_text("import os, sys, time, struct, json, signal\n" + textwrap.dedent(program))
-    monkeypatch.setattr(hdf5, "__file__", str(script))
+    monkeypatch.setattr(walker, "__file__", str(script))
 
 
 def record(header, payload=b""):
@@ -195,7 +195,7 @@ def test_a_child_that_crashes_hangs_or_lies(program, code, limit, plain, tmp_pat
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="resource limits are a matter of POSIX")
 def test_the_child_is_limited(plain):
     program = "import json, sys; sys.argv = ['x']; exec(open({!r}).read().split('if __name__ == \"__main__\":')[0])"
-    program = program.format(hdf5.__file__) + textwrap.dedent(
+    program = program.format(walker.__file__) + textwrap.dedent(
         """
         import resource
         _limit({"memory": 1 << 30, "cpu": 3})
@@ -213,8 +213,8 @@ def test_the_child_is_limited(plain):
 
 
 def parse(data, budget=1 << 20):
-    builder = hdf5._Builder("stream", budget)
-    return hdf5._parse(io.BytesIO(data), "stream", builder), builder
+    builder = read._Builder("stream", budget)
+    return read._parse(io.BytesIO(data), "stream", builder), builder
 
 
 def test_the_stream_parser_takes_only_whole_records():
@@ -408,16 +408,17 @@ def test_what_is_brought_to_disk_is_open_for_writing(tmp_path, monkeypatch):
 
 def test_a_system_without_resource_limits_reads_all_the_same(plain, monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert hdf5._limit({"memory": 1, "cpu": 1}) is None
+    assert walker._limit({"memory": 1, "cpu": 1}) is None
 
 
 KILLED = """
 import os, sys
 import numpy as np
 from intsnn.files import hdf5
+from intsnn.support import atomic
 path = sys.argv[1]
 if sys.argv[2] == "tree":
-    hdf5._sync = lambda *_: os._exit(9)
+    atomic._sync = lambda *_: os._exit(9)
     hdf5.write_tree(path, {"x": np.arange(100_000)})
 elif sys.argv[2] == "publish":
     os.replace = lambda *_: os._exit(9)

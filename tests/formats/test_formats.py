@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsnn.errors import FormatError, RangeError
-from intsnn.formats.fixed import Bipolar, Fixed, Levels, Overflow, Rounding, apot
+from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.formats.notation import as_overflow, as_rounding, parse
+from intsnn.formats.weights import Bipolar, Levels, apot
 
 FIXED = st.builds(
     lambda bits, frac, kind: Fixed(bits, frac, kind != "unsigned", kind == "narrow" and bits > 1),

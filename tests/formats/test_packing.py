@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intsnn.errors import FormatError, RangeError
-from intsnn.formats.fixed import Bipolar, Fixed, Levels, apot
+from intsnn.formats.fixed import Fixed
 from intsnn.formats.packing import pack, packed_size, unpack
+from intsnn.formats.weights import Bipolar, Levels, apot
 from intsnn.kernels.numbers import packing
 from intsnn.kernels.numbers import reference as exact
 

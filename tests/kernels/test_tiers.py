@@ -108,11 +108,8 @@ def registers_of(tier):
 
     cpu.assume(tier)
     from intsnn.kernels.layers import compiled as linear
-    from intsnn.kernels.layers import vector
     from intsnn.kernels.neurons import compiled as neuron
     from intsnn.kernels.neurons import narrow as membrane  # noqa: F401
-    from intsnn.kernels.numbers import reference as exact
-    from intsnn.kernels.toolchain import jit
 
     rng = np.random.default_rng(1)
     alive = np.ones(2, np.uint8)
@@ -207,7 +204,12 @@ def test_code_is_that_of_the_tier(tier):
 
 def test_unknown_word_is_refused():
     """As an error of intsnn, also by the command line."""
-    code = "from intsnn.errors import IntsnnError\ntry:\n    import intsnn.kernels.toolchain.jit\nexcept IntsnnError as e: print(e)"
+    code = """from intsnn.errors import IntsnnError
+try:
+    import intsnn.kernels.toolchain.jit
+except IntsnnError as e:
+    print(e)
+"""
     done = child("-c", code, INTSNN_KERNELS="sse9")
     expected = f"INTSNN_KERNELS: found 'sse9', which is no tier; this machine has {', '.join(TIERS)}"
     assert done.stdout.strip() == expected, done.stderr

@@ -8,8 +8,9 @@ import pytest
 
 from intsnn import Rule, convert, integer_ann, simulate
 from intsnn.analysis.memory.report import accumulators
-from intsnn.conversion.compensate import DAMPING, Width, compensate
-from intsnn.conversion.quantise import quantise_network, quantise_weights
+from intsnn.conversion.compensate import DAMPING, compensate
+from intsnn.conversion.quantise import quantise_network
+from intsnn.conversion.weights import Width, quantise_weights
 from intsnn.engine.ann import equality_conditions
 from intsnn.errors import RangeError
 from intsnn.formats.fixed import Fixed

@@ -15,7 +15,7 @@ from waiting import HANGING
 
 from intsnn.datasets import catalogue as datasets
 from intsnn.datasets.events import load_events
-from intsnn.datasets.frames import frame_set
+from intsnn.datasets.framing import frame_set
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused, RangeError
 from intsnn.learning import files as learn_files
 from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork, Rule, Widths
@@ -319,7 +319,7 @@ def test_wrong_use(tmp_path):
 
 DIES = """
 import os, signal
-from intsnn.files import hdf5
+from intsnn.support import atomic
 
 left = {moments}
 
@@ -333,8 +333,8 @@ def counted(function, late):
         return found if late else function(*arguments)
     return call
 
-hdf5._temporary = counted(hdf5._temporary, late=True)  # the new file is there, and empty
-hdf5._publish = counted(hdf5._publish, late=False)  # it is written, and has no name yet
+atomic.temporary_beside = counted(atomic.temporary_beside, late=True)  # the new file is there, and empty
+atomic.publish = counted(atomic.publish, late=False)  # it is written, and has no name yet
 os.replace = counted(os.replace, late=True)  # it has its name
 """
 

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 from qat_networks import one_thread  # noqa: E402, F401
 
 from intsnn.errors import FormatError  # noqa: E402
-from intsnn.formats.fixed import NAMED_LEVELS, Bipolar, Fixed, Levels, apot  # noqa: E402
+from intsnn.formats.fixed import Fixed  # noqa: E402
+from intsnn.formats.weights import NAMED_LEVELS, Bipolar, Levels, apot  # noqa: E402
 from intsnn.models.qat.quantisers.activations import ClipReLU, LsqReLU, least_error_clip  # noqa: E402
 from intsnn.models.qat.quantisers.rounding import half_up, straight_half_up  # noqa: E402
 from intsnn.models.qat.quantisers.sigmoids import LEVEL_SETS, SigmoidWeight, centres, temperature  # noqa: E402

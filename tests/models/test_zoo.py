@@ -15,7 +15,8 @@ from intsnn.engine.ann import integer_ann
 from intsnn.engine.simulation import simulate
 from intsnn.errors import ConversionError, DataNotFoundError, ImportRefused
 from intsnn.files.network_file import load, read_info, save
-from intsnn.formats.fixed import Bipolar, Fixed
+from intsnn.formats.fixed import Fixed
+from intsnn.formats.weights import Bipolar
 from intsnn.layers.base import Affine, Conv2d, Flatten, Input, Readout
 from intsnn.layers.neurons import LIF, Decay
 from intsnn.models import readers

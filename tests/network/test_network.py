@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from intsnn.errors import FormatError, RangeError, ShapeError
-from intsnn.formats.fixed import Bipolar, Fixed, Rounding, apot
+from intsnn.formats.fixed import Fixed, Rounding
+from intsnn.formats.weights import Bipolar, apot
 from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
 from intsnn.layers.neurons import IF, CubaLIF, Decay
 from intsnn.network.spiking import Network

@@ -95,11 +95,11 @@ def test_a_run_of_two(tmp_path, repository):
         'becomes = "if not len(found) == 1:"\ntests = "one"\n',
         "utf-8",
     )
-    before = (repository / "tests" / "mutants.py").read_bytes()
+    before = (repository / "tests" / "support" / "mutants.py").read_bytes()
     found = subprocess.run(
         [sys.executable, Path(mutants.__file__), "--table", table, "--base", tmp_path / "base", "--jobs", "1"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert found.returncode == 1, found.stdout + found.stderr  # one of two is not 98 %
     assert "2 mutants" in found.stdout and "1 killed" in found.stdout and "1 survived" in found.stdout
-    assert (repository / "tests" / "mutants.py").read_bytes() == before
+    assert (repository / "tests" / "support" / "mutants.py").read_bytes() == before

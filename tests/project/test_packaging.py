@@ -58,7 +58,7 @@ def test_wheel_holds_the_package_and_nothing_else(built, repository):
     expected = sources(repository, ["intsnn"])
     expected |= {f"intsnn/{name}" for name in sources(repository, ["kernels", "models", "bench"])}
     expected |= {"intsnn/py.typed"} | {f"intsnn/data/{path.name}" for path in (repository / "intsnn/data").iterdir()}
-    expected |= {f"intsnn/models/zoo/{path.name}" for path in (repository / "models/zoo").iterdir()}
+    expected |= {f"intsnn/models/zoo/{path.name}" for path in (repository / "models/zoo").glob("*.[hj]*")}
     assert {name for name in names if ".dist-info/" not in name} == expected
     about = f"intsnn-{intsnn.__version__}.dist-info"
     assert zipfile.ZipFile(built[0]).read(f"{about}/top_level.txt").split() == [b"intsnn"]
@@ -84,7 +84,7 @@ print(intsnn.__file__, intsnn.kernels.toolchain.jit.__file__, len(intsnn.dataset
 def test_from_the_wheel(installed, tmp_path):
     package, kernels, count = run(["-c", PROBE], tmp_path, PYTHONPATH=str(installed)).split()
     assert Path(package) == installed / "intsnn" / "__init__.py"
-    assert Path(kernels) == installed / "intsnn" / "kernels" / "jit.py"
+    assert Path(kernels) == installed / "intsnn" / "kernels" / "toolchain" / "jit.py"
     assert count == "360"
 
 
@@ -92,7 +92,7 @@ def test_from_the_source_tree(repository, installed):
     """In the root the source tree comes before an installed copy, and is whole."""
     package, kernels, _ = run(["-c", PROBE], repository, PYTHONPATH=str(installed)).split()
     assert Path(package) == repository / "intsnn" / "__init__.py"
-    assert Path(kernels) == repository / "kernels" / "jit.py"
+    assert Path(kernels) == repository / "kernels" / "toolchain" / "jit.py"
 
 
 def test_folders_are_no_modules_of_their_own(repository):

@@ -27,28 +27,34 @@ from intsnn.learning.learner import Dense, Learner, LearningNetwork, Rule, Sched
 from intsnn.learning.stdp import PairRule, Plasticity, by_shift
 from intsnn.network.floating import FloatAffine, FloatInput, FloatNetwork, FloatNode, FloatReLU
 
-MODULES = """formats arithmetic notation packed neurons layers network inputs simulate runner ann verify convert
-floatnet quantised quantise fold redrive learn learn_rule learn_stdp learn_files datasets files memory describe curve
-models.event_frames models.event_data models.saccades models.readers models.keras models.zoo""".split()
+MODULES = """formats.fixed formats.weights formats.arithmetic formats.notation formats.packing layers.neurons
+layers.base network.spiking engine.inputs engine.simulation engine.result engine.backends.fused.runner engine.ann
+analysis.verification conversion.spikes network.floating network.quantised conversion.quantise conversion.weights
+conversion.fold conversion.redrive learning.learner learning.rule learning.stdp learning.files datasets.catalogue
+files.network_file analysis.memory.report analysis.description analysis.curves datasets.framing datasets.events
+datasets.camera models.readers models.keras.load models.zoo.catalogue""".split()
 
 # Made by functions of ours as their answer, never by a caller; what they are handed to looks at them again.
 ANSWERS = set(
-    """simulate.Result simulate.LayerReport runner.Outcome ann.AnnResult verify.Difference verify.Verification
-    convert.Conversion quantise.Calibration quantise.Quantisation learn.Outcome learn.State learn_files.Saved
-    datasets.Dataset files.FileInfo memory.Accumulator memory.Report describe.Description curve.Curve models.zoo.Card
-    models.event_data.EventSet arithmetic.QuantiseReport notation.Notation""".split()
+    """engine.Result engine.LayerReport engine.Outcome engine.AnnResult analysis.Difference analysis.Verification
+    conversion.Conversion conversion.Calibration conversion.Quantisation learning.Outcome learning.State learning.Saved
+    datasets.Dataset files.FileInfo analysis.Accumulator analysis.Report analysis.Description analysis.Curve
+    models.zoo.Card datasets.EventSet formats.QuantiseReport formats.Notation""".split()
 )
 # Names that other modules of the package share: they get what was checked at the door.
 SHARED = set(
-    """layers.output_shape layers.Upsample2d.sizes inputs.Source.raw inputs.Source.block inputs.Events.frames
-    program.why_not_fused floatnet.FloatNode describe.span_text models.event_frames.check_binning
-    models.event_frames.warn_if_empty""".split()
+    """layers.output_shape layers.Upsample2d.sizes engine.Source.raw engine.Source.block engine.Events.frames
+    engine.why_not_fused engine.decide engine.places engine.predict engine.to_api conversion.Width
+    conversion.quantised_node conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning
+    datasets.warn_if_empty""".split()
 )
 WORDS = {"what"}  # parameters that only name something in messages
 
 
 def path(obj) -> str:
-    return f"{obj.__module__.removeprefix('intsnn.')}.{obj.__qualname__}"
+    """Room and name: which file of a room a name stands in is nobody's concern."""
+    rooms = obj.__module__.split(".")[1:]
+    return ".".join([*rooms[: 2 if rooms[0] == "models" else 1], obj.__qualname__])
 
 
 def members(cls):
@@ -197,8 +203,8 @@ Q = Fixed(8, 3)
 EVENTS = np.zeros(3, [("x", int), ("y", int), ("t", int), ("p", int)])
 BINS = {"steps": 2, "bin_us": 200_000}
 ONE = np.ones(2, np.float32)
-MAPS = ("floatnet.FloatAvgPool2d", "floatnet.FloatMaxPool2d", "floatnet.FloatUpsample2d", "floatnet.FloatConv2d")
-SHAPES = dict.fromkeys((*MAPS, "quantised.QuantConv2d"), (1, 4, 4))  # of inputs that are maps
+MAPS = ("network.FloatAvgPool2d", "network.FloatMaxPool2d", "network.FloatUpsample2d", "network.FloatConv2d")
+SHAPES = dict.fromkeys((*MAPS, "network.QuantConv2d"), (1, 4, 4))  # of inputs that are maps
 POOL = {"name": "p", "inputs": ("in",), "kernel": (2, 2), "stride": (2, 2)}
 BINARY = {"a": [1, 2], "a_format": Q, "b": [3, 4], "b_format": Q}
 
@@ -218,36 +224,36 @@ VALID = {
     "formats.Fixed.parse": lambda: {"text": "Q4.3"},
     "formats.Levels.codes": lambda: {"self": levels(), "values": [-1, 1]},
     "formats.Levels.values": lambda: {"self": levels(), "codes": [0, 1]},
-    "arithmetic.RandomKey.word": lambda: {"self": key(), "element": 3},
-    "arithmetic.accumulate": lambda: {"a": [1, 2], "a_format": Q},
-    "arithmetic.add": lambda: BINARY,
-    "arithmetic.subtract": lambda: BINARY,
-    "arithmetic.multiply": lambda: BINARY,
-    "arithmetic.negate": lambda: {"a": [1, 2], "a_format": Q},
-    "arithmetic.dequantise": lambda: {"codes": [1, 2], "number_format": Q},
-    "arithmetic.quantise": lambda: {"real": [0.5], "to_format": Q, "rounding": "TRN", "overflow": "SAT"},
-    "arithmetic.rescale": lambda: {
+    "formats.RandomKey.word": lambda: {"self": key(), "element": 3},
+    "formats.accumulate": lambda: {"a": [1, 2], "a_format": Q},
+    "formats.add": lambda: BINARY,
+    "formats.subtract": lambda: BINARY,
+    "formats.multiply": lambda: BINARY,
+    "formats.negate": lambda: {"a": [1, 2], "a_format": Q},
+    "formats.dequantise": lambda: {"codes": [1, 2], "number_format": Q},
+    "formats.quantise": lambda: {"real": [0.5], "to_format": Q, "rounding": "TRN", "overflow": "SAT"},
+    "formats.rescale": lambda: {
         "codes": [1], "from_format": Q, "to_format": Q, "rounding": "TRN", "overflow": "SAT",
     },
-    "arithmetic.shift_left": lambda: {"a": [1], "a_format": Q, "k": 2},
-    "arithmetic.shift_right": lambda: {"a": [1], "a_format": Q, "k": 2, "rounding": "TRN"},
-    "notation.as_overflow": lambda: {"value": "SAT"},
-    "notation.as_rounding": lambda: {"value": "TRN"},
-    "notation.parse": lambda: {"text": "Q4.3"},
-    "packed.pack": lambda: {"codes": [1, 2], "weight_format": Fixed(4)},
-    "packed.packed_size": lambda: {"count": 3, "bits": 4},
-    "packed.unpack": lambda: {"data": np.array([0x21], np.uint8), "weight_format": Fixed(4), "shape": 2},
-    "neurons.IF": lambda: {"threshold": 5},
-    "neurons.LIF": lambda: {"threshold": 5, "decay": Decay.by_shift(2)},
-    "neurons.QFFS": lambda: {"threshold": 5, "levels": 3},
-    "neurons.CaLIF": lambda: {"threshold": 5},
-    "neurons.SignedIF": lambda: {"threshold": 5},
-    "neurons.CubaLIF": lambda: {"threshold": 5, "u_decay": Decay.by_shift(2), "v_decay": Decay.by_shift(3)},
-    "neurons.Neuron": lambda: {"threshold": 5, "u_format": Fixed(16), "u_range": (-9, 9)},
-    "neurons.Decay.by_multiply": lambda: {"multiplier": 3, "shift": 2},
-    "neurons.Decay.by_shift": lambda: {"shift": 2},
-    "neurons.Decay.by_subtract": lambda: {"amount": 2},
-    "neurons.loihi": lambda: {"vth": 100, "du": 10, "dv": 10},
+    "formats.shift_left": lambda: {"a": [1], "a_format": Q, "k": 2},
+    "formats.shift_right": lambda: {"a": [1], "a_format": Q, "k": 2, "rounding": "TRN"},
+    "formats.as_overflow": lambda: {"value": "SAT"},
+    "formats.as_rounding": lambda: {"value": "TRN"},
+    "formats.parse": lambda: {"text": "Q4.3"},
+    "formats.pack": lambda: {"codes": [1, 2], "weight_format": Fixed(4)},
+    "formats.packed_size": lambda: {"count": 3, "bits": 4},
+    "formats.unpack": lambda: {"data": np.array([0x21], np.uint8), "weight_format": Fixed(4), "shape": 2},
+    "layers.IF": lambda: {"threshold": 5},
+    "layers.LIF": lambda: {"threshold": 5, "decay": Decay.by_shift(2)},
+    "layers.QFFS": lambda: {"threshold": 5, "levels": 3},
+    "layers.CaLIF": lambda: {"threshold": 5},
+    "layers.SignedIF": lambda: {"threshold": 5},
+    "layers.CubaLIF": lambda: {"threshold": 5, "u_decay": Decay.by_shift(2), "v_decay": Decay.by_shift(3)},
+    "layers.Neuron": lambda: {"threshold": 5, "u_format": Fixed(16), "u_range": (-9, 9)},
+    "layers.Decay.by_multiply": lambda: {"multiplier": 3, "shift": 2},
+    "layers.Decay.by_shift": lambda: {"shift": 2},
+    "layers.Decay.by_subtract": lambda: {"amount": 2},
+    "layers.loihi": lambda: {"vth": 100, "du": 10, "dv": 10},
     "layers.Affine": lambda: {"weight": [[1, 2], [3, 4]]},
     "layers.Conv2d": lambda: {"weight": np.ones((2, 1, 2, 2), int)},
     "layers.Input": lambda: {"shape": (2,)},
@@ -257,70 +263,70 @@ VALID = {
     "network.Network.bounds": lambda: {"self": network()},
     "network.Network.describe": lambda: {"self": network(), "name": "input_0"},
     "network.Network.inputs_of": lambda: {"self": network(), "name": "affine_1"},
-    "inputs.Events": lambda: {"step": [0], "sample": [0], "index": [1], "steps": 2, "samples": 1},
-    "inputs.Source": lambda: {"layer": Input((2,)), "data": CODES},
-    "inputs.encode_rate": lambda: {"codes": CODES, "steps": 2, "maximum": 255},
-    "simulate.simulate": lambda: {"network": network(), "inputs": CODES, "path": "reference"},
-    "runner.Runner": lambda: {"network": network(), "steps": None, "settle": False, "threads": 1},
-    "runner.Runner.__call__": lambda: {"self": prepare(network()), "inputs": CODES},
-    "runner.prepare": lambda: {"network": network()},
-    "ann.equality_conditions": lambda: {"network": network()},
-    "ann.integer_ann": lambda: {"network": network(), "inputs": CODES},
-    "verify.verify": lambda: {"network": network(), "inputs": CODES[:1], "reference": 1},
-    "convert.convert": lambda: {"quantised": quantised()},
-    "floatnet.FloatAdd": lambda: {"name": "s", "inputs": ("in", "in")},
-    "floatnet.FloatAffine": lambda: {"name": "a", "inputs": ("in",), "weight": np.ones((2, 2), np.float32)},
-    "floatnet.FloatAvgPool2d": lambda: POOL,
-    "floatnet.FloatMaxPool2d": lambda: POOL,
-    "floatnet.FloatBatchNorm": lambda: {
+    "engine.Events": lambda: {"step": [0], "sample": [0], "index": [1], "steps": 2, "samples": 1},
+    "engine.Source": lambda: {"layer": Input((2,)), "data": CODES},
+    "engine.encode_rate": lambda: {"codes": CODES, "steps": 2, "maximum": 255},
+    "engine.simulate": lambda: {"network": network(), "inputs": CODES, "path": "reference"},
+    "engine.Runner": lambda: {"network": network(), "steps": None, "settle": False, "threads": 1},
+    "engine.Runner.__call__": lambda: {"self": prepare(network()), "inputs": CODES},
+    "engine.prepare": lambda: {"network": network()},
+    "engine.equality_conditions": lambda: {"network": network()},
+    "engine.integer_ann": lambda: {"network": network(), "inputs": CODES},
+    "analysis.verify": lambda: {"network": network(), "inputs": CODES[:1], "reference": 1},
+    "conversion.convert": lambda: {"quantised": quantised()},
+    "network.FloatAdd": lambda: {"name": "s", "inputs": ("in", "in")},
+    "network.FloatAffine": lambda: {"name": "a", "inputs": ("in",), "weight": np.ones((2, 2), np.float32)},
+    "network.FloatAvgPool2d": lambda: POOL,
+    "network.FloatMaxPool2d": lambda: POOL,
+    "network.FloatBatchNorm": lambda: {
         "name": "n", "inputs": ("in",), "gamma": ONE, "beta": ONE, "mean": ONE, "variance": ONE, "epsilon": 0.1,
     },
-    "floatnet.FloatConv2d": lambda: {"name": "c", "inputs": ("in",), "weight": np.ones((1, 1, 2, 2), np.float32)},
-    "floatnet.FloatFlatten": lambda: {"name": "f", "inputs": ("in",)},
-    "floatnet.FloatReLU": lambda: {"name": "r", "inputs": ("in",)},
-    "floatnet.FloatSoftmax": lambda: {"name": "s", "inputs": ("in",)},
-    "floatnet.FloatInput": lambda: {"name": "in", "shape": (2,)},
-    "floatnet.FloatUpsample2d": lambda: {"name": "u", "inputs": ("in",), "factor": (2, 2)},
-    "floatnet.FloatNetwork": lambda: {"nodes": floats().nodes, "output": "b"},
-    "floatnet.FloatNetwork.consumers": lambda: {"self": floats(), "name": "a"},
-    "floatnet.blocks": lambda: {"network": floats(), "x": CODES / 255},
-    "floatnet.forward": lambda: {"network": floats(), "x": CODES / 255},
-    "quantised.InputScale.apply": lambda: {"self": quantised().input_scale, "raw": CODES},
-    "quantised.InputScale.parse": lambda: {"text": "1/255"},
-    "quantised.QuantAffine": lambda: {"name": "a", "inputs": ("in",), "codes": [[1, 2]], "scale": 0.5},
-    "quantised.QuantConv2d": lambda: {"name": "a", "inputs": ("in",), "codes": [[[[1, 2]]]], "scale": 0.5},
-    "quantised.QuantReLU": lambda: {"name": "a", "inputs": ("in",), "step": 0.5, "levels": 3},
-    "quantised.QuantisedNetwork": lambda: {"graph": quantised().graph},
-    "quantise.calibrate": lambda: {"network": floats(), "raw": CODES},
-    "quantise.quantise_network": lambda: {"network": floats(), "raw": CODES, "rounding": "nearest"},
-    "quantise.quantise_weights": lambda: {"weight": np.ones((2, 3)), "bits": 4},
-    "fold.fold": lambda: {"network": floats()},
-    "redrive.redriven": lambda: {"network": network(), "t_drive": 4},
-    "learn_rule.Conv": lambda: {"channels": 2, "kernel": 3},
-    "learn_rule.Dense": lambda: {"units": 2},
-    "learn_rule.LearningNetwork": lambda: {"shape": (3,), "layers": (Dense(4),), "classes": 3},
-    "learn_rule.Rule.from_json": lambda: {"values": Rule().to_json()},
-    "learn_rule.Schedule.shift": lambda: {"self": Schedule(), "epoch": 3},
-    "learn_rule.Widths.parse": lambda: {"text": "P8 Q8"},
-    "learn.Learner": lambda: {"network": learning(), "path": "reference"},
-    "learn.Learner.begin": lambda: {"self": learner(), "samples": 2},
-    "learn.Learner.learn": lambda: {
+    "network.FloatConv2d": lambda: {"name": "c", "inputs": ("in",), "weight": np.ones((1, 1, 2, 2), np.float32)},
+    "network.FloatFlatten": lambda: {"name": "f", "inputs": ("in",)},
+    "network.FloatReLU": lambda: {"name": "r", "inputs": ("in",)},
+    "network.FloatSoftmax": lambda: {"name": "s", "inputs": ("in",)},
+    "network.FloatInput": lambda: {"name": "in", "shape": (2,)},
+    "network.FloatUpsample2d": lambda: {"name": "u", "inputs": ("in",), "factor": (2, 2)},
+    "network.FloatNetwork": lambda: {"nodes": floats().nodes, "output": "b"},
+    "network.FloatNetwork.consumers": lambda: {"self": floats(), "name": "a"},
+    "network.blocks": lambda: {"network": floats(), "x": CODES / 255},
+    "network.forward": lambda: {"network": floats(), "x": CODES / 255},
+    "network.InputScale.apply": lambda: {"self": quantised().input_scale, "raw": CODES},
+    "network.InputScale.parse": lambda: {"text": "1/255"},
+    "network.QuantAffine": lambda: {"name": "a", "inputs": ("in",), "codes": [[1, 2]], "scale": 0.5},
+    "network.QuantConv2d": lambda: {"name": "a", "inputs": ("in",), "codes": [[[[1, 2]]]], "scale": 0.5},
+    "network.QuantReLU": lambda: {"name": "a", "inputs": ("in",), "step": 0.5, "levels": 3},
+    "network.QuantisedNetwork": lambda: {"graph": quantised().graph},
+    "conversion.calibrate": lambda: {"network": floats(), "raw": CODES},
+    "conversion.quantise_network": lambda: {"network": floats(), "raw": CODES, "rounding": "nearest"},
+    "conversion.quantise_weights": lambda: {"weight": np.ones((2, 3)), "bits": 4},
+    "conversion.fold": lambda: {"network": floats()},
+    "conversion.redriven": lambda: {"network": network(), "t_drive": 4},
+    "learning.Conv": lambda: {"channels": 2, "kernel": 3},
+    "learning.Dense": lambda: {"units": 2},
+    "learning.LearningNetwork": lambda: {"shape": (3,), "layers": (Dense(4),), "classes": 3},
+    "learning.Rule.from_json": lambda: {"values": Rule().to_json()},
+    "learning.Schedule.shift": lambda: {"self": Schedule(), "epoch": 3},
+    "learning.Widths.parse": lambda: {"text": "P8 Q8"},
+    "learning.Learner": lambda: {"network": learning(), "path": "reference"},
+    "learning.Learner.begin": lambda: {"self": learner(), "samples": 2},
+    "learning.Learner.learn": lambda: {
         "self": learner(), "state": learner().begin(2), "frame": np.ones((2, 3), np.uint8), "labels": [0, 1],
     },
-    "learn.Learner.watch": lambda: {
+    "learning.Learner.watch": lambda: {
         "self": learner(), "state": learner().begin(2), "frame": np.ones((2, 3), np.uint8),
     },
-    "learn.Learner.votes": lambda: {"self": learner(), "frames": np.ones((2, 2, 3), np.uint8)},
-    "learn_stdp.PairRule": lambda: {"potentiation": by_shift(7, 2), "depression": by_shift(7, 2)},
-    "learn_stdp.PairRule.parameters": lambda: {"self": pair_rule(), "seed": 1, "layer": 2},
-    "learn_stdp.Plasticity": lambda: {"rule": pair_rule(), "weight": [[3, 4]], "path": "reference"},
-    "learn_stdp.Plasticity.step": lambda: {"self": plasticity(), "pre": [[1]], "post": [[0, 1]]},
-    "learn_stdp.by_shift": lambda: {"trace_bits": 3, "shift": 1},
-    "learn_files.from_tree": lambda: {"tree": learner_tree(), "label": "a file"},
-    "learn_files.load": lambda: {"path": saved() and f"{FOLDER}/learner.h5", "trust": True},
-    "learn_files.save": lambda: {"path": f"{FOLDER}/new.h5", "learner": learner()},
-    "learn_files.network_from_json": lambda: {"values": json_of_network()},
-    "learn_files.network_to_json": lambda: {"network": learning()},
+    "learning.Learner.votes": lambda: {"self": learner(), "frames": np.ones((2, 2, 3), np.uint8)},
+    "learning.PairRule": lambda: {"potentiation": by_shift(7, 2), "depression": by_shift(7, 2)},
+    "learning.PairRule.parameters": lambda: {"self": pair_rule(), "seed": 1, "layer": 2},
+    "learning.Plasticity": lambda: {"rule": pair_rule(), "weight": [[3, 4]], "path": "reference"},
+    "learning.Plasticity.step": lambda: {"self": plasticity(), "pre": [[1]], "post": [[0, 1]]},
+    "learning.by_shift": lambda: {"trace_bits": 3, "shift": 1},
+    "learning.from_tree": lambda: {"tree": learner_tree(), "label": "a file"},
+    "learning.load": lambda: {"path": saved() and f"{FOLDER}/learner.h5", "trust": True},
+    "learning.save": lambda: {"path": f"{FOLDER}/new.h5", "learner": learner()},
+    "learning.network_from_json": lambda: {"values": json_of_network()},
+    "learning.network_to_json": lambda: {"network": learning()},
     "datasets.load": lambda: {"spec": "digits:test:3"},
     "datasets.full_scale": lambda: {"low": 0, "high": 16},
     "datasets.shuffled": lambda: {"count": 4, "seed": 1},
@@ -333,41 +339,41 @@ VALID = {
     "files.read_info": lambda: {"path": network_file(), "trust": True},
     "files.save": lambda: {"network": network(), "path": f"{FOLDER}/other.h5"},
     "files.stored_bytes": lambda: {"network": network()},
-    "memory.accumulators": lambda: {"network": network(), "result": result()},
-    "memory.allocated": lambda: {"architecture": architecture(), "widths": {name: 0 for name in "WGPQRUSAE"}},
-    "memory.Report.totals": lambda: {"self": report(), "by": "kind"},
-    "learn_files.Saved.learner": lambda: {"self": saved(), "path": "reference"},
-    "learn_files.Saved.restore": lambda: {"self": saved(), "learner": learner()},
-    "learn_files.Saved.state": lambda: {"self": saved(), "learner": learner()},
-    "models.event_data.EventSet.events": lambda: {"self": recordings(), "index": 0},
-    "memory.formula": lambda: {"architecture": architecture()},
-    "memory.cell": lambda: {"network": network()},
-    "memory.memory": lambda: {"network": network(), "run": False, "file": False},
-    "describe.describe": lambda: {"network": network()},
-    "describe.float_bytes": lambda: {"network": floats()},
-    "describe.span": lambda: {"values": [1, 2]},
-    "curve.curve": lambda: {"network": network(), "images": CODES, "labels": [0, 1, 0], "steps": 2},
-    "models.event_frames.frame_set": lambda: {"events": recordings(), **BINS},
-    "models.event_frames.frame_shape": lambda: {"shape": (2, 34, 34)},
-    "models.event_frames.frames": lambda: {"events": EVENTS, "shape": (2, 34, 34), **BINS},
-    "models.event_data.is_event_data": lambda: {"spec": "nmnist"},
-    "models.event_data.load_events": lambda: {"spec": "digits-saccades:test:2"},
-    "models.saccades.pixel_table": lambda: {"intensity": "log"},
-    "models.saccades.place": lambda: {"images": np.ones((1, 1, 8, 8), np.uint8), "maximum": 16, "camera": camera()},
-    "models.saccades.stream": lambda: {"placed": image(), "sample": 0},
-    "models.saccades.stream_frames": lambda: {
+    "analysis.accumulators": lambda: {"network": network(), "result": result()},
+    "analysis.allocated": lambda: {"architecture": architecture(), "widths": {name: 0 for name in "WGPQRUSAE"}},
+    "analysis.Report.totals": lambda: {"self": report(), "by": "kind"},
+    "learning.Saved.learner": lambda: {"self": saved(), "path": "reference"},
+    "learning.Saved.restore": lambda: {"self": saved(), "learner": learner()},
+    "learning.Saved.state": lambda: {"self": saved(), "learner": learner()},
+    "datasets.EventSet.events": lambda: {"self": recordings(), "index": 0},
+    "analysis.formula": lambda: {"architecture": architecture()},
+    "analysis.cell": lambda: {"network": network()},
+    "analysis.memory": lambda: {"network": network(), "run": False, "file": False},
+    "analysis.describe": lambda: {"network": network()},
+    "analysis.float_bytes": lambda: {"network": floats()},
+    "analysis.span": lambda: {"values": [1, 2]},
+    "analysis.curve": lambda: {"network": network(), "images": CODES, "labels": [0, 1, 0], "steps": 2},
+    "datasets.frame_set": lambda: {"events": recordings(), **BINS},
+    "datasets.frame_shape": lambda: {"shape": (2, 34, 34)},
+    "datasets.frames": lambda: {"events": EVENTS, "shape": (2, 34, 34), **BINS},
+    "datasets.is_event_data": lambda: {"spec": "nmnist"},
+    "datasets.load_events": lambda: {"spec": "digits-saccades:test:2"},
+    "datasets.pixel_table": lambda: {"intensity": "log"},
+    "datasets.place": lambda: {"images": np.ones((1, 1, 8, 8), np.uint8), "maximum": 16, "camera": camera()},
+    "datasets.stream": lambda: {"placed": image(), "sample": 0},
+    "datasets.stream_frames": lambda: {
         "placed": image(1), "samples": [0], "out": np.zeros((1, 2, 2, 34, 34), np.uint8), "bin_us": 1000,
         "divide": (1, 1), "clip": 1,
     },
-    "models.saccades.trajectory": lambda: {"camera": camera()},
+    "datasets.trajectory": lambda: {"camera": camera()},
     "models.readers.load": lambda: {"path": network_file(), "trust": True},
     "models.keras.load": lambda: {"path": f"{FOLDER}/none.h5", "trust": True},
     "models.zoo.card": lambda: {"name": "digits-fast"},
     "models.zoo.find": lambda: {"path": "zoo:digits-fast"},
 }  # fmt: skip
 DERIVED = {
-    "quantised.QuantAffine.weight",
-    "quantised.QuantConv2d.weight",
+    "network.QuantAffine.weight",
+    "network.QuantConv2d.weight",
 }  # made anew from the codes, whatever is given
 MISSING = {"models.keras.load"}  # its valid call ends in an error of ours: there is no such file
 
@@ -493,47 +499,47 @@ BY_NAME: dict[str, set[str]] = {
     "labels": {"ints"},
 }
 BY_PLACE: dict[str, set[str]] = {
-    "arithmetic.quantise.real": CODE | {"two", "half", "numpy float", "0-d float", "fraction", "floats"} | HUGE,
+    "formats.quantise.real": CODE | {"two", "half", "numpy float", "0-d float", "fraction", "floats"} | HUGE,
     "formats.Fixed.contains.codes": HUGE,
-    "describe.span.values": {"two", "half", "numpy float", "0-d float", "floats"},
-    "quantise.quantise_weights.weight": {"floats"},
-    "quantised.InputScale.apply.raw": CODE | NUMBERS | {"nan", "inf", "floats", "nans", "true"},
-    "inputs.Source.data": {"lists", "events"},
-    "models.event_frames.frame_set.indices": {"empty", "numbers"},
+    "analysis.span.values": {"two", "half", "numpy float", "0-d float", "floats"},
+    "conversion.quantise_weights.weight": {"floats"},
+    "network.InputScale.apply.raw": CODE | NUMBERS | {"nan", "inf", "floats", "nans", "true"},
+    "engine.Source.data": {"lists", "events"},
+    "datasets.frame_set.indices": {"empty", "numbers"},
     "models.keras.load.input_shape": {"ints", "empty"},
-    "learn_rule.Rule.tau_membrane": {"two"},
-    "learn_rule.Rule.tau_synapse": {"two"},  # exact as they print
-    "models.saccades.Camera.corners": {"lists"},
-    "neurons.Neuron.u_range": {"ints"},
-    "neurons.Neuron.bias": {"empty"},
-    "neurons.loihi.bias": {"minus"},
+    "learning.Rule.tau_membrane": {"two"},
+    "learning.Rule.tau_synapse": {"two"},  # exact as they print
+    "datasets.Camera.corners": {"lists"},
+    "layers.Neuron.u_range": {"ints"},
+    "layers.Neuron.bias": {"empty"},
+    "layers.loihi.bias": {"minus"},
 }
 # Other words by which a message may name a parameter.
 ALSO: dict[str, str] = {
     "inputs": "its input",
-    "quantised.QuantAffine.codes": "weight",
-    "quantised.QuantConv2d.codes": "weight",
-    "learn_files.network_from_json.values": "no description",
-    "arithmetic.quantise.real": "quantise:",
+    "network.QuantAffine.codes": "weight",
+    "network.QuantConv2d.codes": "weight",
+    "learning.network_from_json.values": "no description",
+    "formats.quantise.real": "quantise:",
     "formats.Fixed.for_range.lo": "range",
     "formats.Fixed.for_range.hi": "range",
-    "inputs.Source.data": "input",
-    "simulate.simulate.inputs": "input",
-    "ann.integer_ann.inputs": "input",
-    "verify.verify.inputs": "input",
-    "runner.Runner.__call__.inputs": "input",
-    "learn_rule.Rule.from_json.values": "no field",
-    "memory.allocated.widths": "width",
-    "memory.formula.widths": "width",
-    "notation.as_overflow.value": "overflow",
-    "notation.as_rounding.value": "rounding",
+    "engine.Source.data": "input",
+    "engine.simulate.inputs": "input",
+    "engine.integer_ann.inputs": "input",
+    "analysis.verify.inputs": "input",
+    "engine.Runner.__call__.inputs": "input",
+    "learning.Rule.from_json.values": "no field",
+    "analysis.allocated.widths": "width",
+    "analysis.formula.widths": "width",
+    "formats.as_overflow.value": "overflow",
+    "formats.as_rounding.value": "rounding",
     "network.Network.nodes": "no layer",
     "network.Network.edges": "layers",
     "network.Network.sequential.layers": "no layer",
-    "packed.unpack.weight_format": "bits",
-    "packed.unpack.shape": "packed byte",
-    "models.saccades.stream_frames.divide": "out",
-    "floatnet.FloatNetwork.nodes": "network",
+    "formats.unpack.weight_format": "bits",
+    "formats.unpack.shape": "packed byte",
+    "datasets.stream_frames.divide": "out",
+    "network.FloatNetwork.nodes": "network",
 }
 
 

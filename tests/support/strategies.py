@@ -11,7 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from intsnn.engine.inputs import Events
-from intsnn.formats.fixed import Bipolar, Fixed, Overflow, Rounding, apot
+from intsnn.formats.fixed import Fixed, Overflow, Rounding
+from intsnn.formats.weights import Bipolar, apot
 from intsnn.layers.base import (
     Add,
     Affine,

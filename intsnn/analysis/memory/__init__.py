@@ -1,6 +1,6 @@
 """How much memory does it take, by formula and as measured?"""
 
-from ...faces import attach
+from ...support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
     __name__,

@@ -1,6 +1,6 @@
 """What do the arrays of a network really take: in its file, loaded, and in a run?
 
-Everything here is the size of something that was made: packed arrays as `intsnn.files.network_file.save` stores them, buffers of a
+Everything here is the size of something that was made: packed arrays as `intsnn.files.save` stores them, buffers of a
 run of one sample, random codes packed at the widths of an architecture.
 """
 
@@ -17,8 +17,9 @@ import numpy as np
 from ...files.network_file import save
 from ...files.nodes import LAYERS, write_layer
 from ...files.values import PACKED
-from ...formats.fixed import Bipolar, Fixed
+from ...formats.fixed import Fixed
 from ...formats.packing import pack
+from ...formats.weights import Bipolar
 from ...layers.base import Affine, Conv2d, Input, MaxPool2d, Readout
 from ...layers.neurons import Neuron
 from ...network.spiking import Network

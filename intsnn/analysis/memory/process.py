@@ -41,7 +41,7 @@ def peak_memory(
     Parameters
     ----------
     network, inputs, steps, settle, threads, time_axis
-        As in `intsnn.engine.simulation.simulate`.
+        As in `intsnn.simulate`.
     timeout : float, optional
         Seconds; no limit if not given.
 
@@ -65,7 +65,7 @@ def peak_memory(
         save(network, os.path.join(folder, "network.h5"))
         with open(os.path.join(folder, "inputs"), "wb") as file:  # our own, read by our own child
             pickle.dump((inputs, options), file)
-        code = f"import sys; sys.path[:] = {sys.path!r}; from intsnn.analysis.memory.process import _child; _child({folder!r})"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _child; _child({folder!r})"
         root = os.fspath(Path(__file__).resolve().parents[3])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         try:

@@ -1,9 +1,9 @@
 """How much memory does a network take: by formula, and measured?
 
 `memory` puts two columns beside each other, item by item (layer, kind, name): the *formula* of a convention in bits
-(`intsnn.analysis.memory.formulas`) and what is *measured* in bytes (`intsnn.analysis.memory.measured`). `formula` does the first alone, for an
-architecture without weights; `allocated` measures it with random numbers. `cell` gives one dict of a network's totals,
-for tables and sweeps::
+(`intsnn.analysis.memory.formulas`) and what is *measured* in bytes (`intsnn.analysis.memory.measured`). `formula`
+does the first alone, for an architecture without weights; `allocated` measures it with random numbers. `cell` gives
+one dict of a network's totals, for tables and sweeps::
 
     cell(network, result) == {
         "formula_bits": int, "measured_bytes": int, "weight_formula_bits": int, "weight_measured_bytes": int,
@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...engine.simulation import Result
+from ...engine.result import Result
 from ...errors import FormatError
 from ...formats.arguments import choice, flag, instance, mapping, seed_of
 from ...formats.fixed import Fixed
@@ -213,7 +213,7 @@ def formula(
     widths : mapping of symbol to int
         Other widths than those of the architecture, in bits; 0 leaves the array out.
     convention : str, optional
-        One of `intsnn.analysis.memory.formulas.CONVENTIONS`; by default the one that belongs to the architecture.
+        One of `intsnn.analysis.memory.CONVENTIONS`; by default the one that belongs to the architecture.
 
     Raises
     ------
@@ -317,18 +317,18 @@ def memory(
     ----------
     network : Network
     convention : str
-        One of `intsnn.analysis.memory.formulas.CONVENTIONS`. ``"declared"`` counts every parameter and every state of one sample
+        One of `intsnn.analysis.memory.CONVENTIONS`. ``"declared"`` counts every parameter and every state of one sample
         at its declared width; a published one counts what it always counts, at the widths of the network.
     widths : mapping of symbol to int, optional
         For published conventions: widths of what the network does not have (gradients, readouts, ...).
-    result : intsnn.engine.simulation.Result, optional
+    result : intsnn.engine.Result, optional
         A run (`layers`, `outputs` and, if its length matters, `steps` of it), for the observed widths.
     run : bool
         Measure the buffers of a run of one sample. Without it states are counted, not measured.
     file : bool
         Save to a temporary file and say where its bytes are.
     provenance : mapping, optional
-        As `intsnn.files.network_file.save` takes it: part of the file.
+        As `intsnn.files.save` takes it: part of the file.
 
     Raises
     ------

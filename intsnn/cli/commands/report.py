@@ -6,8 +6,8 @@ import os
 
 import click
 
+from ...support.pipes import to_stdout
 from ..common import REFUSED, USAGE, Failure, check_output, writing
-from ..pipes import to_stdout
 
 __all__ = ["command"]
 
@@ -30,7 +30,7 @@ def command(
     """
     from ...bench.report.export import FORMATS
     from ...bench.sweep.results import read_rows
-    from ...files.hdf5 import _replacing as replacing
+    from ...support.atomic import replacing
     from ..console import Report
 
     asked = {"csv": csv_path, "json": json_path, "markdown": markdown_path}

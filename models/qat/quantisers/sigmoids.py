@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import FormatError
-from ....formats.fixed import Bipolar, Levels
+from ....formats.weights import Bipolar, Levels
 from .weights import LEAST_SCALE, WeightQuantiser
 
 __all__ = ["LEVEL_SETS", "SigmoidWeight", "centres", "temperature"]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ....errors import FormatError
-from ....formats.fixed import Bipolar, Fixed, Levels, apot
+from ....formats.fixed import Fixed
+from ....formats.weights import Bipolar, Levels, apot
 from .rounding import half_up
 
 __all__ = ["WEIGHTS", "ApotWeight", "MaxWeight", "SymmetricWeight", "WeightQuantiser", "nearest_level"]

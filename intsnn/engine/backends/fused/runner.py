@@ -2,7 +2,7 @@
 
 `prepare` packs weights and lays out small buffers once; the `Runner` it returns answers the outputs (and extra steps)
 of `simulate` with the same bits and no per-layer report. Feed-forward integrate-and-fire networks inside proven
-bounds run fused (`intsnn.kernels.fused.interpreter`); anything else is refused with the reason, and `simulate` takes it.
+bounds run fused (`intsnn.kernels.fused.interpreter`); anything else is refused with the reason.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from ....errors import UnsupportedError
 from ....formats.arguments import STEPS, flag, whole, whole_or_none
 from ....formats.integers import for_kernel
 from ....network.bounds import analyse, check_totals
+from ....network.schedule import Duration, duration
 from ....network.spiking import spiking_network
 from ...inputs import Source
-from ...schedule import Duration, duration
-from ...simulation import MOST_THREADS, predict, to_api
+from ...result import predict, to_api
+from ...simulation import MOST_THREADS
 from .table import BUFFERS, Program, why_not_fused
 
 __all__ = ["Outcome", "Runner", "prepare", "why_not_fused"]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Stream", "to_stdout"]
+__all__ = ["Stream", "say", "to_stdout"]
 
 
 class Stream(io.TextIOBase):
@@ -64,6 +64,13 @@ class Stream(io.TextIOBase):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
                 os.close(nowhere)
+
+
+def say(text: str) -> None:
+    """One line on standard output, for programs without a console; nowhere once its reader has left."""
+    stream = Stream(sys.stdout)
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 def to_stdout(text: str) -> None:
