@@ -18,9 +18,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
-# One-line mutants against the tests that should see them: all, or those of MUTANTS="kernels/neurons/compiled.py intsnn/engine/backends/stepwise/neuron_width.py:_fit".
+# One-line mutants against the tests that should see them: all, or those of
+# MUTANTS="kernels/neurons/compiled.py intsnn/engine/backends/stepwise/neuron_width.py:_fit".
 mutants: $(VENV)/.test
-	$(BIN)/python tests/support/mutants.py $(MUTANTS)
+	$(BIN)/python tests/mutation/mutants.py $(MUTANTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -36,7 +37,7 @@ types: $(VENV)/.dev
 	rm -rf build/tree
 	mkdir -p build/tree/intsnn
 	ln -s $(CURDIR)/intsnn/* $(CURDIR)/kernels $(CURDIR)/models $(CURDIR)/bench build/tree/intsnn/
-	printf 'from .kernels import jit\n\nwrong: int = jit.cache_folder\n' > build/tree/intsnn/planted.py
+	printf 'from .kernels.toolchain import jit\n\nwrong: int = jit.cache_folder\n' > build/tree/intsnn/planted.py
 	cd build/tree && ! $(abspath $(BIN))/mypy --config-file $(CURDIR)/setup.cfg -p intsnn > planted.txt
 	grep -q 'planted.py:3: error: Incompatible types' build/tree/planted.txt
 	rm build/tree/intsnn/planted.py

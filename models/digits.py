@@ -1,8 +1,8 @@
 """How the embedded digits network was trained: numpy only, seeded, on the 1,437 training images.
 
 ``python -m intsnn.models.digits -o FILE`` trains it again (about a minute) and writes the Keras-layout file that
-is shipped as ``intsnn/data/digits_cnn.h5``. Widths, augmentation and smoothing were chosen by accuracy on parts of the
-training images, held out in turn.
+is shipped as ``intsnn/datasets/data/digits_cnn.h5``. Widths, augmentation and smoothing were chosen by accuracy
+on parts of the training images, held out in turn.
 
 Arrays are float32 and channels last, as in the file: images ``(N, H, W, C)``, kernels ``(H, W, in, out)``.
 """
@@ -38,7 +38,7 @@ Parameters = dict[str, np.ndarray]
 
 def network_file() -> Path:
     """Path of the trained network that comes with the package (Keras layout, HDF5)."""
-    return Path(datasets.__file__).resolve().parent.parent / "data" / "digits_cnn.h5"
+    return Path(datasets.__file__).resolve().parent / "data" / "digits_cnn.h5"
 
 
 def initial(rng: np.random.Generator) -> Parameters:

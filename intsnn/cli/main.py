@@ -23,7 +23,7 @@ from .common import INTERNAL, INTERRUPTED, MISMATCH, REFUSED, Failure, one_line
 
 __all__ = ["COMMANDS", "main", "one_line"]
 
-# A command NAME is intsnn/commands/NAME.py; its line of help stands here too, so that the list needs no import.
+# A command NAME is intsnn/cli/commands/NAME.py; its line of help stands here too, so that the list needs no import.
 COMMANDS = {
     "bench": "Sweep bit widths: accuracy, memory, spikes; measure speed.",
     "convert": "Convert a trained network SRC to spikes and integers.",

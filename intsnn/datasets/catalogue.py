@@ -281,7 +281,7 @@ def _existing(path: Path) -> Path | None:
 
 
 def _digits(part: str, count: int | None) -> _Part:
-    path = Path(__file__).parent.parent / "data" / "digits.npz"
+    path = Path(__file__).parent / "data" / "digits.npz"
     arrays = decoders.read_npz(path, ("x", "y"))
     chosen = slice(0, DIGITS_TRAIN) if part == "train" else slice(DIGITS_TRAIN, None)
     note = "UCI handwritten digits, CC BY 4.0; pixel codes 0..16; the split follows the file and is not random"

@@ -17,7 +17,7 @@ from ...formats.arguments import path_of, text
 __all__ = ["Card", "PREFIX", "card", "cards", "find"]
 
 PREFIX = "zoo:"
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "networks"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,10 @@ def test_wheel_holds_the_package_and_nothing_else(built, repository):
     names = set(zipfile.ZipFile(built[0]).namelist())
     expected = sources(repository, ["intsnn"])
     expected |= {f"intsnn/{name}" for name in sources(repository, ["kernels", "models", "bench"])}
-    expected |= {"intsnn/py.typed"} | {f"intsnn/data/{path.name}" for path in (repository / "intsnn/data").iterdir()}
-    expected |= {f"intsnn/models/zoo/{path.name}" for path in (repository / "models/zoo").glob("*.[hj]*")}
+    expected |= {"intsnn/py.typed"} | {
+        f"intsnn/datasets/data/{path.name}" for path in (repository / "intsnn/datasets/data").iterdir()
+    }
+    expected |= {f"intsnn/models/zoo/networks/{path.name}" for path in (repository / "models/zoo/networks").iterdir()}
     assert {name for name in names if ".dist-info/" not in name} == expected
     about = f"intsnn-{intsnn.__version__}.dist-info"
     assert zipfile.ZipFile(built[0]).read(f"{about}/top_level.txt").split() == [b"intsnn"]
@@ -70,7 +72,7 @@ def test_source_archive_keeps_the_layout(built, repository):
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert names >= sources(repository, ["intsnn", "kernels", "models", "bench", "tests"])
-    assert names >= {f"intsnn/data/{path.name}" for path in (repository / "intsnn/data").iterdir()}
+    assert names >= {f"intsnn/datasets/data/{path.name}" for path in (repository / "intsnn/datasets/data").iterdir()}
     assert names >= {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", ".ci/run"}
     assert not any("__pycache__" in name for name in names)
 

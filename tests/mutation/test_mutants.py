@@ -88,18 +88,18 @@ def test_a_run_of_two(tmp_path, repository):
     """One mutant that a test sees, one that it cannot: in a copy, and the checkout stays as it is."""
     table = tmp_path / "table.toml"
     table.write_text(
-        '[suites.one]\narguments = ["tests/project/test_mutants.py::test_a_line_is_found_by_its_function"]\n'
-        '[[mutant]]\nfile = "tests/support/mutants.py"\nwithin = "changed"\nline = "if len(found) != 1:"\n'
+        '[suites.one]\narguments = ["tests/mutation/test_mutants.py::test_a_line_is_found_by_its_function"]\n'
+        '[[mutant]]\nfile = "tests/mutation/mutants.py"\nwithin = "changed"\nline = "if len(found) != 1:"\n'
         'becomes = "if len(found) < 1:"\ntests = "one"\n'
-        '[[mutant]]\nfile = "tests/support/mutants.py"\nwithin = "changed"\nline = "if len(found) != 1:"\n'
+        '[[mutant]]\nfile = "tests/mutation/mutants.py"\nwithin = "changed"\nline = "if len(found) != 1:"\n'
         'becomes = "if not len(found) == 1:"\ntests = "one"\n',
         "utf-8",
     )
-    before = (repository / "tests" / "support" / "mutants.py").read_bytes()
+    before = (repository / "tests" / "mutation" / "mutants.py").read_bytes()
     found = subprocess.run(
         [sys.executable, Path(mutants.__file__), "--table", table, "--base", tmp_path / "base", "--jobs", "1"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert found.returncode == 1, found.stdout + found.stderr  # one of two is not 98 %
     assert "2 mutants" in found.stdout and "1 killed" in found.stdout and "1 survived" in found.stdout
-    assert (repository / "tests" / "support" / "mutants.py").read_bytes() == before
+    assert (repository / "tests" / "mutation" / "mutants.py").read_bytes() == before

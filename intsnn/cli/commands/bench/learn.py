@@ -6,8 +6,8 @@ import json
 
 import click
 
-from ...errors import DataNotFoundError
-from ..common import USAGE, Failure, check_output, finish, json_option, options_checked, writing
+from ....errors import DataNotFoundError
+from ...common import USAGE, Failure, check_output, finish, json_option, options_checked, writing
 
 __all__ = ["command"]
 
@@ -52,9 +52,9 @@ def command(
 
     Example: intsnn bench learn --recipe decolle-nmnist --sweep S,EG --widths "P8 Q6 S4" --seeds 5 --plot plots
     """
-    from ...bench.learning import plots as learn_plots
-    from ...bench.learning import study as learn_study
-    from ..console import Report
+    from ....bench.learning import plots as learn_plots
+    from ....bench.learning import study as learn_study
+    from ...console import Report
 
     check_output(json_path, results, recipe)
     check_output(results, recipe)

@@ -15,7 +15,7 @@ from waiting import HANGING, ended, rest, until_line
 from intsnn.bench.sweep.results import Results, read_rows
 from intsnn.errors import DataNotFoundError, FormatError, UnsupportedError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def entry(number, source="a", **values):

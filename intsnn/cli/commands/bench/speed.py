@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..common import check_output, finish, json_option, options_checked, writing
+from ...common import check_output, finish, json_option, options_checked, writing
 
 __all__ = ["command"]
 
@@ -43,10 +43,10 @@ def command(
 
     Example: intsnn bench speed --workload mlp-b1 --workload lenet-b64 --json speed.json
     """
-    from ...bench.speed import measure as measured
-    from ...bench.speed import plots
-    from .. import speed_tables as present
-    from ..console import Report
+    from ....bench.speed import measure as measured
+    from ....bench.speed import plots
+    from ... import speed_tables as present
+    from ...console import Report
 
     check_output(json_path)
     chosen = None

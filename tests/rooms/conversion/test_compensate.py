@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intsnn import convert, verify
-from intsnn.conversion import compensate as module
+from intsnn.conversion import quantise as module
 from intsnn.conversion.compensate import _rows, _sums, compensate
 from intsnn.conversion.fold import fold
 from intsnn.conversion.quantise import calibrate, quantise_network

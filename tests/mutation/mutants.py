@@ -1,6 +1,6 @@
 """Are the gates guarded? One-line mutants of the sources, each against the tests that should see it.
 
-    python tests/support/mutants.py [--jobs N] [--limit SECONDS] [FILE or FILE:FUNCTION ...]
+    python tests/mutation/mutants.py [--jobs N] [--limit SECONDS] [FILE or FILE:FUNCTION ...]
 
 The table `mutants.toml` holds them: file, enclosing function, text of the line, what stands there instead, and the name
 of the tests that run. A line is found by its text, never by its number; a text that is not there exactly once is an

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..common import (
+from ...common import (
     DATA_HELP,
     INTERRUPTED,
     MISMATCH,
@@ -23,7 +23,7 @@ from ..common import (
     trust_option,
     writing,
 )
-from . import bench_learn, bench_speed
+from . import learn, speed
 
 __all__ = ["command"]
 
@@ -118,8 +118,8 @@ def command(ctx: click.Context, **options: Any) -> None:
     _sweep(ctx, options)
 
 
-command.add_command(bench_speed.command)
-command.add_command(bench_learn.command)
+command.add_command(speed.command)
+command.add_command(learn.command)
 
 
 def _given(ctx: click.Context, name: str | None) -> bool:
@@ -128,12 +128,12 @@ def _given(ctx: click.Context, name: str | None) -> bool:
 
 def _grid(ctx: click.Context, options: dict[str, Any]):
     """What is to be swept: the file, then --quick, then the options."""
-    from ...bench.sweep.grid import Grid, Source, read_toml
+    from ....bench.sweep.grid import Grid, Source, read_toml
 
     grid = read_toml(options["config"]) if options["config"] else Grid()
     changes: dict[str, Any] = {}
     if options["quick"]:
-        from ...models import digits
+        from ....models import digits
 
         changes |= QUICK | {"models": (Source(os.fspath(digits.network_file())),)}
     shared = {"input_scale": "input_scale", "keras_backend": "backend", "calibrate": "calibrate"}
@@ -163,12 +163,12 @@ def _grid(ctx: click.Context, options: dict[str, Any]):
 def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     import time
 
-    from ...bench.sweep.cells import Workshop
-    from ...bench.sweep.results import Results
-    from ...bench.sweep.sweep import sweep
-    from ...bench.sweep.workers import Workers
-    from ..console import Report
-    from ..sweep_view import View, show_rows
+    from ....bench.sweep.cells import Workshop
+    from ....bench.sweep.results import Results
+    from ....bench.sweep.sweep import sweep
+    from ....bench.sweep.workers import Workers
+    from ...console import Report
+    from ...sweep_view import View, show_rows
 
     start = time.perf_counter()
     results = options["results"] or (QUICK_RESULTS if options["quick"] else RESULTS)
@@ -215,8 +215,8 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
 
 
 def _show_plan(report, shop, cells, results: str) -> None:
-    from ...bench.provenance import source_digest
-    from ...bench.sweep.results import read_rows
+    from ....bench.provenance import source_digest
+    from ....bench.sweep.results import read_rows
 
     known = {row["key"] for row in read_rows(results, every=True)} if os.path.exists(results) else set()
     rows = [
@@ -256,7 +256,7 @@ def _report(report, rows, folder: str, results: str) -> str | None:
     if not _can_draw():
         report.line("no report: it needs matplotlib, which is not installed (install intsnn[report])")
         return None
-    from ...bench.report.write import write_report
+    from ....bench.report.write import write_report
 
     name = os.path.basename(results)
     with writing(folder), report.progress("plots") as progress:

@@ -23,7 +23,7 @@ from intsnn.cli.main import main
 from intsnn.engine.backends.fused.runner import prepare, why_not_fused
 from intsnn.errors import FormatError, MismatchError, RangeError, UnsupportedError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SIZES = {"lenet-b64": 12, "vgg16-224-b1": 32}
 
 

@@ -1,6 +1,6 @@
 """Mutants to choose from: a fair sample, drawn by a seed, of what can go wrong in one line.
 
-    python tests/support/mutant_proposals.py --seed 1 --count 60 FILE ...
+    python tests/mutation/mutant_proposals.py --seed 1 --count 60 FILE ...
 
 writes entries for `mutants.toml`. Candidates are found in the syntax tree: comparisons at their border or turned round,
 constants one off, minimum for maximum, and for or, plus for minus, shifts the other way, a clip or a condition left

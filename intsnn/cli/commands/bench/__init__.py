@@ -1,0 +1,5 @@
+"""Commands that measure: sweeps of widths, speed, learning."""
+
+from .sweep import command
+
+__all__ = ["command"]
