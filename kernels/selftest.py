@@ -1,6 +1,6 @@
 """Each intrinsic once on a small known input: what it wrote must be what the plain function writes.
 
-`cpu.py` runs `main` in a process of its own for every tier that it has not seen on this machine.
+`toolchain/tier.py` runs `main` in a process of its own for every tier that it has not seen on this machine.
 """
 
 from collections.abc import Callable, Iterator

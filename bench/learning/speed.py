@@ -42,6 +42,7 @@ class _Ours:
         from ...kernels.learning import compiled as learn
         from ...kernels.learning import dense as learn_dense
         from ...kernels.learning import sums as learn_connect
+        from ...kernels.toolchain.arrays import zeros
 
         self.learn, self.connect, self.dense = learn, learn_connect, learn_dense
         rng = np.random.default_rng(0)
@@ -49,9 +50,9 @@ class _Ours:
         self.c, self.window = constants.parameters, constants.window
         self.p = rng.integers(0, 2000, (batch, size)).astype(np.int16)
         self.e = rng.integers(-self.c.error_max, self.c.error_max + 1, (batch, size)).astype(np.int8)
-        self.master = learn_dense.aligned((size, size), np.int16)
+        self.master = zeros((size, size), np.int16)
         self.master[:] = rng.integers(-511, 512, (size, size))
-        self.weight = learn_dense.aligned((size, size), np.int8)
+        self.weight = zeros((size, size), np.int8)
         self.gradient = np.zeros((1, 1, size, size), np.int32)
         self.scratch = learn_dense.scratch(batch, size, size)
         self.counters = np.zeros(COUNTERS, np.int64)

@@ -84,7 +84,9 @@ class Compiled(_Kernels):
 
     def aligned(self, array: np.ndarray) -> np.ndarray:
         """The same from a cache line on."""
-        found = self._dense.aligned(array.shape, array.dtype)
+        from ..kernels.toolchain.arrays import zeros
+
+        found = zeros(array.shape, array.dtype)
         found[...] = array
         return found
 

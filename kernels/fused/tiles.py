@@ -1,7 +1,8 @@
 """The vector code of the fused path: dot products, neurons, lists, pools; sums of weight rows are in `rows.py`.
 
 Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``. The others are written
-as vectors (`cpu.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a function begins.
+as vectors (`toolchain/tier.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a
+function begins.
 
 Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to one lane.
 """

@@ -1,4 +1,4 @@
-"""The compiled twin of `saccades_reference.py`, and the shortest way from images to binned frames.
+"""The compiled twin of `camera_reference.py`, and the shortest way from images to binned frames.
 
 Only pixels that the image can reach in a tick are looked at; the others see no change.
 """

@@ -1,6 +1,6 @@
-"""Compiled element-wise half of integer DECOLLE: twins of `learn_reference.py`, same names, signatures and integers.
+"""Compiled element-wise half of integer DECOLLE: twins of `reference.py`, same names, signatures and integers.
 
-The other half, sums of weights and of gradients, is in `learn_connect.py`. Everything is int64 unless said otherwise;
+The other half, sums of weights and of gradients, is in `sums.py`. Everything is int64 unless said otherwise;
 the bounds that make this exact are checked when a layer is built (``intsnn/learning/constants.py``).
 """
 
@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ..numbers.compiled import STOCHASTIC, _absorb, random_key, round_shift
+from ..numbers.compiled import STOCHASTIC, absorb, random_key, round_shift
 from ..toolchain.jit import kernel
 from .parameters import (
     A_SUM,
@@ -85,7 +85,7 @@ def rounded(x, shift):
 
 @kernel
 def exponent(largest):
-    """Twin of `learn_reference.exponent`; `largest` below 2**62."""
+    """Twin of `reference.exponent`; `largest` below 2**62."""
     value = np.int64(largest)
     if value == 0:
         return np.int64(0)
@@ -110,18 +110,18 @@ def largest(x):
 @kernel
 def random_words(seed, step, layer, draw, sample, out):
     """``out[i] = random_word(seed, step, layer, draw, sample, i)``, uint64."""
-    _fill_words(_absorb(random_key(seed, step, layer, draw), sample), 0, out, out.size)
+    _fill_words(absorb(random_key(seed, step, layer, draw), sample), 0, out, out.size)
 
 
 @kernel
 def _fill_words(key, first, out, count):
-    """``out[i] = _absorb(key, first + i)``, i < count."""
+    """``out[i] = absorb(key, first + i)``, i < count."""
     i = 0
     while i + WORDS <= count:
         words_tile(key, first + i, out, i)
         i += WORDS
     while i < count:
-        out[i] = _absorb(key, first + i)
+        out[i] = absorb(key, first + i)
         i += 1
 
 
@@ -136,7 +136,7 @@ def _lane(words, element):
 
 @kernel
 def traces(p, q, x, decay_p, gain_p, decay_q, gain_q, c, step, sample, counters):
-    """Twin of `learn_reference.traces`."""
+    """Twin of `reference.traces`."""
     elements = p.shape[1]
     places = np.int64(c.places)
     half = np.int64(1) << (places - np.int64(1))
@@ -184,7 +184,7 @@ def traces(p, q, x, decay_p, gain_p, decay_q, gain_q, c, step, sample, counters)
 
 @kernel
 def fire(charges, bias, c, window, pool, r, u, choice, spikes, counters):
-    """Twin of `learn_reference.fire`."""
+    """Twin of `reference.fire`."""
     channels = window.out_channels
     one = np.int64(1)
     charge_gain, refractory_gain = np.int64(c.charge_gain), np.int64(c.refractory_gain)
@@ -267,7 +267,7 @@ def _corner(pixel, window, pool):
 
 @kernel
 def read(u, choice, readout, table, c, window, pool, y, counters):
-    """Twin of `learn_reference.read`."""
+    """Twin of `reference.read`."""
     size = choice.shape[1]
     channels = window.out_channels
     places = _places(window, pool)
@@ -291,7 +291,7 @@ def read(u, choice, readout, table, c, window, pool, y, counters):
 
 @kernel
 def judge(y, labels, c, step, sample, delta, predicted, counters):
-    """Twin of `learn_reference.judge`."""
+    """Twin of `reference.judge`."""
     half = np.int64(c.activation_max + 1)
     classes = y.shape[1]
     words = np.zeros((classes + 3) // 4, np.uint64)
@@ -335,7 +335,7 @@ def _split(shift):
 
 @kernel
 def spread(delta, shift, feedback, c, v):
-    """Twin of `learn_reference.spread`."""
+    """Twin of `reference.spread`."""
     left, right, half, some = _split(shift)
     top = np.int64(c.error_max)
     size = v.shape[1]
@@ -353,7 +353,7 @@ def spread(delta, shift, feedback, c, v):
 
 @kernel
 def local_peak(v, shift, choice, u, derivative, quiet, c, window, pool):
-    """Twin of `learn_reference.local_peak`."""
+    """Twin of `reference.local_peak`."""
     left, right, half, some = _split(shift)
     top, penalty = np.int64(c.error_max), np.int64(c.rate_penalty)
     places = np.int64(c.penalty_places)
@@ -374,7 +374,7 @@ def local_peak(v, shift, choice, u, derivative, quiet, c, window, pool):
 
 @kernel
 def errors(v, shift, last_shift, choice, u, derivative, quiet, c, window, pool, e):
-    """Twin of `learn_reference.errors`."""
+    """Twin of `reference.errors`."""
     left, right, half, some = _split(shift)
     last_left, last_right, last_half, last_some = _split(last_shift)
     top, penalty = np.int64(c.error_max), np.int64(c.rate_penalty)
@@ -401,7 +401,7 @@ def errors(v, shift, last_shift, choice, u, derivative, quiet, c, window, pool, 
 
 @kernel
 def _stochastic_step(gradient, shift, lane, c):
-    """Twin of `learn_reference.stochastic_step`; what would leave 62 bits when shifted left is clipped anyway."""
+    """Twin of `reference.stochastic_step`; what would leave 62 bits when shifted left is clipped anyway."""
     bits = np.int64(c.random_bits)
     top = np.int64(c.step_max)
     v = lane >> (np.int64(16) - bits)
@@ -450,10 +450,10 @@ def step_settings(shift, c, peak, settings):
 
 @kernel
 def update(master, gradient, shift, c, step, draw, weight, counters):
-    """Twin of `learn_reference.update`; `master` of 16 bits moves 32 weights at a time."""
+    """Twin of `reference.update`; `master` of 16 bits moves 32 weights at a time."""
     shift = np.int64(shift)
     words = np.empty(BLOCK, np.uint64)
-    key = _absorb(random_key(c.seed, step, c.layer, draw), 0)
+    key = absorb(random_key(c.seed, step, c.layer, draw), 0)
     settings = np.zeros(SETTINGS, np.int32)
     tallies = np.zeros(TALLIES, np.int32)
     fast = master.itemsize == 2 and step_settings(shift, c, largest(gradient), settings)

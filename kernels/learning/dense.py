@@ -2,14 +2,15 @@
 
 Each tile of sums is used up where it was made, in registers. With the exponent of the step before, one pass is
 enough; with the own one, a first pass finds the greatest sum, as exactly as its exponent needs. The integers are those
-of `learn_reference.accumulate` followed by `learn_reference.update`.
+of `reference.accumulate` followed by `reference.update`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ..numbers.compiled import _absorb, random_key
+from ..numbers.compiled import absorb, random_key
+from ..toolchain.arrays import zeros
 from ..toolchain.jit import kernel
 from .compiled import exponent, step_settings
 from .dense_tiles import (
@@ -29,7 +30,7 @@ from .dense_tiles import (
 from .parameters import W_CHANGED, W_CLIPPED
 from .tiles import LANES, ROWS, SETTINGS, TALLIES, WIDTH, outer_tile
 
-__all__ = ["Scratch", "aligned", "coarse", "dense_peak", "dense_step", "fits", "lay_out", "scratch"]
+__all__ = ["Scratch", "coarse", "dense_peak", "dense_step", "fits", "lay_out", "scratch"]
 
 
 class Scratch(NamedTuple):
@@ -47,25 +48,17 @@ class Scratch(NamedTuple):
     above: np.ndarray
 
 
-def aligned(shape: tuple[int, ...], kind) -> np.ndarray:
-    """Zeros from a cache line on: a register of 64 bytes then lies in one line (a tenth less time for a step)."""
-    size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    room = np.zeros(size + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start : start + size].view(kind).reshape(shape)
-
-
 def scratch(samples: int, inputs: int, outputs: int) -> Scratch:
     """Arrays for `lay_out` and `coarse`."""
     pairs, quads = (samples + 1) // 2, (samples + BYTES - 1) // BYTES
     tiles, blocks = -(-inputs // ROWS), outputs // WIDTH
     return Scratch(
-        aligned((tiles, pairs, ROWS, 2), np.int16),
-        aligned((blocks, pairs, WIDTH, 2), np.int16),
-        aligned((tiles, quads, ROWS, BYTES), np.uint8),
-        aligned((blocks, quads, WIDTH, BYTES), np.int8),
-        aligned((blocks, WIDTH), np.int32),
-        aligned((blocks, WIDTH), np.int32),
+        zeros((tiles, pairs, ROWS, 2), np.int16),
+        zeros((blocks, pairs, WIDTH, 2), np.int16),
+        zeros((tiles, quads, ROWS, BYTES), np.uint8),
+        zeros((blocks, quads, WIDTH, BYTES), np.int8),
+        zeros((blocks, WIDTH), np.int32),
+        zeros((blocks, WIDTH), np.int32),
     )
 
 
@@ -239,7 +232,7 @@ def dense_step(s, shift, peak, c, step, draw, part, parts, master, weight, count
     sums = np.empty(ROWS * WIDTH, np.int32)
     most = peak if peak >= 0 else 2 * pairs * np.int64(c.p_max) * np.int64(c.error_max)
     slowly = c.random_bits != 16 or shift < 16 or (most >> shift) + 1 > c.step_max
-    key = _absorb(random_key(c.seed, step, c.layer, draw), 0)
+    key = absorb(random_key(c.seed, step, c.layer, draw), 0)
     flat_inputs, flat_errors = s.inputs.reshape(-1), s.errors.reshape(-1)
     flat_master, flat_weight = master.reshape(-1), weight.reshape(-1)
     for tile in range(part, s.inputs.shape[0], parts):

@@ -1,13 +1,13 @@
 """Register tiles of dense layers that learn: sums of a batch that become new weights where they were made.
 
-Like `learn_tiles.py`: the plain function beside each tile is its meaning and the tier ``portable``. Errors lie in
+Like `tiles.py`: the plain function beside each tile is its meaning and the tier ``portable``. Errors lie in
 `ORDER`: the lower and upper halves of a register of random bits then fit the two registers of a row as they are.
 """
 
 import numpy as np
 from llvmlite import ir
 
-from ..numbers.compiled import _absorb
+from ..numbers.compiled import absorb
 from ..toolchain.emit import BYTE, INT16, INT32, INT64, Emit, emitted, vector
 from ..toolchain.jit import kernel
 from ..toolchain.tier import tier
@@ -74,7 +74,7 @@ def _step_rows(sums, rows, key, first, s, master, weight, where, stride, tallies
         for o in range(WIDTH):
             row[o % LANES * VECTORS + o // LANES] = sums[r * WIDTH + o]
         for i in range(WORDS):
-            words[i] = _absorb(key, first + r * (stride // 4) + i)
+            words[i] = absorb(key, first + r * (stride // 4) + i)
         step_tile(row, 0, words, 0, s, master, weight, where + r * stride, tallies, 1)
 
 

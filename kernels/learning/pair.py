@@ -1,4 +1,4 @@
-"""Compiled spike-timing rules: twins of `learn_stdp_reference.py`, same names, signatures and integers.
+"""Compiled spike-timing rules: twins of `pair_reference.py`, same names, signatures and integers.
 
 Event-driven: a step looks at the rows of inputs that fire and at the columns of outputs that fire. Everything is int64;
 the bounds that make it exact are checked when weights meet a rule and before a step (``intsnn/learning/stdp.py``).
@@ -7,7 +7,7 @@ the bounds that make it exact are checked when weights meet a rule and before a 
 import numpy as np
 
 from ..neurons.compiled import decay
-from ..numbers.compiled import STOCHASTIC, _absorb, random_key, round_shift
+from ..numbers.compiled import STOCHASTIC, absorb, random_key, round_shift
 from ..toolchain.jit import kernel
 from .parameters import (
     DRAW_ELIGIBILITY,
@@ -29,7 +29,7 @@ FAR = 1 << 30  # upper parts beyond which every weight of 16 bits is clipped, wh
 
 @kernel
 def fade(x, y, c, step, sample):
-    """Twin of `learn_stdp_reference.fade`."""
+    """Twin of `pair_reference.fade`."""
     _fade(x, c.pre_kind, c.pre_a, c.pre_b, c.pre_rounding, c.pre_least, c, step, sample, DRAW_PRE)
     _fade(y, c.post_kind, c.post_a, c.post_b, c.post_rounding, c.post_least, c, step, sample, DRAW_POST)
 
@@ -38,7 +38,7 @@ def fade(x, y, c, step, sample):
 def _fade(trace, kind, a, b, rounding, least, c, step, sample, draw):
     key = random_key(c.seed, step, c.layer, draw)
     for row in range(trace.shape[0]):
-        own = _absorb(key, sample + row)
+        own = absorb(key, sample + row)
         for i in range(trace.shape[1]):
             value = np.int64(trace[row, i])
             if value:  # 0 stays 0 under every decay
@@ -49,13 +49,13 @@ def _fade(trace, kind, a, b, rounding, least, c, step, sample, draw):
 def _word(key, element, rounding):
     """Random bits of one rounding as int64; none are drawn where it needs none."""
     if rounding == STOCHASTIC:
-        return np.int64(_absorb(key, element))
+        return np.int64(absorb(key, element))
     return np.int64(0)
 
 
 @kernel
 def mark(pre, post, x, y, c):
-    """Twin of `learn_stdp_reference.mark`."""
+    """Twin of `pair_reference.mark`."""
     _mark(pre, x, c.pre_amplitude, c.pre_max, c.nearest)
     _mark(post, y, c.post_amplitude, c.post_max, c.nearest)
 
@@ -81,7 +81,7 @@ def _move(weight, i, j, change, c, counters):
 
 @kernel
 def pair_step(pre, post, x, y, potentiation, depression, c, step, weight, counters):
-    """Twin of `learn_stdp_reference.pair_step`."""
+    """Twin of `pair_reference.pair_step`."""
     samples = pre.shape[0]
     inputs, outputs = weight.shape
     firing = np.empty(outputs, np.int64)  # outputs that fire in any sample
@@ -92,7 +92,7 @@ def pair_step(pre, post, x, y, potentiation, depression, c, step, weight, counte
                 firing[columns] = column
                 columns += 1
                 break
-    key = _absorb(random_key(c.seed, step, c.layer, DRAW_PAIR), 0)
+    key = absorb(random_key(c.seed, step, c.layer, DRAW_PAIR), 0)
     for i in range(inputs):
         active = False
         for b in range(samples):
@@ -120,12 +120,12 @@ def pair_step(pre, post, x, y, potentiation, depression, c, step, weight, counte
 
 @kernel
 def reward_step(pre, post, x, y, potentiation, depression, reward, c, step, sample, eligibility, weight, counters):
-    """Twin of `learn_stdp_reference.reward_step`."""
+    """Twin of `pair_reference.reward_step`."""
     samples = pre.shape[0]
     inputs, outputs = weight.shape
     top = np.int64(c.eligibility_max)
     fading = random_key(c.seed, step, c.layer, DRAW_ELIGIBILITY)
-    key = _absorb(random_key(c.seed, step, c.layer, DRAW_REWARD), 0)
+    key = absorb(random_key(c.seed, step, c.layer, DRAW_REWARD), 0)
     for i in range(inputs):
         for j in range(outputs):
             element = i * outputs + j
@@ -136,7 +136,7 @@ def reward_step(pre, post, x, y, potentiation, depression, reward, c, step, samp
                 if held:
                     word = np.int64(0)
                     if c.eligibility_rounding == STOCHASTIC:
-                        word = np.int64(_absorb(_absorb(fading, sample + b), element))
+                        word = np.int64(absorb(absorb(fading, sample + b), element))
                     held = np.int64(
                         decay(
                             held, c.eligibility_kind, c.eligibility_a, c.eligibility_b, c.eligibility_rounding,

@@ -1,10 +1,10 @@
 """Spike-timing rules in plain Python integers: the specification (``docs/learning.md``).
 
-The compiled twins in `learn_stdp.py` have the same names and signatures and give the same integers. Weights are
+The compiled twins in `pair.py` have the same names and signatures and give the same integers. Weights are
 ``(inputs, outputs)``; samples of a batch learn together: their changes are summed exactly and applied once.
 """
 
-from ..layers.reference import decay
+from ..neurons.reference import decay
 from ..numbers.modes import Rounding
 from ..numbers.reference import random_word, round_shift
 from .parameters import (

@@ -1,7 +1,7 @@
 """Integer DECOLLE in plain Python integers: the specification of local learning (``docs/learning.md``).
 
-One function for each equation of one layer and one step, in the order of a step. The compiled twins in `learn.py` and
-`learn_connect.py` have the same names and signatures and give the same integers.
+One function for each equation of one layer and one step, in the order of a step. The compiled twins in `compiled.py`
+and `sums.py` have the same names and signatures and give the same integers.
 
 Layout: one row per sample, maps as ``(H * W * C)``, channel fastest; weights ``(kernel height, kernel width, in,
 out)``. A dense layer is a 1x1 window over one pixel. Samples are independent of each other in every function except
@@ -9,7 +9,7 @@ out)``. A dense layer is a 1x1 window over one pixel. Samples are independent of
 whole, so that any split of a batch gives the same integers.
 """
 
-from ..layers.reference import _windows
+from ..layers.reference import windows
 from ..numbers.modes import Rounding
 from ..numbers.reference import random_word, round_shift
 from .parameters import (
@@ -122,7 +122,7 @@ def traces(p, q, x, decay_p, gain_p, decay_q, gain_q, c, step, sample, counters)
 
 def charge(p, weight, window, out):
     """``out[b, pixel, o] = sum of weight * p`` over the window of each output pixel; padding counts as zero."""
-    taps, rows = list(_windows(window)), weight.tolist()
+    taps, rows = list(windows(window)), weight.tolist()
     for b in range(p.shape[0]):
         values = p[b].tolist()
         for pixel, inside in taps:
@@ -312,7 +312,7 @@ def accumulate(p, e, window, gradient):
     """
     for b in range(p.shape[0]):
         values = p[b].tolist()
-        for pixel, inside in _windows(window):
+        for pixel, inside in windows(window):
             for o in range(window.out_channels):
                 error = int(e[b, pixel * window.out_channels + o])
                 if error == 0:

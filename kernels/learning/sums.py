@@ -1,7 +1,7 @@
-"""Compiled sums of learning: charges of the forward pass and gradients of the weights, twins of `learn_reference.py`.
+"""Compiled sums of learning: charges of the forward pass and gradients of the weights, twins of `reference.py`.
 
 Two ways with the same integers. Where few inputs are active, a sum runs over the active ones (`linear.convolve`).
-Elsewhere sums run in register tiles (`learn_tiles.py`) over windows that are read in place: a padded copy of a few
+Elsewhere sums run in register tiles (`tiles.py`) over windows that are read in place: a padded copy of a few
 samples is all that is laid out anew. For gradients two samples lie side by side, so that a product of 16-bit pairs
 adds both.
 """
@@ -75,7 +75,7 @@ def _pad(p, window, height, width, to, step, at):
 
 @kernel
 def charge(p, weight, packed, window, narrow, out):
-    """Twin of `learn_reference.charge`.
+    """Twin of `reference.charge`.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def _charge_events(p, weight, window, out):
 
 @kernel
 def accumulate_bias(e, gradient):
-    """Twin of `learn_reference.accumulate_bias`."""
+    """Twin of `reference.accumulate_bias`."""
     outputs = gradient.shape[0]
     for b in range(e.shape[0]):
         for base in range(0, e.shape[1], outputs):
@@ -170,7 +170,7 @@ def accumulate_bias(e, gradient):
 
 @kernel
 def accumulate(p, e, window, pairs, part, parts, gradient):
-    """Twin of `learn_reference.accumulate`, for one of `parts` parts of the weights.
+    """Twin of `reference.accumulate`, for one of `parts` parts of the weights.
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
 """Register tiles of learning: products of 16-bit integers, two and two, summed in 32 bits, and steps of weights.
 
-Written like `tiles.py`: the plain function beside each tile is its meaning and the tier ``portable``. With 512-bit
-registers one step of a tile of products is one instruction for 32 of them.
+Written like `fused/tiles.py`: the plain function beside each tile is its meaning and the tier ``portable``. With
+512-bit registers one step of a tile of products is one instruction for 32 of them.
 """
 
 import numpy as np
 from llvmlite import ir
 
 from ..numbers import reference as exact
-from ..numbers.compiled import _absorb
+from ..numbers.compiled import absorb
 from ..toolchain.emit import INT16, INT32, INT64, Emit, emitted, vector
 from ..toolchain.jit import kernel
 from ..toolchain.tier import tier
@@ -136,7 +136,7 @@ def _outer_tile(emit: Emit):
 # -- steps of weights ------------------------------------------------------------------------------
 
 # Settings of a step, an array of int32. A gradient becomes ``g * 2**LEFT / 2**RIGHT``, a random number is added, and
-# the rest below `PLACES` is cut off. Two generators, see `learn_reference.stochastic_step`.
+# the rest below `PLACES` is cut off. Two generators, see `reference.stochastic_step`.
 LEFT, RIGHT, HALF, SOME, PLACES, LANE, WHOLE, STEP_MAX, TOP, W_RIGHT, W_HALF, W_SOME, W_TOP = range(13)
 SETTINGS = 13
 GROUP = 32  # weights that move together
@@ -145,7 +145,7 @@ TALLIES = 2 + LANES  # of clipped weights, of changed weights, and lane by lane 
 
 def _plain_step(inclusive):
     def step_tile(gradient, at, words, lanes_at, s, master, weight, where, tallies, groups):
-        """Steps of ``GROUP * groups`` weights: `learn_reference.update`; gradients and sums stay below 2**30.
+        """Steps of ``GROUP * groups`` weights: `reference.update`; gradients and sums stay below 2**30.
 
         Random numbers are lanes of 16 bits of `words`, from number `lanes_at` on. `tallies` counts clipped and changed
         weights and keeps the greatest gradients.
@@ -288,9 +288,9 @@ def _step_tile(inclusive):
 
 
 def _plain_words_tile(key, first, words, at):
-    """``words[at + i] = _absorb(key, first + i)`` of `scalar.py`, i < WORDS."""
+    """``words[at + i] = absorb(key, first + i)`` of `numbers/compiled.py`, i < WORDS."""
     for i in range(WORDS):
-        words[at + i] = _absorb(key, first + i)
+        words[at + i] = absorb(key, first + i)
 
 
 def random_vector(emit: Emit, key, index, lanes: int):

@@ -1,6 +1,6 @@
 """Compiled neurons: twins of `reference.py`, same names, signatures and integers.
 
-`neuron_run` holds every part of a neuron on 64-bit integers; what fits fewer runs in `membrane.py`.
+`neuron_run` holds every part of a neuron on 64-bit integers; what fits fewer runs in `narrow.py`.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Neurons at the least width that provably holds them, as vectors at the speed of the memory: `narrow_run`.
 
-States stay in registers from step to step (`span.py`). What is to be told about an overflow beyond its number (the
+States stay in registers from step to step (`vector.py`). What is to be told about an overflow beyond its number (the
 first one is named) is left to the general neuron: a stretch stops there, before it changes a state.
 """
 
@@ -120,7 +120,7 @@ def narrow_run(
     Parameters
     ----------
     constants : (CONSTANTS,) int64
-        Which parts the neuron has, and their numbers (`span.py`).
+        Which parts the neuron has, and their numbers (`vector.py`).
     table : (4, period + lanes), of the type of `v`
         Least v that fires, what a reset subtracts, v_negative, bias: of the channels in turn, from 0 on.
     period : int

@@ -1,4 +1,4 @@
-"""The compiled twins of `exact.py`: rounding, overflow and random bits on 64-bit integers.
+"""The compiled twins of `reference.py`: rounding, overflow and random bits on 64-bit integers.
 
 Every function is total on its stated domain: no intermediate result leaves 64 bits, except for
 the arithmetic modulo 2**64 of the generator and of WRAP, which is done on uint64 on purpose. All
@@ -152,7 +152,7 @@ def overflow(x, lo, hi, mode):
 
 
 @kernel
-def _absorb(state, word):
+def absorb(state, word):
     """Fold one key word into the state of the generator (uint64)."""
     z = _add(state ^ _unsigned(word), GOLDEN)
     z = _multiply(z ^ (z >> S30), MIX_1)
@@ -163,7 +163,7 @@ def _absorb(state, word):
 @kernel
 def random_key(seed, step, layer, sample):
     """Return the state (uint64) after the four outer key words; `random_word` goes on from here."""
-    return _absorb(_absorb(_absorb(_absorb(np.uint64(0), seed), step), layer), sample)
+    return absorb(absorb(absorb(absorb(np.uint64(0), seed), step), layer), sample)
 
 
 @kernel
@@ -172,7 +172,7 @@ def random_word(seed, step, layer, sample, element, draw):
 
     Requires: every key word an integer in 0 .. 2**63 - 1. Twin: `exact.random_word`.
     """
-    return _absorb(_absorb(random_key(seed, step, layer, sample), element), draw)
+    return absorb(absorb(random_key(seed, step, layer, sample), element), draw)
 
 
 @kernel
@@ -207,7 +207,7 @@ def rescale(x, shift, rounding, lo, hi, mode, key, draw, out):
         value = x[i]
         if shift > 0:
             if rounding == STOCHASTIC:
-                word = _absorb(_absorb(key, i), draw)
+                word = absorb(absorb(key, i), draw)
             value = round_shift(value, shift, rounding, word)
         elif shift < 0:
             value = value << np.int64(-shift)
@@ -245,7 +245,7 @@ def round_each(x, places, chosen, rounding, key, draw, out):
             continue
         if places[i] > 0:
             if rounding == STOCHASTIC:
-                word = _absorb(_absorb(key, i), draw)
+                word = absorb(absorb(key, i), draw)
             out[i] = round_shift(x[i], places[i], rounding, word)
         else:
             out[i] = x[i] << -places[i]

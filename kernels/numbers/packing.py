@@ -1,4 +1,4 @@
-"""Dense packing of 1- to 32-bit codes into bytes, little-endian bit order; twins in `exact.py`."""
+"""Dense packing of 1- to 32-bit codes into bytes, little-endian bit order; twins in `reference.py`."""
 
 import numpy as np
 

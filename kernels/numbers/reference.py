@@ -1,6 +1,6 @@
 """Rounding, overflow, random bits and bit packing in plain Python integers: the specification.
 
-Nothing here is bounded, compiled or clever. `scalar.py` and `packing.py` hold the compiled twins,
+Nothing here is bounded, compiled or clever. `compiled.py` and `packing.py` hold the compiled twins,
 which must give the same integers wherever they are defined.
 """
 

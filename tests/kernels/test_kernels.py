@@ -16,6 +16,7 @@ from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.kernels.layers import compiled as linear
 from intsnn.kernels.layers import reference, vector
 from intsnn.kernels.neurons import compiled as neuron
+from intsnn.kernels.neurons import reference as neuron_reference
 from intsnn.kernels.parameters import COUNTERS, FIRSTS, Window
 from intsnn.kernels.toolchain.tier import tier
 from intsnn.layers.neurons import Decay, Neuron, Refractory
@@ -67,7 +68,7 @@ def both(name, module, make, *outputs):
     for key, value in plain.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "i":
             plain[key] = value.astype(object)
-    one = getattr(reference, name)(*plain.values())
+    one = getattr(neuron_reference if module is neuron else reference, name)(*plain.values())
     two = getattr(module, name)(*fast.values())
     assert one == two
     for key in outputs:
@@ -253,7 +254,7 @@ def test_decay(x, decay, word):
 
     kind, first, second, rounding, least = _codes(decay)
     expected = oracle.leak(x, decay, word)
-    assert reference.decay(x, kind, first, second, rounding, least, word) == expected
+    assert neuron_reference.decay(x, kind, first, second, rounding, least, word) == expected
     signed = word - (1 << 64) if word >> 63 else word
     assert neuron.decay(np.int64(x), kind, first, second, rounding, least, np.int64(signed)) == expected
 
@@ -299,8 +300,8 @@ def _add_rows(*arguments):
 
 def run_neuron(module, layer, current, v, u=None, count=None, pending=None, refractory=None, driven=0, seed=0):
     """One call on one sample of one pixel: (spikes, u, v, count, pending, refractory, counters, firsts)."""
-    dtype = object if module is reference else np.int64
-    small = object if module is reference else np.int32
+    dtype = object if module is neuron_reference else np.int64
+    small = object if module is neuron_reference else np.int32
     size, steps = current.shape[2], current.shape[1]
 
     def state(given, needed, kind):
@@ -319,7 +320,7 @@ def run_neuron(module, layer, current, v, u=None, count=None, pending=None, refr
         state(pending, layer.reset_delay, small),
         state(refractory, layer.refractory.kind != "none", dtype),
     ]
-    out = np.zeros((len(current), steps, size), object if module is reference else np.int8)
+    out = np.zeros((len(current), steps, size), object if module is neuron_reference else np.int8)
     records = [np.zeros((len(current), steps, size), dtype) if needed else np.zeros((len(current), 0, size), dtype)
                for needed in (layer.u_format is not None, True)]  # fmt: skip
     counters, firsts = np.zeros(COUNTERS, dtype), np.zeros(FIRSTS, dtype)
@@ -379,7 +380,7 @@ def test_neuron_run(data, seed, scale):
     pending = rng.integers(-1, 2, (2, channels))
     refractory = rng.integers(0, 3, (2, channels))
     arguments = (layer, current, v, u, count, pending, refractory, int(rng.integers(0, steps + 1)), seed)
-    assert run_neuron(neuron, *arguments) == run_neuron(reference, *arguments)
+    assert run_neuron(neuron, *arguments) == run_neuron(neuron_reference, *arguments)
 
 
 FAMILY = [
@@ -446,7 +447,7 @@ def test_one_step_exhaustively(parts):
             layer, grid[:, 1][:, None, None], grid[:, 0][:, None], state.get("u", 0), state["C"], state.get("late", 0),
             before, 1,
         )  # fmt: skip
-        found = {module.__name__: run_neuron(module, *arguments, seed=11) for module in (reference, neuron)}
+        found = {module.__name__: run_neuron(module, *arguments, seed=11) for module in (neuron_reference, neuron)}
         if tier() != "portable":
             found["vector"] = run_vector(*arguments)
             assert (found["vector"] is None) == (

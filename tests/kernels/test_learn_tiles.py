@@ -109,7 +109,7 @@ def plain_outer_step(p, p_at, e, e_at, counts, key, first, s, master, weight, wh
     for r in range(ROWS):
         row[list(learn_dense_tiles.ORDER)] = sums[r * WIDTH : (r + 1) * WIDTH]
         for i in range(WORDS):
-            words[i] = learn_tiles._absorb(key, first + r * stride // 4 + i)
+            words[i] = learn_tiles.absorb(key, first + r * stride // 4 + i)
         step(row, 0, words, 0, s, master, weight, where + r * stride, tallies, 1)
     tallies[2:] = peaks  # lane by lane in the order of the sums
 

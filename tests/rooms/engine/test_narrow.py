@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from intsnn.engine.backends.stepwise.neuron_width import narrowest
 from intsnn.engine.backends.stepwise.plan import neuron_parameters
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
-from intsnn.kernels.layers import reference
+from intsnn.kernels.neurons import reference
 from intsnn.kernels.parameters import COUNTERS, FIRSTS
 from intsnn.kernels.toolchain.tier import tier
 from intsnn.layers.neurons import IF, LIF, QFFS, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi

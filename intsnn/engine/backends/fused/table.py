@@ -13,12 +13,13 @@ import numpy as np
 
 from ....errors import UnsupportedError
 from ....formats.fixed import Overflow
+from ....kernels.toolchain.arrays import zeros
 from ....layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, pair
 from ....layers.neurons import Neuron
 from ....network.bounds import fits
 from ..stepwise.plan import bias_schedule
 
-__all__ = ["BUFFERS", "Program", "aligned", "why_not_fused"]
+__all__ = ["BUFFERS", "Program", "why_not_fused"]
 
 WIDTH = 32  # of a tile, see intsnn.kernels.fused.tiles
 BLOCK_BYTES = 5 << 17  # spikes, charges, states and lists of a block of samples
@@ -629,21 +630,13 @@ class Program:
             (block, np.int64),
             (1, np.int64),
         )
-        return tuple(aligned(size, kind) for size, kind in shapes)
-
-
-def aligned(size: int, kind) -> np.ndarray:
-    """Zeros from a cache line on."""
-    kind = np.dtype(kind)
-    raw = np.zeros(size * kind.itemsize + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
-    return raw[begin : begin + size * kind.itemsize].view(kind)
+        return tuple(zeros(size, kind) for size, kind in shapes)
 
 
 def _joined(parts: list[np.ndarray], kind) -> np.ndarray:
     """One flat array of all parts, with room behind it for what vectors read too far."""
     size = sum(part.size for part in parts)
-    whole = aligned(size + 256, kind)
+    whole = zeros(size + 256, kind)
     at = 0
     for part in parts:
         whole[at : at + part.size] = part

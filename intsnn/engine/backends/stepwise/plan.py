@@ -175,9 +175,10 @@ class Plan:
         self.linear: ModuleType
         self.neuron: ModuleType
         if self.reference:
-            from ....kernels.layers import reference
+            from ....kernels.layers import reference as linear_reference
+            from ....kernels.neurons import reference as neuron_reference
 
-            self.linear = self.neuron = reference
+            self.linear, self.neuron = linear_reference, neuron_reference
         else:
             from ....kernels.layers import compiled as linear
             from ....kernels.neurons import compiled as neuron
