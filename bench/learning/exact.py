@@ -106,7 +106,7 @@ def difference(
         if one[0].layers[index].exponents != two[0].layers[index].exponents:
             return f"exponents of layer {index}"
         for name in ("charges", "u", "choice", "y", "delta", "v", "e", "bias_gradient") if buffers else ():
-            left_buffer, right_buffer = one[0]._buffers[index], two[0]._buffers[index]
+            left_buffer, right_buffer = one[0].buffers[index], two[0].buffers[index]
             pairs.append((f"{name} of layer {index}", getattr(left_buffer, name), getattr(right_buffer, name)))
     return next((name for name, left, right in pairs if not np.array_equal(left, right)), None)
 

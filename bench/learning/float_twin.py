@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...kernels.learning.parameters import DRAW_TAU_MEMBRANE, DRAW_TAU_SYNAPSE
-from ...learning.constants import LayerConstants, _taus, layer_constants, starting_weights
+from ...learning.constants import LayerConstants, layer_constants, starting_weights, time_constants
 from ...learning.rule import LearningNetwork
 
 __all__ = ["Lead", "Twin", "TwinLayer"]
@@ -74,8 +74,8 @@ class Twin:
     def _layer(self, index: int, seed: int) -> TwinLayer:
         k = layer_constants(self.network, index, seed)
         rule, c = self.rule, k.parameters
-        m, unit_m = _taus(rule.tau_membrane, k.inputs, seed, index, DRAW_TAU_MEMBRANE)
-        s, unit_s = _taus(rule.tau_synapse, k.inputs, seed, index, DRAW_TAU_SYNAPSE)
+        m, unit_m = time_constants(rule.tau_membrane, k.inputs, seed, index, DRAW_TAU_MEMBRANE)
+        s, unit_s = time_constants(rule.tau_synapse, k.inputs, seed, index, DRAW_TAU_SYNAPSE)
         tau_m, tau_s = np.array(m, float) / unit_m, np.array(s, float) / unit_s
         q_top = tau_s.max() ** 2 * float(rule.trace_cap)
         return TwinLayer(

@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ...analysis.memory.process import forget_peak, peak_so_far, resident
 from ...errors import FormatError, IntsnnError, MismatchError, UnsupportedError
 from ...support.version import __version__
 from .peers import PEERS, Absent, absent, prepare_peer
@@ -94,27 +95,13 @@ def machine() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _status(key: str) -> int | None:
-    """A size of this process from the Linux kernel, in bytes; None elsewhere."""
-    try:
-        for line in Path("/proc/self/status").read_text("ascii").splitlines():
-            if line.startswith(key):
-                return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return None
-
-
 def _grown(function: Callable[[], Any]) -> tuple[Any, int | None]:
     """What `function` answers, and by how many bytes resident memory grew at most while it ran."""
-    before = _status("VmRSS")
-    try:
-        Path("/proc/self/clear_refs").write_text("5", "ascii")  # forget the peak so far
-    except OSError:
-        before = None
+    before = resident()
+    forgotten = forget_peak()
     result = function()
-    peak = _status("VmHWM")
-    return result, None if before is None or peak is None else max(0, peak - before)
+    peak = peak_so_far()
+    return result, None if before is None or peak is None or not forgotten else max(0, peak - before)
 
 
 def _seconds(call: Callable, inputs: np.ndarray, calls: int) -> float:

@@ -25,8 +25,7 @@ import numpy as np
 
 from ...analysis.scores import accuracy
 from ...conversion.fold import fold
-from ...conversion.pipeline import _input_format as input_format
-from ...conversion.pipeline import check_fit
+from ...conversion.pipeline import check_fit, input_format
 from ...conversion.quantise import calibrate, quantise_network
 from ...conversion.spikes import convert
 from ...datasets import catalogue as datasets

@@ -15,8 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from ...analysis.scores import aim_of, check_labels, near_chance
-from ...conversion.pipeline import _input_format as input_format
-from ...conversion.pipeline import accuracy, check_fit
+from ...conversion.pipeline import accuracy, check_fit, input_format
 from ...conversion.quantise import Calibration, calibrate, quantise_network
 from ...conversion.spikes import Rule, convert
 from ...datasets import catalogue as datasets

@@ -74,8 +74,11 @@ def run_task(task: Task) -> Answer:
     try:
         if task.source != source_digest():
             raise UnsupportedError("the worker has another source of intsnn; install the same one everywhere")
-        _forget_peak()
+        from ...analysis.memory.process import forget_peak, lifelong_peak, peak_so_far
+
+        forget_peak()
         value = KINDS[task.kind](task)
+        peak = peak_so_far() or lifelong_peak()
     except UnsupportedError as error:
         if task.source != source_digest():
             return Answer(task.job, task.part, task.cost, fault=str(error))
@@ -89,7 +92,7 @@ def run_task(task: Task) -> Answer:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"
         return Answer(task.job, task.part, task.cost, fault=text)
-    return Answer(task.job, task.part, task.cost, value, seconds=time.perf_counter() - start, peak=_peak())
+    return Answer(task.job, task.part, task.cost, value, seconds=time.perf_counter() - start, peak=peak)
 
 
 def _measure(task: Task):
@@ -125,19 +128,6 @@ def _train(task: Task) -> None:
 KINDS: dict[str, Callable[[Task], Any]] = {
     "measure": lambda task: _measure(task), "verify": lambda task: _verify(task), "train": lambda task: _train(task),
 }  # fmt: skip
-
-
-def _forget_peak() -> None:
-    from ...analysis.memory.process import _reset
-
-    _reset()
-
-
-def _peak() -> int | None:
-    """Most memory that this process had since `_forget_peak` (where the system cannot forget: since its start)."""
-    from ...analysis.memory.process import _maximum, _status
-
-    return _status("VmHWM") or _maximum()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

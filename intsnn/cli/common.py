@@ -183,10 +183,10 @@ def _same_file(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def finish(report, values: dict) -> None:
+def finish(console, values: dict) -> None:
     """Leave the JSON that was asked for."""
-    with writing(report.json_path or ""):
-        report.finish(values)
+    with writing(console.json_path or ""):
+        console.finish(values)
 
 
 def run_values(result: Any, correct: int | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -22,13 +22,13 @@ from rich.text import Text
 from ..support.atomic import replacing
 from ..support.pipes import Stream, to_stdout
 
-__all__ = ["Report", "number", "percent", "points", "size"]
+__all__ = ["Console", "number", "percent", "points", "size", "terminal"]
 
 NUMBER = re.compile(r"[-+]?[0-9]|joined$|$")
 PIPED_WIDTH = 240  # columns where there is no terminal to ask: nothing is cut
 
 
-class Report:
+class Console:
     """What one command shows, and the JSON that it leaves.
 
     Parameters
@@ -39,11 +39,11 @@ class Report:
 
     def __init__(self, json_path: str | None) -> None:
         self.json_path = json_path
-        self.console = _console(sys.stderr if json_path == "-" else sys.stdout)
+        self.terminal = terminal(sys.stderr if json_path == "-" else sys.stdout)
 
     def line(self, text: str = "") -> None:
         """One line, as it is."""
-        self.console.print(Text(text), soft_wrap=True)
+        self.terminal.print(Text(text), soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table; columns that are empty in every row are left out, numbers stand on the right."""
@@ -56,22 +56,22 @@ class Report:
         for row in rows:
             table.add_row(*(Text(_shown(row[i])) for i in used))
         self.line()
-        self.console.print(Text(title, style="bold"), soft_wrap=True)  # a title of the table would be wrapped to it
+        self.terminal.print(Text(title, style="bold"), soft_wrap=True)  # a title of the table would be wrapped to it
         # rich pads to the full width; what follows a line is of no use in a file
-        with self.console.capture() as capture:
-            self.console.print(table)
+        with self.terminal.capture() as capture:
+            self.terminal.print(table)
         lines = [line.rstrip() for line in capture.get().splitlines()]
-        self.console.file.write("\n".join(line for line in lines if line) + "\n")
+        self.terminal.file.write("\n".join(line for line in lines if line) + "\n")
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None] | None]:
         """A bar on a terminal: the function to call with (done, total); None elsewhere."""
-        console = _console(sys.stderr)
-        if not console.is_terminal:
+        screen = terminal(sys.stderr)
+        if not screen.is_terminal:
             yield None
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=screen, transient=True) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -87,11 +87,11 @@ class Report:
             file.write(text)
 
 
-def _console(stream) -> Console:
+def terminal(stream) -> Terminal:
     """Width and colour of a terminal, or neither."""
     stream = Stream(stream)
     width = None if stream.isatty() else PIPED_WIDTH
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    return Terminal(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .console import Report
+from .console import Console
 
 __all__ = ["show_speed"]
 
@@ -34,15 +34,15 @@ def _peer(row: dict[str, Any]) -> str:
     return f"{row['peer']} {_milliseconds(row['peer_ms'])} ({_times(row['ratio'])} x)"
 
 
-def show_speed(report: Report, result: dict[str, Any]) -> None:
+def show_speed(console: Console, result: dict[str, Any]) -> None:
     """Tables of what `bench.speed.run` found."""
     here, settings = result["machine"], result["settings"]
-    report.line(
+    console.line(
         f"{here['processor']} ({', '.join(here['flags']) or 'no vector flags known'}), {here['cores']} cores; threads: "
         f"{settings['threads']}; interleaved rounds: {settings['rounds']}; kernels: {here['kernels']}"
     )
     for name, reason in result["absent"].items():
-        report.line(f"absent: {name} ({reason})")
+        console.line(f"absent: {name} ({reason})")
     rows: list[tuple] = []
     for found in result["workloads"]:
         rates = found["rates"].values()
@@ -57,29 +57,29 @@ def show_speed(report: Report, result: dict[str, Any]) -> None:
             )
         )  # fmt: skip
         if found["not_fused"]:
-            report.line(f"{found['workload']}: timed through simulate ({found['not_fused']})")
+            console.line(f"{found['workload']}: timed through simulate ({found['not_fused']})")
         if found["precision"] != "float32":
-            report.line(f"{found['workload']}: its sums pass 2**24, so the SNN peers compute in {found['precision']}")
+            console.line(f"{found['workload']}: its sums pass 2**24, so the SNN peers compute in {found['precision']}")
         for peer, reason in found["unsupported"].items():
-            report.line(f"{found['workload']}: {peer} was left out ({reason})")
+            console.line(f"{found['workload']}: {peer} was left out ({reason})")
     columns: tuple[str, ...] = (
         "workload", "samples", "steps", "spike rates", "synops a sample", "ms a call", "synops",
         "weights, int8", "buffers", "memory grew",
     )  # fmt: skip
-    report.table("intsnn", columns, rows)
+    console.table("intsnn", columns, rows)
     if result["rows"]:
         columns = ("workload", "peer", "kind", "ratio", "over rounds", "our ms", "peer ms", "outputs", "memory grew")
-        report.table("Time of the peer / our time", columns, [_row(row) for row in result["rows"]])
+        console.table("Time of the peer / our time", columns, [_row(row) for row in result["rows"]])
     gains = [(found["workload"], found["speedup"]) for found in result["workloads"] if "speedup" in found]
     if gains:
         rows = [
             (name, g["threads"], _times(g["ratio"]), _milliseconds(g["one_thread_ms"]), _milliseconds(g["ms"]))
             for name, g in gains
         ]
-        report.table("Threads against one", ("workload", "threads", "times faster", "one thread, ms", "ms"), rows)
+        console.table("Threads against one", ("workload", "threads", "times faster", "one thread, ms", "ms"), rows)
     if result["scaling"]:
         rows = [
             (p["axis"], p["workload"], str(p["value"]), _milliseconds(p["ours_ms"]), "; ".join(map(_peer, p["rows"])))
             for p in result["scaling"]
         ]
-        report.table("How cost grows", ("axis", "workload", "value", "our ms", "peers, ms"), rows)
+        console.table("How cost grows", ("axis", "workload", "value", "our ms", "peers, ms"), rows)

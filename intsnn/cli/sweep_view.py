@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..bench.sweep.sweep import Events
-from .console import Report, _console, number
+from .console import Console, number, terminal
 
 __all__ = ["View", "show_rows"]
 
@@ -48,8 +48,8 @@ def cells_of(row: dict[str, Any], names: tuple[str, ...] | None = None) -> list[
 class View:
     """Follows a sweep; `events` is what it listens to."""
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
+    def __init__(self, console: Console) -> None:
+        self.console = console
         self.cells = self.done = self.finished_rows = 0
         self.last: deque[dict[str, Any]] = deque(maxlen=SHOWN_ROWS)
         self.live: Live | None = None
@@ -59,17 +59,17 @@ class View:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[View]:
-        console = _console(sys.stderr)
-        if not console.is_terminal:
+        screen = terminal(sys.stderr)
+        if not screen.is_terminal:
             yield self
             return
         columns = (
             TextColumn("{task.fields[cells]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[training]}", markup=False),
         )  # fmt: skip
-        self.progress = Progress(*columns, console=console, speed_estimate_period=REMEMBERED_SECONDS)
+        self.progress = Progress(*columns, console=screen, speed_estimate_period=REMEMBERED_SECONDS)
         self.task = self.progress.add_task("sweep", total=None, cells="", training="")
-        with Live(console=console, transient=True, auto_refresh=True, refresh_per_second=4) as self.live:
+        with Live(console=screen, transient=True, auto_refresh=True, refresh_per_second=4) as self.live:
             self.live.update(self._picture())
             yield self
         self.live = None
@@ -78,7 +78,7 @@ class View:
         """All cells are known."""
         self.cells, self.done = cells, found
         if found and self.live is None:
-            self.report.line(f"{found} of {cells} cells are there already")
+            self.console.line(f"{found} of {cells} cells are there already")
         self._refresh()
 
     def finished(self, row: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class View:
         self.done += 1
         self.last.append(row)
         if self.live is None:
-            self.report.line(f"[{self.done}/{self.cells}] {_sentence(row)}")
+            self.console.line(f"[{self.done}/{self.cells}] {_sentence(row)}")
         self._refresh()
 
     def moved(self, done: int, cost: int) -> None:
@@ -101,7 +101,7 @@ class View:
             self.progress.update(self.task, training=text)
         elif text and time.monotonic() - self.said >= QUIET_SECONDS:
             self.said = time.monotonic()
-            self.report.line(f"training {text}")
+            self.console.line(f"training {text}")
 
     def _refresh(self) -> None:
         if self.progress is not None:
@@ -134,7 +134,7 @@ def _sentence(row: dict[str, Any]) -> str:
     return f"{name}: {row['accuracy']:.2f} %{ann}, {row['mismatches']} mismatches"
 
 
-def show_rows(report: Report, rows: list[dict[str, Any]]) -> None:
+def show_rows(console: Console, rows: list[dict[str, Any]]) -> None:
     """All rows as one table; what is the same in all of them is said once, and so are problems."""
     order = ("model", "data", "seed", "method", "weight_bits", "activation_bits", "t_drive", "state_bits")
     rows = sorted(rows, key=lambda row: tuple((row[key] is None, row[key]) for key in order))
@@ -149,9 +149,9 @@ def show_rows(report: Report, rows: list[dict[str, Any]]) -> None:
         kept, common = list(range(len(heads))), ""
     if good:
         title = "Results (spikes and synops of an inference; weights and memory in bytes)"
-        report.table(title, [heads[i] for i in kept], [[row[i] for i in kept] for row in good])
+        console.table(title, [heads[i] for i in kept], [[row[i] for i in kept] for row in good])
         if common:
-            report.line(f"of all: {common}")
+            console.line(f"of all: {common}")
     for row in rows:
         if row["error"]:
-            report.line(_sentence(row))
+            console.line(_sentence(row))

@@ -11,7 +11,7 @@ from ..analysis.verification import Verification
 from ..conversion.pipeline import Stage
 from ..conversion.spikes import Conversion
 from ..layers.base import Affine, Conv2d
-from .console import Report, number, percent, points
+from .console import Console, number, percent, points
 
 __all__ = [
     "layer_rows",
@@ -23,18 +23,18 @@ __all__ = [
 ]
 
 
-def show_stages(report: Report, on: str, stages: Sequence[Stage]) -> None:
+def show_stages(console: Console, on: str, stages: Sequence[Stage]) -> None:
     """Table of accuracies and losses `on` some data, or of errors of outputs."""
     if stages[0].error is None:
         rows = [(stage.name, percent(stage.accuracy), points(stage.loss)) for stage in stages]
-        report.table(f"Accuracy on {on}", ("stage", "accuracy", "lost"), rows)
+        console.table(f"Accuracy on {on}", ("stage", "accuracy", "lost"), rows)
         return
     errors = [(stage.name, *_error(stage.error), *_error(stage.target_error)) for stage in stages]
     columns = (
         "stage", "mean |error| to float", "RMS", "largest", "mean |error| to target", "RMS to target",
         "largest to target",
     )  # fmt: skip
-    report.table(f"Error of the outputs, in real units, on {on}", columns, errors)
+    console.table(f"Error of the outputs, in real units, on {on}", columns, errors)
 
 
 def _error(found: OutputError | None) -> tuple[str | None, ...]:
@@ -69,7 +69,7 @@ def layer_rows(conversion: Conversion, zeroed: dict[str, int], clipped: dict[str
     return rows
 
 
-def show_layers(report: Report, rows: list[dict]) -> None:
+def show_layers(console: Console, rows: list[dict]) -> None:
     """Table of what `layer_rows` found."""
     columns = ("layer", "weights", "count", "zeroed", "clipped", "r", "theta", "membrane bits", "moved levels")
     keys = ("name", "format", "weights", "zeroed", "clipped", "shift", "threshold", "membrane_bits")
@@ -77,14 +77,14 @@ def show_layers(report: Report, rows: list[dict]) -> None:
         (*(span_text(row[key]) if isinstance(row.get(key), dict) else row.get(key) for key in keys), _moved(row))
         for row in rows
     ]
-    report.table("Layers", columns, cells)
+    console.table("Layers", columns, cells)
     for key, text in (
         ("dead", "output channels that cannot move a level, their weights now zero"),
         ("coarsened", "bits by which codes are shorter, so that thresholds fit"),
     ):
         counted = [f"{row['name']} {number(row[key])}" for row in rows if row.get(key)]
         if counted:
-            report.line(f"{text}: {', '.join(counted)}")
+            console.line(f"{text}: {', '.join(counted)}")
 
 
 def _moved(row: dict) -> str | None:
@@ -119,17 +119,17 @@ def verification_values(outcome: Verification, seconds: float) -> dict:
     }
 
 
-def show_verification(report: Report, outcome: Verification) -> None:
+def show_verification(console: Console, outcome: Verification) -> None:
     """What was compared, what differs, and whether that is as it must be."""
     paths = ", ".join(path for path in outcome.paths if path != "reference")
-    report.line(
+    console.line(
         f"{number(outcome.samples)} samples: paths {paths} on all, the plain reference on the first "
         f"{number(outcome.reference_samples)}; {number(outcome.compared)} integers compared"
     )
-    report.line(f"between the paths: {number(outcome.path_mismatches)} mismatches")
+    console.line(f"between the paths: {number(outcome.path_mismatches)} mismatches")
     if outcome.neurons:
         rest = "settled" if outcome.settled else "not at rest at the bound"
-        report.line(
+        console.line(
             f"network ({rest}) against the integer ANN: {number(outcome.ann_mismatches)} of "
             f"{number(sum(outcome.neurons.values()))} values differ, {number(outcome.ann_agreement)} of "
             f"{number(outcome.samples)} predictions agree"
@@ -139,10 +139,10 @@ def show_verification(report: Report, outcome: Verification) -> None:
                 (name, outcome.neurons[name], count, f"{100 * count / outcome.neurons[name]:.4f} %")
                 for name, count in outcome.layers.items()
             ]
-            report.table("Mismatch against the integer ANN", ("layer", "values", "differ", "share"), rows)
+            console.table("Mismatch against the integer ANN", ("layer", "values", "differ", "share"), rows)
     if not outcome.due:
-        report.line(f"equality with the integer ANN is not due: {'; '.join(outcome.reasons)}")
+        console.line(f"equality with the integer ANN is not due: {'; '.join(outcome.reasons)}")
     first = outcome.first or outcome.first_ann
     if first is not None:
-        report.line(f"first difference: {first}")
-    report.line("equal wherever equality is due" if outcome.ok else "NOT EQUAL")
+        console.line(f"first difference: {first}")
+    console.line("equal wherever equality is due" if outcome.ok else "NOT EQUAL")

@@ -200,7 +200,7 @@ def convert_float(
     folded = fold(network)
     quantisation = quantise_network(
         folded, calibration.images, weight_bits=weight_bits, activation_bits=activation_bits, input_scale=scale,
-        input_format=_input_format(calibration), first_last_bits=first_last_bits, bias_correction=bias_correction,
+        input_format=input_format(calibration), first_last_bits=first_last_bits, bias_correction=bias_correction,
         rounding=rounding,
     )  # fmt: skip
     conversion = convert(quantisation.network, rule)
@@ -217,7 +217,7 @@ def convert_float(
     )  # fmt: skip
 
 
-def _input_format(data: Dataset):
+def input_format(data: Dataset):
     """Format of the raw integers of a data set: 8 bits for images, else what its dtype and maximum say."""
     from ..formats.fixed import Fixed
 

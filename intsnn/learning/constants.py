@@ -112,7 +112,9 @@ def _divide(a: int, b: int) -> int:
     return floor + (2 * rest > b or (2 * rest == b and floor & 1))
 
 
-def _taus(pair: tuple[Fraction, Fraction], count: int, seed: int, layer: int, draw: int) -> tuple[list[int], int]:
+def time_constants(
+    pair: tuple[Fraction, Fraction], count: int, seed: int, layer: int, draw: int
+) -> tuple[list[int], int]:
     """Time constants of `count` elements as integers over a common denominator."""
     low, high = pair
     denominator = (low.denominator * high.denominator) * UNIT
@@ -177,8 +179,8 @@ def layer_constants(network: LearningNetwork, index: int, seed: int) -> LayerCon
 
     # traces: codes p = P / p_scale, q = Q / q_scale
     k, one = w.constant, 1 << w.constant
-    tau_m, unit = _taus(rule.tau_membrane, inputs, *key, DRAW_TAU_MEMBRANE)
-    tau_s, unit_s = _taus(rule.tau_synapse, inputs, *key, DRAW_TAU_SYNAPSE)
+    tau_m, unit = time_constants(rule.tau_membrane, inputs, *key, DRAW_TAU_MEMBRANE)
+    tau_s, unit_s = time_constants(rule.tau_synapse, inputs, *key, DRAW_TAU_SYNAPSE)
     top_m, top_s = max(tau_m), max(tau_s)
     q_scale = Fraction(top_s**2, unit_s**2) * rule.trace_cap / (1 << w.synapse)
     p_scale = Fraction(top_s**2 * top_m**2, unit_s**2 * unit**2) * rule.trace_cap / (1 << w.membrane)

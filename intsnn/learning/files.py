@@ -115,7 +115,7 @@ class Saved:
                 target[:] = self._array(f"{index}/{name}", target, -top, top)
             exponents = self._array(f"{index}/exponents", np.zeros(2, np.int64), -1, 62)
             layer.exponents = [int(value) for value in exponents]
-            learner._renew(index, layer)
+            learner.renew(index, layer)
         if learner.weights_sha256() != self.weights_sha256:
             raise FormatError("learner: the weights are not those whose digest the file states")
         learner.steps = self.steps
@@ -172,7 +172,7 @@ def save(
     path = path_of(path)
     instance(learner, "learner", Learner)
     if state is not None:
-        learner._check_state(state)
+        learner.check_state(state)
     facts = {} if facts is None else mapping(facts, "facts")
     extra = {} if extra is None else mapping(extra, "extra")
     arrays: dict[str, np.ndarray] = {}

@@ -109,7 +109,7 @@ class _Buffers:
         self.e = np.zeros((samples, neurons), smallest_dtype(-c.error_max, c.error_max))
         self.bias_gradient = np.zeros(constants.window.out_channels, np.int64)
         self.gradient: np.ndarray | None = None
-        self._dense: tuple | None = None
+        self.tiles: tuple | None = None
         self._shape, self._zeros = (samples, constants), zeros
 
     def gradients(self) -> np.ndarray:
@@ -124,10 +124,10 @@ class _Buffers:
 
     def dense(self, kernels) -> tuple[np.ndarray, ...]:
         """Inputs and errors of a dense layer as its kernels read them; made when first needed."""
-        if self._dense is None:
+        if self.tiles is None:
             samples, constants = self._shape
-            self._dense = kernels.scratch(samples, constants.inputs, constants.neurons)
-        return self._dense
+            self.tiles = kernels.scratch(samples, constants.inputs, constants.neurons)
+        return self.tiles
 
 
 def _check_sums(index: int, constants: LayerConstants, samples: int, classes: int) -> None:
@@ -193,8 +193,8 @@ class Learner:
         self._kernels = learn_paths.Compiled() if path == "compiled" else learn_paths.Plain()
         self.layers = [self._fresh(i) for i in range(len(network.layers))]
         self._kinds = [{name: (a.shape, a.dtype) for name, a in _arrays(layer).items()} for layer in self.layers]
-        self._batch: list[LayerConstants] = []
-        self._buffers: list[_Buffers] = []
+        self.batch_constants: list[LayerConstants] = []
+        self.buffers: list[_Buffers] = []
         self._samples = 0
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -212,10 +212,10 @@ class Learner:
             packed=self._kernels.packed(constants),
             exponents=[UNKNOWN, UNKNOWN],
         )
-        self._renew(index, weights)
+        self.renew(index, weights)
         return weights
 
-    def _renew(self, index: int, weights: Weights) -> None:
+    def renew(self, index: int, weights: Weights) -> None:
         """Forward codes from the master codes: an update by a gradient of 0."""
         c = self.constants[index].parameters
         for master, weight in ((weights.master, weights.weight), (weights.bias_master, weights.bias)):
@@ -247,7 +247,7 @@ class Learner:
         widths = self.network.rule.widths
         return at_least(np.int16, 1 << max(widths.membrane, widths.synapse))
 
-    def _check_state(self, state: State) -> None:
+    def check_state(self, state: State) -> None:
         """Refuse a state that the compiled kernels of this learner would read or write beyond its arrays."""
         instance(state, "state", State, needed="a State that `begin` made")
         if state.seed != self.seed or (state.network is not self.network and state.network != self.network):
@@ -294,7 +294,7 @@ class Learner:
             A frame or labels that do not fit the network, labels or a shift that are no integers, or a batch whose sums
             could leave 63 bits.
         """
-        self._check_state(state)
+        self.check_state(state)
         rate_shift = whole(rate_shift, "Learner.learn: rate_shift", -64, 64)
         found = array_of(labels, "Learner.learn: labels")
         if found.dtype == bool:
@@ -313,7 +313,7 @@ class Learner:
 
     def watch(self, state: State, frame) -> Outcome:
         """One step of a test sequence: forward and predictions, no learning."""
-        self._check_state(state)
+        self.check_state(state)
         return self._step(state, frame, None, 0, EVALUATION + state.t)
 
     def votes(self, frames, first_sample: int = 0) -> np.ndarray:
@@ -352,10 +352,10 @@ class Learner:
             self._forward(index, state, x, step, counters[index])
             if awake:
                 self._learn(index, state, labels, rate_shift, step, counters[index])
-                predictions.append(self._buffers[index].predicted.copy())
+                predictions.append(self.buffers[index].predicted.copy())
             else:
                 predictions.append(np.full(state.samples, -1, np.int64))
-            x = self._buffers[index].spikes
+            x = self.buffers[index].spikes
         state.t += 1
         return Outcome(np.array(predictions), counters, x.copy())
 
@@ -380,8 +380,8 @@ class Learner:
             batch = [for_batch(k, rule, samples) for k in self.constants]
             for index, constants in enumerate(batch):
                 _check_sums(index, constants, samples, self.network.classes)
-            self._batch = batch
-            self._buffers = [_Buffers(k, samples, self.network.classes, plain) for k in self._batch]
+            self.batch_constants = batch
+            self.buffers = [_Buffers(k, samples, self.network.classes, plain) for k in self.batch_constants]
             self._samples = samples
 
     def _parts(self, samples: int) -> list[slice]:
@@ -396,7 +396,7 @@ class Learner:
 
     def _forward(self, index: int, state: State, x, step: int, counters) -> None:
         """Traces, charges, membranes and spikes of one layer."""
-        k, f, weights, kernels = self._batch[index], self._buffers[index], self.layers[index], self._kernels
+        k, f, weights, kernels = self.batch_constants[index], self.buffers[index], self.layers[index], self._kernels
         c, p, q, r = k.parameters, state.p[index], state.q[index], state.r[index]
         if weights.stale:
             kernels.pack(weights.weight, k.window, weights.packed)
@@ -418,7 +418,7 @@ class Learner:
 
     def _learn(self, index: int, state: State, labels, rate_shift: int, step: int, counters) -> None:
         """Readout of one layer and, with labels, its errors, gradients and new weights."""
-        k, f, kernels = self._batch[index], self._buffers[index], self._kernels
+        k, f, kernels = self.batch_constants[index], self.buffers[index], self._kernels
         c, rule, window, pool = k.parameters, self.network.rule, k.window, k.pool
         if labels is None and not rule.dropout_in_test:
             c = c._replace(dropout=0)
@@ -461,7 +461,7 @@ class Learner:
 
     def _move(self, index: int, p, rate_shift: int, step: int, counters) -> None:
         """Gradients of one layer from its errors, and the weights and biases that follow."""
-        k, f, weights, kernels = self._batch[index], self._buffers[index], self.layers[index], self._kernels
+        k, f, weights, kernels = self.batch_constants[index], self.buffers[index], self.layers[index], self._kernels
         if not self._move_fused(index, p, rate_shift, step, counters):
             gradient = f.gradients()
             parts = self._parts(len(p)) if self.chunk else [slice(0, len(p))]
@@ -486,7 +486,7 @@ class Learner:
 
     def _move_fused(self, index: int, p, rate_shift: int, step: int, counters) -> bool:
         """A dense layer without a stored gradient, where the kernels have such a way; whether they had."""
-        k, f, weights, kernels = self._batch[index], self._buffers[index], self.layers[index], self._kernels
+        k, f, weights, kernels = self.batch_constants[index], self.buffers[index], self.layers[index], self._kernels
         if self.chunk or not kernels.dense_fits(k, p, weights.master):
             return False
         previous = self._previous(weights, 0)

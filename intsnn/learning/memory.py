@@ -100,7 +100,7 @@ def _arrays(network: LearningNetwork) -> dict[tuple[str, str], list]:
     state.t = network.rule.burn_in  # a step that learns makes all buffers
     learner.learn(state, np.zeros((1, *network.shape), np.uint8), [0])
     found: dict[tuple[str, str], list] = {}
-    for index, (weights, k, f) in enumerate(zip(learner.layers, learner._batch, learner._buffers, strict=True)):
+    for index, (weights, k, f) in enumerate(zip(learner.layers, learner.batch_constants, learner.buffers, strict=True)):
         parts = {
             "W": [weights.weight],
             "G": [] if f.gradient is None else [f.gradient],
@@ -123,7 +123,7 @@ def _arrays(network: LearningNetwork) -> dict[tuple[str, str], list]:
             "charges": [f.charges],
             "choice": [f.choice],
             "errors at the readout": [f.v],
-            "tiles of a dense step": list(f._dense or ()),
+            "tiles of a dense step": list(f.tiles or ()),
         }
         found |= {(f"layer{index + 1}", symbol): arrays for symbol, arrays in parts.items()}
     return found

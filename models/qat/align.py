@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...conversion.spikes import JOIN_SHIFT
 from ..training import blueprint as parts
-from .bridge import _step
+from .bridge import step_of
 from .network import Linear, Norm, QuantNetwork, statistics
 from .quantisers.activations import Activation
 
@@ -59,7 +59,7 @@ def _fed_by(network: QuantNetwork, name: str) -> Activation | None:
 def _unit(module: Linear, norm: Norm, entering: Activation) -> np.ndarray:
     """Value of one unit of charge of each channel, float64."""
     _, scale, _ = module.quantiser.codes(module.weight)
-    return scale.detach().cpu().numpy().astype(np.float64) * np.abs(_factor(norm)) * _step(entering)
+    return scale.detach().cpu().numpy().astype(np.float64) * np.abs(_factor(norm)) * step_of(entering)
 
 
 def _numbers(values: Tensor) -> np.ndarray:
@@ -98,12 +98,12 @@ def _align(network: QuantNetwork, name: str, terms: list[str]) -> bool:
         return False  # a channel without gamma
     whole = 1
     if identities:
-        before = _step(network.activations[identities[0]])
-        over, whole = _ratio(before / _step(after))
+        before = step_of(network.activations[identities[0]])
+        over, whole = _ratio(before / step_of(after))
         with torch.no_grad():
-            after.scale.mul_(before * whole / over / _step(after))
+            after.scale.mul_(before * whole / over / step_of(after))
     main = int(np.argmax([np.median(unit) for unit in units]))  # as the conversion chooses it
-    step, shift = _step(after), JOIN_SHIFT
+    step, shift = step_of(after), JOIN_SHIFT
     while shift and float((step / units[main]).max()) * (1 << shift) > LARGEST:
         shift -= 1
     ideal = step / units[main] * (1 << shift)

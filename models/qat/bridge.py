@@ -94,7 +94,7 @@ def _raised(node: QuantConv2d | QuantAffine, top: float, step: float, levels: in
     return replace(node, scale=np.where(faint & still, least, node.scale), weight=None)
 
 
-def _step(module: Activation) -> float:
+def step_of(module: Activation) -> float:
     """Step of an activation in float64: a clip that is learned in float32 is divided exactly."""
     return float(copy.deepcopy(module).double().step.detach())
 
@@ -149,11 +149,11 @@ def quantised(
             readers = plan.readers(layer.name)
             if len(readers) == 1 and readers[0].name in network.activations and tops.get(layer.inputs[0], 0.0) > 0:
                 after = network.activations[readers[0].name]
-                made = _raised(made, tops[layer.inputs[0]], _step(after), after.levels)
+                made = _raised(made, tops[layer.inputs[0]], step_of(after), after.levels)
             node = made
         elif isinstance(layer, parts.Relu):
             found = network.activations[layer.name]
-            node = QuantReLU(name=layer.name, inputs=inputs, step=_step(found), levels=found.levels)
+            node = QuantReLU(name=layer.name, inputs=inputs, step=step_of(found), levels=found.levels)
             tops[layer.name] = node.step * node.levels
         elif isinstance(layer, parts.MaxPool):
             padding = ((layer.padding,) * 2,) * 2

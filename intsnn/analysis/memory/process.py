@@ -20,7 +20,7 @@ from ...errors import IntsnnError, UnsupportedError
 from ...files.network_file import load, save
 from ...network.spiking import Network
 
-__all__ = ["peak_memory"]
+__all__ = ["forget_peak", "lifelong_peak", "peak_memory", "peak_so_far", "resident"]
 
 STATUS, CLEAR = "/proc/self/status", "/proc/self/clear_refs"
 RESET_PEAK = "5"  # see proc(5)
@@ -84,6 +84,26 @@ def peak_memory(
     return found
 
 
+def resident() -> int | None:
+    """Bytes of this process that lie in memory; None where the system does not tell."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> bool:
+    """Make the peak so far forgotten; whether the system can."""
+    try:
+        with open(CLEAR, "w", encoding="ascii") as file:
+            file.write(RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def peak_so_far() -> int | None:
+    """Most bytes that lay in memory since `forget_peak`; None where the system does not tell."""
+    return _status("VmHWM")
+
+
 def _status(name: str) -> int | None:
     """A line of /proc/self/status in bytes, or None."""
     try:
@@ -96,17 +116,7 @@ def _status(name: str) -> int | None:
     return None
 
 
-def _reset() -> bool:
-    """Make the peak so far forgotten; whether the system can."""
-    try:
-        with open(CLEAR, "w", encoding="ascii") as file:
-            file.write(RESET_PEAK)
-    except OSError:
-        return False
-    return True
-
-
-def _maximum() -> int | None:
+def lifelong_peak() -> int | None:
     """Peak by `resource`, which on Linux may be that of the parent before the child was started."""
     try:
         import resource
@@ -129,14 +139,14 @@ def _child(folder: str) -> None:
         first = source.raw(0, 1)
         first = first.reshape(*first.shape[:2], *source.layer.shape)
         simulate(network, first[0] if source.constant else first, **{**options, "time_axis": None})
-    ready = _status("VmRSS")
-    resets = _reset()
+    ready = resident()
+    resets = forget_peak()
     simulate(network, inputs, **options)
-    peak = _status("VmHWM") if resets else None
+    peak = peak_so_far() if resets else None
     found: dict[str, Any] = {"samples": source.samples, "threads": options["threads"]}
     if imported is None or ready is None or peak is None:
         names = ("imported_bytes", "ready_bytes", "run_bytes")
-        found |= {"how": "ru_maxrss of a process of its own", "peak_bytes": _maximum(), **dict.fromkeys(names)}
+        found |= {"how": "ru_maxrss of a process of its own", "peak_bytes": lifelong_peak(), **dict.fromkeys(names)}
     else:
         found |= {
             "how": "VmHWM of a process of its own", "imported_bytes": imported, "ready_bytes": ready,

@@ -115,7 +115,7 @@ def _convert_quantised(network, rule, options: dict) -> dict:
     """Exact conversion; accuracies where there are data."""
     from ...conversion.pipeline import aim, check_fit, doubts, measure
     from ...conversion.spikes import convert as convert_network
-    from ..console import Report
+    from ..console import Console
 
     conversion = convert_network(network, rule)
     data = None
@@ -129,7 +129,7 @@ def _convert_quantised(network, rule, options: dict) -> dict:
         before = [("quantised ANN", network.graph)]
         if any(found.get("branches", 1) > 1 for found in conversion.layers.values()):
             before.append(("joins in one unit", conversion.joined))
-        with Report(None).progress("stages") as progress:
+        with Console(None).progress("stages") as progress:
             stages = measure(
                 before, data, network.input_scale, conversion.network, options["threads"] or cores(), progress
             )
@@ -145,11 +145,11 @@ def _convert_float(network, rule, scale, options: dict) -> dict:
     """Calibration, quantisation, conversion."""
     from ...analysis.description import float_bytes
     from ...conversion.pipeline import convert_float
-    from ..console import Report
+    from ..console import Console
 
     calibration = read_data(options["calibrate"], "train")
     evaluation = read_data(options["evaluate"]) if options["evaluate"] else None
-    with Report(None).progress("stages") as progress:
+    with Console(None).progress("stages") as progress:
         found = convert_float(
             network,
             calibration,
@@ -185,7 +185,7 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     """Write the network with where it comes from; show stages and layers."""
     from ...analysis.description import describe
     from ...files.network_file import save
-    from ..console import Report, size
+    from ..console import Console, size
     from ..tables import layer_rows, show_layers, stages_values
 
     network, stages = result["conversion"].network, result["stages"]
@@ -211,27 +211,27 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         save(network, output, provenance=provenance)
     rows = layer_rows(result["conversion"], result["zeroed"], result["clipped"])
     totals = describe(network).totals
-    report = Report(json_path)
-    report.line(f"source       {src}")
-    report.line(
+    console = Console(json_path)
+    console.line(f"source       {src}")
+    console.line(
         f"input scale  {result['scale']} (real input of code 1{', then the offset' if result['scale'].offset else ''})"
     )
     if result["assumed"]:
-        report.line(f"             assumed: {result['assumed']}; --input-scale says another")
+        console.line(f"             assumed: {result['assumed']}; --input-scale says another")
     if result["calibrated_on"]:
-        report.line(f"calibrated   {result['calibrated_on']}")
+        console.line(f"calibrated   {result['calibrated_on']}")
         done, errors = result["rounding"]
         why = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
-        report.line(f"rounding     {done}{f' (error of held-back outputs: {why})' if errors else ''}")
+        console.line(f"rounding     {done}{f' (error of held-back outputs: {why})' if errors else ''}")
     if stages:
-        _show_stages(report, result, provenance["on_calibration_data"])
-    show_layers(report, rows)
+        _show_stages(console, result, provenance["on_calibration_data"])
+    show_layers(console, rows)
     floats = result["float_bytes"] or {}
-    report.line()
+    console.line()
     for what, key, packed in (("weights", "weights", totals["weight_bytes"]), ("all arrays", "all", totals["bytes"])):
         before = f"float32 {size(floats[key])}; " if floats else ""
-        report.line(f"{what:<13}{before}packed {size(packed)}")
-    report.line(
+        console.line(f"{what:<13}{before}packed {size(packed)}")
+    console.line(
         f"written      {output}, {size(os.path.getsize(output))}, T_drive {network.t_drive}, L {network.levels}"
     )
     values = {
@@ -251,11 +251,11 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "rounding_errors": result["rounding"][1] if result["calibrated_on"] else None,
         **{name: value for name, value in provenance.items() if name != "source"},
     }
-    finish(report, values)
+    finish(console, values)
     return values
 
 
-def _show_stages(report, result: dict, on_calibration: bool) -> None:
+def _show_stages(console, result: dict, on_calibration: bool) -> None:
     """The table of stages, and all that its figures have to be read with."""
     from ..tables import show_stages
 
@@ -264,11 +264,11 @@ def _show_stages(report, result: dict, on_calibration: bool) -> None:
         on = f"the calibration data, {on} (give unseen data with --evaluate)"
     if result["overlap"] is not None:
         on = f"{on} (overlap allowed: {result['overlap']})"
-    show_stages(report, on, result["stages"])
+    show_stages(console, on, result["stages"])
     if result["aim"].note:
-        report.line(f"({result['aim'].note})")
+        console.line(f"({result['aim'].note})")
     for warning in result["warnings"]:
-        report.line(f"warning: {warning}; see --input-scale")
+        console.line(f"warning: {warning}; see --input-scale")
 
 
 def _errors(stages) -> dict:

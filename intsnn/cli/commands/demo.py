@@ -56,18 +56,18 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     from ...files import network_file as files
     from ...models import digits
     from ...models.keras import load as keras
-    from ..console import Report, size
+    from ..console import Console, size
     from ..tables import show_stages, show_verification, stages_values, verification_values
 
     start = time.perf_counter()
-    report = Report(json_path)
+    console = Console(json_path)
     source = digits.network_file()
     trained = keras.load(source)
     learn, test = datasets.load("digits:train"), datasets.load("digits:test")
-    report.line(
+    console.line(
         f"A trained Keras network in integers: weights and activations of {DEMO_BITS} bits, {len(test)} real digits"
     )
-    with report.progress("convert") as progress:
+    with console.progress("convert") as progress:
         found = convert_float(
             trained, learn, evaluation=test, rule=Rule(), weight_bits=DEMO_BITS, activation_bits=DEMO_BITS,
             threads=threads, progress=progress,
@@ -84,7 +84,7 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     with writing(output):
         files.save(found.network, output, provenance=provenance)
     network = files.load(output)  # from here on, what is in the file
-    show_stages(report, test.name, found.stages)
+    show_stages(console, test.name, found.stages)
     result = simulate(network, test.images, settle=True, threads=threads)
     correct = int((result.predictions == test.labels).sum())
     extra = int(result.extra_steps.max(initial=0))
@@ -94,21 +94,21 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
         for what, key in (("weights, packed", "weight_bytes"), ("with biases and thresholds", "bytes"))
     ]
     rows.append(("membranes of one sample", None, totals["membrane_bytes"], None))
-    report.table("Memory in bytes", ("what", "float32", "integers", "smaller"), rows)
-    report.line()
-    report.line(
+    console.table("Memory in bytes", ("what", "float32", "integers", "smaller"), rows)
+    console.line()
+    console.line(
         f"run: {correct} of {result.samples} right in {result.steps} steps ({extra} after the drive), "
         f"{result.spikes_per_neuron:.2f} spikes per neuron, {result.overflows} overflows"
     )
-    with report.progress("verify") as progress:
+    with console.progress("verify") as progress:
         outcome = verify_network(network, test.images, reference=2, threads=threads, progress=progress)
-    show_verification(report, outcome)
+    show_verification(console, outcome)
     seconds = time.perf_counter() - start
     if kept:
-        report.line(f"written {output}, {size(os.path.getsize(output))}")
-    report.line(f"{seconds:.1f} s")
+        console.line(f"written {output}, {size(os.path.getsize(output))}")
+    console.line(f"{seconds:.1f} s")
     finish(
-        report,
+        console,
         {
             "output": output if kept else None,
             "accuracy": 100.0 * correct / result.samples,

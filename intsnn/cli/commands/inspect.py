@@ -32,21 +32,21 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
 
     from ...analysis.description import describe, span_text
     from ...files.network_file import network_digest, read_info
-    from ..console import Report, number, size
+    from ..console import Console, number, size
 
     check_output(json_path, file)
     network, learned = network_or_learned(file, trust, architecture=architecture, backend=backend)
     found = describe(network) if learned is None else learned.describe()
     own = found.kind in ("network", "quantised-ann")
     provenance = read_info(file_of(file), trust=trust).provenance if own else {}
-    report = Report(json_path)
-    report.line(f"{file}: {found.title}, {size(os.path.getsize(file_of(file)))}")
+    console = Console(json_path)
+    console.line(f"{file}: {found.title}, {size(os.path.getsize(file_of(file)))}")
     for name, value in found.facts.items():
         if value not in (None, "", [], False):
-            report.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
+            console.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
     for name, value in provenance.items():
         if name not in found.facts and name != "stages" and value not in (None, "", {}):
-            report.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
+            console.line(f"{name.replace('_', ' '):<15}{_plain(value)}")
     rows = [
         tuple(
             "x".join(map(str, row[key])) if key == "shape"
@@ -57,19 +57,19 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
         for row in found.layers
     ]  # fmt: skip
     totals = found.totals
-    report.table("Layers", tuple(COLUMNS), rows)
-    report.line()
-    report.line(
+    console.table("Layers", tuple(COLUMNS), rows)
+    console.line()
+    console.line(
         f"{number(totals['parameters'])} weights and biases; weights {size(totals['weight_bytes'])}"
         f"{'' if found.kind == 'float' else ' packed'}, all arrays {size(totals['bytes'])}"
     )
     if "neurons" in totals:
-        report.line(f"{number(totals['neurons'])} neurons; membranes {size(totals['membrane_bytes'])} a sample")
+        console.line(f"{number(totals['neurons'])} neurons; membranes {size(totals['membrane_bytes'])} a sample")
     values = {"file": file, "file_bytes": os.path.getsize(file_of(file)), **asdict(found), "provenance": provenance}
     if own:
         values["network_sha256"] = network_digest(network)
-        report.line(f"network {values['network_sha256']}")
-    finish(report, values)
+        console.line(f"network {values['network_sha256']}")
+    finish(console, values)
 
 
 def _plain(value) -> str:

@@ -31,30 +31,30 @@ def command(
     from ...bench.report.export import FORMATS
     from ...bench.sweep.results import read_rows
     from ...support.atomic import replacing
-    from ..console import Report
+    from ..console import Console
 
     asked = {"csv": csv_path, "json": json_path, "markdown": markdown_path}
     exports = {name: path for name, path in asked.items() if path is not None}
     _check(results, output, exports)
     rows = read_rows(results)
-    report = Report("-" if "-" in exports.values() else None)
+    console = Console("-" if "-" in exports.values() else None)
     texts = {name: FORMATS[name](rows) for name in exports}  # all of them before any is written
     for name, path in exports.items():
         if path == "-":
             continue  # last: its reader may leave early
         with writing(path), replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
             file.write(texts[name])
-        report.line(f"written {path} ({len(rows)} rows)")
+        console.line(f"written {path} ({len(rows)} rows)")
     if output is not None:
         from ...bench.report.write import write_report
 
         words = ["intsnn report", os.path.basename(results), "-o", os.path.basename(os.path.abspath(output))]
-        with writing(output), report.progress("plots") as progress:
+        with writing(output), console.progress("plots") as progress:
             written = write_report(
                 rows, output, command=" ".join(words), source=os.path.basename(results), progress=progress
             )
         failed = sum(row.get("error") is not None for row in rows)
-        report.line(
+        console.line(
             f"written {written[-1]} ({len(rows)} rows{f', {failed} of them failed' if failed else ''}; "
             f"{(len(written) - 1) // 2} plots)"
         )

@@ -64,7 +64,7 @@ def command(
     from ...analysis.scores import mean_iou
     from ...conversion.pipeline import aim
     from ...engine.simulation import simulate
-    from ..console import Report, number, percent
+    from ..console import Console, number, percent
 
     quantities = tuple(word.strip() for word in what.split(","))
     if not all(word.rpartition(".")[2] in QUANTITIES for word in quantities):
@@ -79,16 +79,16 @@ def command(
             raise Failure(
                 f"{', '.join(given)}: {net} was learned with integers; --steps and --threads are for it", USAGE
             )
-        _run_learned(net, taught, data, steps, threads or cores(), Report(json_path))
+        _run_learned(net, taught, data, steps, threads or cores(), Console(json_path))
         return
     network = only_integers(network, net)
     dataset = read_inputs(network, data)
     judged = aim(network, dataset)
     learned = _learned_from(net, trust)
     settle = network.levels is not None if settle is None else settle
-    report = Report(json_path)
+    console = Console(json_path)
     start = time.perf_counter()
-    with options_checked(), report.progress("simulate") as progress:
+    with options_checked(), console.progress("simulate") as progress:
         result = simulate(
             network,
             dataset.images,
@@ -115,22 +115,22 @@ def command(
     error = None
     if accuracy is None or correct is None:
         labels = "samples without labels" if dataset.labels is None else "samples, whose labels are no outputs"
-        report.line(f"{dataset.name}: {number(result.samples)} {labels}")
-        error = _show_error(report, network, dataset, judged, result)
+        console.line(f"{dataset.name}: {number(result.samples)} {labels}")
+        error = _show_error(console, network, dataset, judged, result)
     else:
         what_of = f"{number(dataset.labels.size)}{' pixels' if overlap is not None else ''}"
-        report.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {what_of} right)")
+        console.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {what_of} right)")
     if judged.note:
-        report.line(f"({judged.note})")
+        console.line(f"({judged.note})")
     if _same_data(learned, dataset.name):
-        report.line(f"(no unseen data: the network was calibrated or trained on {learned})")
+        console.line(f"(no unseen data: the network was calibrated or trained on {learned})")
     if overlap is not None:
-        report.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(overlap)}")
+        console.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(overlap)}")
     rest = "" if result.settled is None else "; settled" if result.settled else "; NOT settled at the bound"
-    report.line(f"{result.steps} steps, {extra} of them after the drive{rest}")
+    console.line(f"{result.steps} steps, {extra} of them after the drive{rest}")
     if settle and steps is not None and result.steps > steps:
-        report.line(f"(a settling run goes on after step {steps}; --no-settle stops there)")
-    report.line(f"{result.spikes_per_neuron:.3f} spikes per neuron and sample, {number(result.overflows)} overflows")
+        console.line(f"(a settling run goes on after step {steps}; --no-settle stops there)")
+    console.line(f"{result.spikes_per_neuron:.3f} spikes per neuron and sample, {number(result.overflows)} overflows")
     rows = [
         (
             layer.name, layer.neurons, round(layer.spikes / max(1, layer.neurons * result.samples), 3), layer.peak_sum,
@@ -139,12 +139,12 @@ def command(
         for layer in result.layers.values()
     ]  # fmt: skip
     columns = ("layer", "neurons", "spikes", "peak |sum|", "peak |v|", "v bits", "dead", "always on", "overflows")
-    report.table("Layers (spikes: per neuron and sample)", columns, rows)
+    console.table("Layers (spikes: per neuron and sample)", columns, rows)
     if record:
-        report.line(f"\nrecorded {what} to {record}")
-    report.line(f"{seconds:.2f} s")
+        console.line(f"\nrecorded {what} to {record}")
+    console.line(f"{seconds:.2f} s")
     finish(
-        report,
+        console,
         {
             "network": net,
             "data": dataset.name,
@@ -164,7 +164,7 @@ def command(
     )
 
 
-def _show_error(report, network, dataset, judged, result):
+def _show_error(console, network, dataset, judged, result):
     """Distance of the outputs from their targets in real units, or None where there is no target or no unit."""
     from ...analysis.scores import output_error
     from ...conversion.pipeline import wanted
@@ -174,13 +174,13 @@ def _show_error(report, network, dataset, judged, result):
     if judged.kind == "nothing":
         return None
     if not isinstance(unit, float) or not isinstance(scale, str):
-        report.line("(no error of its outputs: the file does not say what one unit of them is worth)")
+        console.line("(no error of its outputs: the file does not say what one unit of them is worth)")
         return None
     target = wanted(judged, dataset, InputScale.parse(scale).apply(dataset.images))
     if target is None:
         return None
     error = output_error(result.outputs * unit, target)
-    report.line(
+    console.line(
         f"error of the outputs in real units: mean |error| {error.mean_absolute:.6g}, RMS {error.rms:.6g}, largest "
         f"{error.largest:.6g}"
     )
@@ -205,7 +205,7 @@ def _given(ctx: click.Context, name: str | None) -> bool:
     return name is not None and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
-def _run_learned(net: str, taught, data: str, steps: int | None, threads: int, report) -> None:
+def _run_learned(net: str, taught, data: str, steps: int | None, threads: int, console) -> None:
     """Test what was learned with integers."""
     import time
 
@@ -215,17 +215,17 @@ def _run_learned(net: str, taught, data: str, steps: int | None, threads: int, r
     with options_checked():
         found = taught.test(data, steps, threads)
     accuracies, correct = found.accuracies, found.right[-1]
-    report.line(f"{found.data}: {percent(accuracies[-1])} ({number(correct)} of {number(found.samples)} right)")
+    console.line(f"{found.data}: {percent(accuracies[-1])} ({number(correct)} of {number(found.samples)} right)")
     if len(accuracies) > 1:
-        report.line("by the readout of each layer: " + ", ".join(percent(value) for value in accuracies))
-    report.line(f"{found.steps} steps of each sequence")
+        console.line("by the readout of each layer: " + ", ".join(percent(value) for value in accuracies))
+    console.line(f"{found.steps} steps of each sequence")
     before = taught.facts.get("accuracy")
     if before is not None and taught.facts.get("test") == found.data:
-        report.line(f"after its training it had {percent(float(before))} of the same data")
+        console.line(f"after its training it had {percent(float(before))} of the same data")
     seconds = time.perf_counter() - start
-    report.line(f"{seconds:.2f} s")
+    console.line(f"{seconds:.2f} s")
     finish(
-        report,
+        console,
         {
             "network": net, "data": found.data, "accuracy": accuracies[-1], "accuracies": accuracies,
             "samples": found.samples, "correct": correct, "steps": found.steps, "seconds": seconds, "threads": threads,

@@ -86,14 +86,14 @@ def command(
 
     Example: intsnn train --recipe decolle-digits --steps 2000 --json digits.json
     """
-    from ..console import Report
+    from ..console import Console
 
     table = recipes()
-    report = Report(json_path)
+    console = Console(json_path)
     if list_:
         rows = [(name, each.data, each.note) for name, (each, _) in table.items()]
-        report.table("Recipes", ("recipe", "data", "note"), rows)
-        finish(report, {"recipes": [{"name": n, "data": d, "note": note} for n, d, note in rows]})
+        console.table("Recipes", ("recipe", "data", "note"), rows)
+        finish(console, {"recipes": [{"name": n, "data": d, "note": note} for n, d, note in rows]})
         return
     if recipe is None:
         raise Failure("--recipe NAME is needed; --list shows the recipes", USAGE)
@@ -124,12 +124,12 @@ def command(
             f"training needs {error.name}, which is not installed: pip install intsnn[qat]"
         ) from error
     with options_checked(), _bar() as progress:
-        values = worker.run(recipe, settings, progress, report.line)
+        values = worker.run(recipe, settings, progress, console.line)
     if plots:
         from ...bench.learning.plots import plot_history
 
         values["plots"] = plot_history(values["history"], plots, values["recipe"])
-    finish(report, values)
+    finish(console, values)
 
 
 @contextlib.contextmanager

@@ -36,11 +36,11 @@ def command(recipe: str, output: str, json_path: str | None, **settings) -> None
 
     Example: intsnn tune --recipe digits-fast --checkpoint net.h5.checkpoint -o tuned.h5
     """
-    from ..console import Report
+    from ..console import Console
 
     check_output(output, settings["checkpoint"])
     check_output(json_path, output)
-    report = Report(json_path)
+    console = Console(json_path)
     try:
         from ...models.qat import work
     except ImportError as error:
@@ -48,5 +48,5 @@ def command(recipe: str, output: str, json_path: str | None, **settings) -> None
             f"fine-tuning needs {error.name}, which is not installed: pip install intsnn[qat]"
         ) from error
     with options_checked():
-        values = work.fine_tune(recipe, settings | {"output": output}, report.line)
-    finish(report, values)
+        values = work.fine_tune(recipe, settings | {"output": output}, console.line)
+    finish(console, values)

@@ -44,21 +44,21 @@ def command(
 
     from ...analysis.verification import verify as verify_network
     from ...conversion.pipeline import check_fit
-    from ..console import Report
+    from ..console import Console
     from ..tables import show_verification, verification_values
 
     check_output(json_path, net)
     network = integer_network(net, trust)
     dataset = read_data(data)
     check_fit(network, dataset)
-    report = Report(json_path)
+    console = Console(json_path)
     start = time.perf_counter()
-    with options_checked(), report.progress("verify") as progress:
+    with options_checked(), console.progress("verify") as progress:
         outcome = verify_network(
             network, dataset.images, reference=reference, threads=threads or cores(), steps=steps, progress=progress
         )
     values = {"network": net, "data": dataset.name} | verification_values(outcome, time.perf_counter() - start)
-    show_verification(report, outcome)
-    finish(report, values)
+    show_verification(console, outcome)
+    finish(console, values)
     if not outcome.ok:
         raise Failure(f"{net} on {dataset.name}: {outcome.mismatches} mismatches; first: {outcome.first}", MISMATCH)

@@ -17,11 +17,11 @@ def command(json_path: str | None) -> None:
     Example: intsnn run zoo:NAME --data DATA
     """
     from ...models.zoo import catalogue as zoo
-    from ..console import Report, percent
+    from ..console import Console, percent
 
     check_output(json_path)
     cards = zoo.cards()
-    report = Report(json_path)
+    console = Console(json_path)
     columns = (
         "network", "data", "weights", "activations", "method", "float", "integer ANN", "spikes, T", "settled",
         "T", "extra steps", "mismatches", "weight bytes", "ratio",
@@ -36,8 +36,8 @@ def command(json_path: str | None) -> None:
         )
         for card in cards
     ]  # fmt: skip
-    report.table("Trained networks (all test samples; ratio: float32 to packed weights)", columns, rows)
-    finish(report, {"networks": [card.values() for card in cards]})
+    console.table("Trained networks (all test samples; ratio: float32 to packed weights)", columns, rows)
+    finish(console, {"networks": [card.values() for card in cards]})
 
 
 def _bits(card) -> str:

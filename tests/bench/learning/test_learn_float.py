@@ -50,7 +50,7 @@ def test_readouts_are_dropped_as_in_the_integer_learner():
         kept = [learner._kept(index, layer, state, step, False).numpy() for index, layer in enumerate(learner.layers)]
         integer.learn(other, frame, labels)
         for index, mask in enumerate(kept):  # a dropped readout has no error, others have one unless y is -1
-            delta = integer._buffers[index].delta
+            delta = integer.buffers[index].delta
             assert not delta[mask == 0].any() and delta[mask == 1].any()
         assert 0.2 < np.mean(kept) < 0.8
     assert learner._kept(0, learner.layers[0], state, 0, True).numpy().all()  # no drop-out in tests

@@ -62,7 +62,7 @@ def test_wide_integers_stay_within_the_bounds(inclusive):
         for one, two in zip(learner.layers, twin.layers, strict=True):  # the twin learns what the integers learned
             two.next = one.master / (2.0**19), one.bias_master / 2.0**19
         leads = []
-        for buffers, k in zip(learner._buffers, learner._batch, strict=True):
+        for buffers, k in zip(learner.buffers, learner.batch_constants, strict=True):
             c = k.parameters
             scales = None
             if t > 3:
@@ -72,7 +72,7 @@ def test_wide_integers_stay_within_the_bounds(inclusive):
                 scales = real_exponents(k, first, second, third)
             leads.append(Lead(buffers.u >= c.threshold, buffers.choice, scales))
         twin.step(frame.astype(float), labels if t > 3 else None, leads)
-        for i, (buffers, k) in enumerate(zip(learner._buffers, learner._batch, strict=True)):
+        for i, (buffers, k) in enumerate(zip(learner.buffers, learner.batch_constants, strict=True)):
             s = {name: float(x) for name, x in k.scales.items()}
             real, layer = twin.seen[i], twin.layers[i]
             e_p, e_q, e_r, e_u = bounds(k, layer, real["p"], real["q"], real["r"], t)
@@ -121,7 +121,7 @@ def test_wide_integers_stay_within_the_bounds(inclusive):
 
 def learner_gradient(learner, index, state):
     """The integer gradient of the last step, from the errors that are still there."""
-    k, buffers = learner._batch[index], learner._buffers[index]
+    k, buffers = learner.batch_constants[index], learner.buffers[index]
     columns = unfold(state.p[index].astype(float), k.window)
     return np.einsum("bpt,bpo->to", columns, buffers.e.reshape(len(columns), -1, k.window.out_channels).astype(float))
 
@@ -160,7 +160,7 @@ def test_published_widths_follow_the_twin():
         learner.learn(state, frame, labels)
         leads = [
             Lead(buffers.u >= k.parameters.threshold, buffers.choice)
-            for buffers, k in zip(learner._buffers, learner._batch, strict=True)
+            for buffers, k in zip(learner.buffers, learner.batch_constants, strict=True)
         ]
         twin.step(frame.astype(float), labels, leads)
         for layer, weights in zip(twin.layers, learner.layers, strict=True):

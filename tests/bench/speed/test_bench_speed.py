@@ -18,7 +18,7 @@ from intsnn import IF, LIF, Affine, Conv2d, Decay, Fixed, Flatten, Input, Networ
 from intsnn.bench.speed import evaluate, peers, plots, workloads
 from intsnn.bench.speed import measure as speed
 from intsnn.cli import speed_tables as present
-from intsnn.cli.console import Report
+from intsnn.cli.console import Console
 from intsnn.cli.main import main
 from intsnn.engine.backends.fused.runner import prepare, why_not_fused
 from intsnn.errors import FormatError, MismatchError, RangeError, UnsupportedError
@@ -246,7 +246,7 @@ def test_absent_peers_are_named(monkeypatch, capsys):
     facts = {key: value for key, value in found.items() if key != "rows"}
     shown = {"rows": [], "workloads": [facts], "scaling": [], "absent": found["absent"], "machine": speed.machine(),
              "settings": {"rounds": 1, "threads": 1}}  # fmt: skip
-    present.show_speed(Report(None), shown)
+    present.show_speed(Console(None), shown)
     text = capsys.readouterr().out
     assert "absent: gone (no-such-package-anywhere is not installed)" in text and "absent: broken" in text
 
@@ -283,7 +283,7 @@ def test_threads_and_scaling(monkeypatch, capsys):
     assert [p["value"] for p in found["scaling"] if p["axis"] == "steps"] == [1, 2, 4, 8, 16, 32]
     assert found["workloads"][0]["speedup"]["threads"] == 2
     json.dumps(found, allow_nan=False)
-    present.show_speed(Report(None), found)
+    present.show_speed(Console(None), found)
     text = capsys.readouterr().out
     assert "Threads against one" in text and "How cost grows" in text
 

@@ -31,7 +31,7 @@ def same(left, right, left_state, right_state, outcomes, others):
             a, b = getattr(one, name), getattr(two, name)
             assert a.dtype == b.dtype and np.array_equal(a, b), name
         assert one.exponents == two.exponents
-    for one, two in zip(left._buffers, right._buffers, strict=True):
+    for one, two in zip(left.buffers, right.buffers, strict=True):
         for name in ("charges", "u", "choice", "spikes", "y", "delta", "predicted", "v", "e", "bias_gradient"):
             assert np.array_equal(getattr(one, name), getattr(two, name)), name
         if one.gradient is not None and two.gradient is not None:  # dense layers may do without
@@ -166,7 +166,7 @@ def test_gradients_may_be_normalised_by_the_step_before():
     for _ in range(30):
         before, used = learner.layers[0].master.astype(int).copy(), learner.layers[0].exponents[0]
         learner.learn(state, random_frame(rng, 2, network.shape), [0, 2])
-        greatest = int(np.abs(learner._buffers[0].gradient).max())
+        greatest = int(np.abs(learner.buffers[0].gradient).max())
         own = exact.exponent(greatest)
         assert learner.layers[0].exponents[0] == (own if greatest else used)
         used = own if used < 0 else used
@@ -246,7 +246,7 @@ def test_outputs_that_fill_no_tile_store_their_gradient(scale):
     state, rng = learner.begin(5), np.random.default_rng(8)
     for _ in range(4):
         learner.learn(state, random_frame(rng, 5, (45,), density=0.6), rng.integers(0, 3, 5))
-    assert learner._buffers[0]._dense is None and learner._buffers[0].gradient is not None
+    assert learner.buffers[0].tiles is None and learner.buffers[0].gradient is not None
 
 
 def test_dense_layers_learn_without_a_stored_gradient():
@@ -265,7 +265,7 @@ def test_dense_layers_learn_without_a_stored_gradient():
             outcomes = [one.learn(state, frame, labels) for one, state in zip(learners, states, strict=True)]
             for i in (1, 2, 3):
                 same(learners[0], learners[i], states[0], states[i], outcomes[0], outcomes[i])
-        assert all(learner._buffers[0].gradient is None for learner in learners[1:])  # the way was taken in every step
+        assert all(learner.buffers[0].gradient is None for learner in learners[1:])  # the way was taken in every step
         assert outcomes[0].counters[0, P.W_CHANGED] > 0 and learners[0].layers[0].exponents[0] > 0
 
 

@@ -54,7 +54,7 @@ def command(
     """
     from ....bench.learning import plots as learn_plots
     from ....bench.learning import study as learn_study
-    from ...console import Report
+    from ...console import Console
 
     check_output(json_path, results, recipe)
     check_output(results, recipe)
@@ -66,7 +66,7 @@ def command(
         raise Failure(f"--sweep {unknown[0]}: choose of {', '.join(learn_study.SWEEPS)}", USAGE)
     part = "validation" if validation else "test"
     changes = "" if epochs is None else json.dumps({"epochs": epochs})
-    report = Report(json_path)
+    console = Console(json_path)
     with options_checked():
         name = learn_study.OF_RECIPE + recipe
         runs = list(learn_study.plan([name], seeds, seeds, groups, widths, changes, part, not no_twin, own_twins))
@@ -75,16 +75,16 @@ def command(
     if dry_run:
         each = dict(zip(keys, runs, strict=True))  # a point may be named twice
         rows = [(r.seed, r.kind, r.widths, "there" if k in there else "to do") for k, r in each.items()]
-        report.table(f"{len(each)} runs", ("seed", "kind", "widths", ""), rows)
-        finish(report, {"recipe": recipe, "results": results, "to_do": len(each.keys() - there), "runs": len(each)})
+        console.table(f"{len(each)} runs", ("seed", "kind", "widths", ""), rows)
+        finish(console, {"recipe": recipe, "results": results, "to_do": len(each.keys() - there), "runs": len(each)})
         return
     computed = 0
     try:
-        with writing(results), report.progress("learning") as progress:
+        with writing(results), console.progress("learning") as progress:
             for number, count, run, row in learn_study.study(results, runs):
                 computed = number
                 if progress is None:
-                    report.line(f"[{number}/{count}] {learn_study.told(run, row)}")
+                    console.line(f"[{number}/{count}] {learn_study.told(run, row)}")
                 else:
                     progress(number, count)
     except ImportError as error:
@@ -94,7 +94,7 @@ def command(
     wanted = set(keys)
     found = [row for row in learn_study.rows(results) if row["key"] in wanted]
     table = learn_study.summary(found)
-    report.table(
+    console.table(
         f"{recipe}: {len(found)} runs, {computed} of them computed now; {results}",
         ("widths", "runs", "accuracy %", "loss, points", "over seeds +-", "over tests +-", "own twin: loss",
          "memory saved %"),
@@ -107,6 +107,6 @@ def command(
                 table, {group: learn_study.SWEEPS[group] for group in groups}, plot_folder
             )
         for path in written:
-            report.line(f"written {path}")
-    finish(report, {"recipe": recipe, "results": results, "computed": computed, "plots": written, "rows": table,
+            console.line(f"written {path}")
+    finish(console, {"recipe": recipe, "results": results, "computed": computed, "plots": written, "rows": table,
                     "runs": found})  # fmt: skip

@@ -46,7 +46,7 @@ def command(
     from ....bench.speed import measure as measured
     from ....bench.speed import plots
     from ... import speed_tables as present
-    from ...console import Report
+    from ...console import Console
 
     check_output(json_path)
     chosen = None
@@ -55,8 +55,8 @@ def command(
     if plot_folder is not None:
         plots.check_plots()
     given = ctx.get_parameter_source("rounds") is click.core.ParameterSource.COMMANDLINE
-    report = Report(json_path)
-    with options_checked(), report.progress("speed") as progress:
+    console = Console(json_path)
+    with options_checked(), console.progress("speed") as progress:
         result = measured.run(
             list(workloads) or None,
             rounds=QUICK_ROUNDS if quick and not given else rounds,
@@ -68,9 +68,9 @@ def command(
             options={"pool": pool},
             progress=progress,
         )
-    present.show_speed(report, result)
+    present.show_speed(console, result)
     if plot_folder is not None:
         with writing(plot_folder):
             for path in plots.plot_speed(result, plot_folder):
-                report.line(f"written {path}")
-    finish(report, result)
+                console.line(f"written {path}")
+    finish(console, result)

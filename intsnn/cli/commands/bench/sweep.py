@@ -167,7 +167,7 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     from ....bench.sweep.results import Results
     from ....bench.sweep.sweep import sweep
     from ....bench.sweep.workers import Workers
-    from ...console import Report
+    from ...console import Console
     from ...sweep_view import View, show_rows
 
     start = time.perf_counter()
@@ -181,12 +181,12 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     if options["report_folder"] and not _can_draw():
         raise Failure("--report needs matplotlib, which is not installed; install intsnn[report]", REFUSED)
     shop = Workshop(grid, trust=options["trust"])
-    report = Report(options["json_path"])
+    console = Console(options["json_path"])
     cells = shop.cells()
     if options["dry_run"]:
-        _show_plan(report, shop, cells, results)
+        _show_plan(console, shop, cells, results)
         return
-    view = View(report)
+    view = View(console)
     with Results(results) as store:
         try:
             with workers, view():
@@ -197,24 +197,24 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
             raise Failure(message, INTERRUPTED) from None
         asked = {cell.spec for cell in cells}
         rows = [values for spec, values in store.rows() if spec in asked]
-    show_rows(report, rows)
-    report.line()
+    show_rows(console, rows)
+    console.line()
     for note in shop.notes:
-        report.line(note)
-    report.line(_summary(summary, results, time.perf_counter() - start))
+        console.line(note)
+    console.line(_summary(summary, results, time.perf_counter() - start))
     failed = sum(row["error"] is not None for row in rows)
     if failed:
-        report.line(f"{failed} of {len(rows)} cells failed")
+        console.line(f"{failed} of {len(rows)} cells failed")
     written = None
     if report_folder is not None:
-        written = _report(report, rows, report_folder, results)
+        written = _report(console, rows, report_folder, results)
     counts = {**dataclasses.asdict(summary), "failed": failed}
     values = {"results": results, "report": written, **counts, "notes": shop.notes, "rows": rows}
-    finish(report, values)
+    finish(console, values)
     _judge(summary, rows, results)
 
 
-def _show_plan(report, shop, cells, results: str) -> None:
+def _show_plan(console, shop, cells, results: str) -> None:
     from ....bench.provenance import source_digest
     from ....bench.sweep.results import read_rows
 
@@ -225,11 +225,11 @@ def _show_plan(report, shop, cells, results: str) -> None:
         for c in cells
     ]  # fmt: skip
     columns = ("model", "data", "method", "w", "a", "T", "state bits", "seed", "samples", "")
-    report.table(f"{len(cells)} cells", columns, rows)
+    console.table(f"{len(cells)} cells", columns, rows)
     wanted = [shop.training(c, f"{results}.trained") for c, row in zip(cells, rows, strict=True) if row[-1] == "to do"]
     trainings = {training.key: training for training in wanted if training is not None and not training.done}
     for training in trainings.values():
-        report.line(f"to be trained: {training}, {training.recipe.epochs} epochs")
+        console.line(f"to be trained: {training}, {training.recipe.epochs} epochs")
 
 
 def _summary(summary, results: str, seconds: float) -> str:
@@ -251,17 +251,17 @@ def _can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def _report(report, rows, folder: str, results: str) -> str | None:
+def _report(console, rows, folder: str, results: str) -> str | None:
     """Where the report was written, if it can be drawn here."""
     if not _can_draw():
-        report.line("no report: it needs matplotlib, which is not installed (install intsnn[report])")
+        console.line("no report: it needs matplotlib, which is not installed (install intsnn[report])")
         return None
     from ....bench.report.write import write_report
 
     name = os.path.basename(results)
-    with writing(folder), report.progress("plots") as progress:
+    with writing(folder), console.progress("plots") as progress:
         written = write_report(rows, folder, command=f"intsnn bench --results {name}", source=name, progress=progress)
-    report.line(f"written {written[-1]}")
+    console.line(f"written {written[-1]}")
     return written[-1]
 
 

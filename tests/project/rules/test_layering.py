@@ -6,16 +6,33 @@ import sys
 from pathlib import Path
 
 import pytest
+from house import FOLDERS, sources
 from waiting import HANGING
 
-FOLDERS = {"intsnn": "intsnn", "kernels": "intsnn.kernels", "models": "intsnn.models", "bench": "intsnn.bench"}
 # Ground first: a module imports its own room and what lies below, also inside functions. Rooms of one floor know
 # nothing of each other.
 FLOORS = (
     ("kernels",), ("errors",), ("support",), ("formats",), ("layers",), ("network",), ("files",),
     ("datasets", "engine"), ("analysis",), ("conversion", "learning"), ("models",), ("bench",), ("cli",),
 )  # fmt: skip
-RANK = {room: rank for rank, rooms in enumerate(FLOORS) for room in rooms}
+# The same inside three of them.
+INNER = {
+    "kernels": (
+        ("errors", "parameters"), ("toolchain",), ("numbers",), ("layers",), ("neurons",),
+        ("inputs", "fused", "learning"), ("selftest",),
+    ),
+    "models": (("training",), ("keras", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers")),
+    "bench": (("figures", "provenance"), ("speed", "sweep"), ("learning", "report"), ("studies",)),
+}  # fmt: skip
+
+
+def ranks(floors):
+    """Room to the number of its floor."""
+    return {room: rank for rank, rooms in enumerate(floors) for room in rooms}
+
+
+RANK = ranks(FLOORS)
+INNER_RANK = {room: ranks(floors) for room, floors in INNER.items()}
 
 # Third-party package -> where it may be imported (a module or everything under it) and whether only inside functions.
 PLACES = {
@@ -64,6 +81,18 @@ def room(module):
     if len(parts) < 2:
         return None
     return "cli" if parts[1] == "__main__" else parts[1]
+
+
+def above(module, target):
+    """Whether what a module imports stands above it, or beside it on the same floor."""
+    own, other = room(module), room(target)
+    rank = RANK
+    if own == other and own in INNER:
+        parts = module.split("."), target.split(".")
+        if any(len(each) < 3 for each in parts):
+            return False  # the face of the room
+        rank, own, other = INNER_RANK[own], parts[0][2], parts[1][2]
+    return own != other and other in rank and rank[other] >= rank[own]
 
 
 def within(module, package):
@@ -126,7 +155,7 @@ def complaints(source, module, package):
                 elif other not in RANK:
                     if target == name:
                         found.append(f"{where} imports {target}, which is in no room")
-                elif RANK[other] > RANK[own] or (RANK[other] == RANK[own] and other != own):
+                elif above(module, target):
                     found.append(f"{where} imports {target}, which stands above it")
             for whole in WHOLE:
                 if within(name, whole) and not any(within(module, own) for own in WHOLE) and not inside:
@@ -145,15 +174,6 @@ def complaints(source, module, package):
     return found
 
 
-def sources(root):
-    """Path, dotted module and package of every source file."""
-    for folder, package in FOLDERS.items():
-        for path in sorted((root / folder).rglob("*.py")):
-            parts = path.relative_to(root / folder).with_suffix("").parts
-            parent = ".".join((package, *parts[:-1]))
-            yield path, parent if parts[-1] == "__init__" else f"{parent}.{parts[-1]}", parent
-
-
 def test_imports_run_one_way(repository):
     files = list(sources(repository))
     assert {module for _, module, _ in files} >= {
@@ -164,6 +184,16 @@ def test_imports_run_one_way(repository):
     }
     found = [line for path, module, package in files for line in complaints(path.read_text("utf-8"), module, package)]
     assert not found, "\n".join(found)
+
+
+def test_every_inner_room_has_a_floor(repository):
+    for _, module, _ in sources(repository):
+        parts = module.split(".")
+        if len(parts) > 2 and parts[1] in INNER:
+            assert parts[2] in INNER_RANK[parts[1]], f"{parts[2]} of {parts[1]} stands on no floor"
+    for top, floors in INNER.items():
+        for name in ranks(floors):
+            assert any((repository / top / place).exists() for place in (name, f"{name}.py")), f"{top} has no {name}"
 
 
 COMPILED, LEARNER, NETWORK_FILE = "kernels.layers.compiled", "learning.learner", "files.network_file"
@@ -193,9 +223,17 @@ ZOO, SWEEP, SIMULATION = "models.zoo.catalogue", "bench.sweep.sweep", "engine.si
         (SIMULATION, "import kernels", "top-level kernels"),
         ("models.keras.load", "from ...bench import sweep", "stands above"),
         ("models.keras.load", "import torch", "torch, which belongs"),
-        (ZOO, "from ..qat.training import train", "at once"),
-        (ZOO, "from ..qat import training", "at once"),
-        (ZOO, "from ..bptt.training import train", "at once"),
+        (COMPILED, "from ..neurons import compiled", "stands above"),
+        (COMPILED, "def f():\n    from .. import fused", "stands above"),
+        ("kernels.fused.rows", "from ..learning import tiles", "stands above"),
+        ("models.qat.training", "from ..bptt import neuron", "stands above"),
+        ("models.training.loop", "from ..zoo.catalogue import get", "stands above"),
+        ("bench.speed.measure", "from ..sweep.cells import row", "stands above"),
+        (SWEEP, "from ..report.write import write", "stands above"),
+        (ZOO, "from ..qat.training import train", "stands above"),
+        ("models.readers", "from .qat.training import train", "at once"),
+        ("models.readers", "from .qat import training", "at once"),
+        ("models.published", "from .bptt.training import train", "stands above"),
         (ZOO, "from ..training.loop import Run", "at once"),
         ("models.bptt.work", "import brevitas", "brevitas, which belongs"),
         ("models.training.loop", "import brevitas", "brevitas, which belongs"),
@@ -217,6 +255,8 @@ def test_wrong_imports_are_seen(module, source, part):
     [
         ("", "def __getattr__(name):\n    from .models import load\n    return load"),
         (SIMULATION, "from ..kernels.layers import compiled\nfrom ..kernels.toolchain.jit import kernel"),
+        ("kernels.neurons.compiled", "from ..layers import reference\nfrom ..parameters import Window"),
+        ("bench.studies.ablation", "from ..sweep import cells\nfrom ..provenance import versions"),
         (SIMULATION, "from .. import errors\nfrom ..errors import IntsnnError\nfrom .backends import fused"),
         ("bench.speed.plots", "def f():\n    import matplotlib.pyplot"),
         ("cli.main", "import click\nfrom ..bench import sweep"),
@@ -280,6 +320,6 @@ def test_importing_intsnn_is_light():
     """No extra, no compiler and no command line is loaded before somebody uses it."""
     heavy = "numba h5py click rich joblib torch brevitas matplotlib PIL dask distributed nir snntorch".split()
     code = f"import sys, intsnn; print([name for name in {heavy!r} if name in sys.modules])"
-    here = Path(__file__).parents[2]
+    here = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, timeout=HANGING)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
