@@ -149,7 +149,6 @@ REPEATED = {
     "Training": (3, "one a family of training"),
     "accumulate": (5, "the operation and its kernels"),
     "add": (4, "the operation and its kernels; an entry of the zoo"),
-    "aligned": (2, "arrays of the fused path; of learning"),
     "build": (3, "one a family of training; a workload"),
     "evaluate": (3, "one a family of training; a workload"),
     "fire": (3, "kernels of learning; the comparison's own mathematics"),

@@ -52,12 +52,6 @@ EXCEPTIONS = {
     "intsnn/conversion/quantise.py": (1, "a connection of a float network without its bias"),
     "bench/studies/width_curves.py": (2, "a connection of a float network without its bias"),
     "models/keras/builder.py": (1, "the shape of one node, before there is a network"),
-    "kernels/learning/compiled.py": (1, "sums shared by the kernels of learning"),
-    "kernels/learning/dense.py": (1, "sums shared by the kernels of learning"),
-    "kernels/learning/dense_tiles.py": (1, "sums shared by the kernels of learning"),
-    "kernels/learning/pair.py": (1, "sums shared by the kernels of learning"),
-    "kernels/learning/reference.py": (1, "windows shared by the plain twins"),
-    "kernels/learning/tiles.py": (1, "sums shared by the kernels of learning"),
     "kernels/selftest.py": (14, "compares plain twins of printed code with it"),
 }
 
