@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from learn_cases import random_frame
 
+from intsnn.bench.learning.exact import random_frame
 from intsnn.bench.learning.float_twin import Twin
 from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork, Rule
 

@@ -3,8 +3,8 @@ differentiation."""
 
 import numpy as np
 import pytest
-from learn_cases import random_frame
 
+from intsnn.bench.learning.exact import random_frame
 from intsnn.bench.learning.float_twin import Lead, Twin, pooled, unfold
 from intsnn.kernels.learning import reference as exact
 from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork, Rule, Widths

@@ -6,8 +6,8 @@ from fractions import Fraction
 import numba
 import numpy as np
 import pytest
-from learn_cases import random_frame, random_network
 
+from intsnn.bench.learning.exact import random_frame, random_network
 from intsnn.errors import FormatError, RangeError, ShapeError
 from intsnn.kernels.learning import parameters as P
 from intsnn.kernels.learning import reference as exact
