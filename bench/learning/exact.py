@@ -19,7 +19,7 @@ import numpy as np
 from ...errors import MismatchError
 from ...formats.fixed import Rounding
 from ...kernels.learning.parameters import SPIKES, W_CHANGED
-from ...learning.learner import Conv, Dense, Learner, LearningNetwork, Outcome, Rule, State, Widths
+from ...learning.learner import Conv, Dense, Learner, LearningNetwork, Rule, State, StepOutcome, Widths
 from ...support.pipes import say
 
 __all__ = ["check", "difference", "main", "random_frame", "random_network"]
@@ -92,7 +92,7 @@ def random_frame(rng: np.random.Generator, samples: int, shape: Sequence[int], d
 
 
 def difference(
-    one: tuple[Learner, State, Outcome], two: tuple[Learner, State, Outcome], buffers: bool = True
+    one: tuple[Learner, State, StepOutcome], two: tuple[Learner, State, StepOutcome], buffers: bool = True
 ) -> str | None:
     """What differs between two learners after a step, or None: weights, traces, answers and inner sums."""
     pairs = [(f"outcome.{name}", getattr(one[2], name), getattr(two[2], name)) for name in

@@ -358,7 +358,7 @@ def study(path: str | os.PathLike[str], wanted: Sequence[Run], most: int | None 
         yield number, len(missing), run, row
 
 
-def told(run: Run, row: dict[str, Any]) -> str:
+def line_of(run: Run, row: dict[str, Any]) -> str:
     """A line about a run that has ended."""
     name = " ".join(word for word in (run.kind, run.widths or "as published", run.changes, run.part) if word)
     return (
@@ -465,7 +465,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     ]
     for number, count, run, row in study(given.results, wanted, 0 if given.table else given.most):
-        say(f"[{number}/{count}] {told(run, row)}")
+        say(f"[{number}/{count}] {line_of(run, row)}")
     say(table_text(rows(given.results)))
     return 0
 

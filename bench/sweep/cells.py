@@ -35,13 +35,13 @@ from .sources import Model, data_digest, read_data, read_model, training_part
 from .tallies import Tally, splits_alike, synops
 from .trained import Training, planned
 
-__all__ = ["Workshop", "pack", "row", "unpack"]
+__all__ = ["Cells", "pack", "row", "unpack"]
 
 
 NO_ACCURACY = "no accuracy, for its outputs are no classes; intsnn convert and run give their error"
 
 
-class Workshop:
+class Cells:
     """Models, data and what was made of them for one grid.
 
     Parameters
@@ -76,7 +76,7 @@ class Workshop:
         self.notes: list[str] = []
         self.specs = {data.name: spec for spec, data in self.data.items()}
 
-    def cells(self) -> list[Cell]:
+    def all(self) -> list[Cell]:
         """All cells of the grid, those that share work beside each other."""
         return list(self._cells())
 

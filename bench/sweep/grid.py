@@ -16,7 +16,7 @@ from ...conversion.spikes import METHODS, Rule
 from ...errors import DataNotFoundError, FormatError
 from ...formats.arguments import shown
 
-__all__ = ["Cell", "Grid", "Source", "parse_method", "read_toml"]
+__all__ = ["Cell", "Grid", "ModelSpec", "parse_method", "read_toml"]
 
 AS_IS = "as-is"  # method of a spiking network that is run as it is
 RECIPE, ZOO = "recipe:", "zoo:"  # in place of a file: a network to be trained, one that comes with the project
@@ -56,7 +56,7 @@ def parse_method(text: str) -> tuple[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSpec:
     """A model, and what it does not say itself.
 
     `file` is a path, ``zoo:NAME`` for a network that comes with the project, or ``recipe:NAME`` for one that each cell
@@ -84,7 +84,7 @@ class Grid:
 
     Attributes
     ----------
-    models : tuple of Source
+    models : tuple of ModelSpec
     data : tuple of str
         As `intsnn.datasets.load` takes them.
     methods : tuple of str
@@ -115,7 +115,7 @@ class Grid:
     bias_correction : bool
     """
 
-    models: tuple[Source, ...] = ()
+    models: tuple[ModelSpec, ...] = ()
     data: tuple[str, ...] = ()
     methods: tuple[str, ...] = METHODS
     weights: tuple[int, ...] | None = None
@@ -250,8 +250,8 @@ def _list(name: str, value: Any) -> list[Any]:
     return value
 
 
-def _source(item: Any, folder: Path) -> Source:
-    names = [entry.name for entry in fields(Source)]
+def _source(item: Any, folder: Path) -> ModelSpec:
+    names = [entry.name for entry in fields(ModelSpec)]
     table = {"file": item} if isinstance(item, str) else item
     if not isinstance(table, dict) or not isinstance(table.get("file"), str):
         raise FormatError(
@@ -264,7 +264,7 @@ def _source(item: Any, folder: Path) -> Source:
     paths = {name: os.path.join(folder, table[name]) for name in named}
     if "calibrate" in table:
         paths["calibrate"] = _data_path(table["calibrate"], folder)
-    return Source(**(table | paths))
+    return ModelSpec(**(table | paths))
 
 
 def _data_path(spec: str, folder: Path) -> str:

@@ -20,7 +20,7 @@ from ...layers.base import Affine, Conv2d
 from ...network.floating import FloatNetwork
 from ...network.quantised import QuantisedNetwork
 from ...network.spiking import Network
-from .grid import AS_IS, RECIPE, Grid, Source, digest
+from .grid import AS_IS, RECIPE, Grid, ModelSpec, digest
 
 if TYPE_CHECKING:
     from ...models.qat.recipes import Recipe
@@ -34,7 +34,7 @@ WEIGHTS, ACTIVATIONS = 8, 4  # bits, where neither the grid nor the model says a
 class Model:
     """A model as it was read; folded once, calibrated once for each choice of samples."""
 
-    source: Source
+    source: ModelSpec
     network: Network | QuantisedNetwork | FloatNetwork | Recipe
     sha256: str
     calibrations: dict[tuple, Calibration] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def data_digest(data: Dataset) -> str:
     return found.hexdigest()
 
 
-def read_model(source: Source, trust: bool) -> Model:
+def read_model(source: ModelSpec, trust: bool) -> Model:
     """The network of a file or of the zoo, or a recipe.
 
     Raises
@@ -121,7 +121,7 @@ def read_model(source: Source, trust: bool) -> Model:
     return Model(source, network, joined)
 
 
-def _recipe(source: Source) -> Model:
+def _recipe(source: ModelSpec) -> Model:
     from ...models.qat.recipes import recipe
 
     found = recipe(source.file.removeprefix(RECIPE))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...network.spiking import Network
 from ..provenance import source_digest
-from .cells import Workshop, pack, row
+from .cells import Cells, pack, row
 from .grid import Cell
 from .results import Results
 from .tallies import Tally, ann_view, spike_view
@@ -82,13 +82,13 @@ class _Job:
 
 
 def sweep(
-    shop: Workshop, results: Results, workers: Workers, *, events: Events | None = None, share: bool = True
+    cells: Cells, results: Results, workers: Workers, *, events: Events | None = None, share: bool = True
 ) -> Summary:
-    """Compute the missing cells of `shop` and commit their rows to `results`.
+    """Compute the missing ones of `cells` and commit their rows to `results`.
 
     Parameters
     ----------
-    shop : Workshop
+    cells : Cells
     results : Results
         What cells train is kept beside it, in a folder of its name and ``.trained``.
     workers : Workers
@@ -100,27 +100,27 @@ def sweep(
     """
     events = events or Events()
     source = source_digest()
-    cells = shop.cells()
+    listed = cells.all()
     known, specs = results.keys(), results.specs()
-    missing = [cell for cell in cells if cell.key(source) not in known]
-    summary = Summary(len(cells), len(cells) - len(missing), sum(cell.spec in specs for cell in missing))
-    events.begins(len(cells), summary.found)
-    run = _Sweep(shop, results, events, summary, share, missing)
+    missing = [cell for cell in listed if cell.key(source) not in known]
+    summary = Summary(len(listed), len(listed) - len(missing), sum(cell.spec in specs for cell in missing))
+    events.begins(len(listed), summary.found)
+    run = _Sweep(cells, results, events, summary, share, missing)
     if missing:
         run.go(workers)
     return summary
 
 
 class _Sweep:
-    def __init__(self, shop, results, events, summary, share, missing: list[Cell]) -> None:
-        self.shop, self.results, self.events, self.summary, self.share = shop, results, events, summary, share
+    def __init__(self, cells, results, events, summary, share, missing: list[Cell]) -> None:
+        self.cells, self.results, self.events, self.summary, self.share = cells, results, events, summary, share
         groups = [list(group) for _, group in itertools.groupby(missing, key=lambda cell: cell.work.spec)]
         self.todo = list(enumerate(groups))
         self.jobs: dict[int, _Job] = {}
         self.ready: list[_Job] = []  # done as soon as they were made: no network at all
         self.fault: BaseException | None = None
         folder = f"{results.path}.trained"
-        self.training = {number: shop.training(group[0].work, folder) for number, group in self.todo}
+        self.training = {number: cells.training(group[0].work, folder) for number, group in self.todo}
         needed = [training for training in self.training.values() if training is not None and not training.done]
         self.trainings = list({training.key: training for training in needed}.values())
         self.asked: set[str] = set()  # keys of trainings that were given out
@@ -210,22 +210,22 @@ class _Sweep:
     # -- one job -----------------------------------------------------------------------------------
 
     def _prepare(self, number: int, group: list[Cell]) -> tuple[_Job, list[Task]]:
-        work, data = group[0].work, self.shop.samples(group[0].work)
+        work, data = group[0].work, self.cells.samples(group[0].work)
         cells = {cell.method: cell for cell in group}
         training = self.training[number]
         failure = None if training is None else self.failed.get(training.key)
         networks: dict[str, Network | Exception]
         if failure is None:
-            networks = self.shop.networks(work, list(cells), training)
+            networks = self.cells.networks(work, list(cells), training)
         else:
             networks = dict.fromkeys(cells, failure if isinstance(failure, Exception) else Exception(failure))
         good = {method: network for method, network in networks.items() if isinstance(network, Network)}
         representative = _represented(good, self.share)
         order = [method for method in good if representative[method] == method]
-        job = _Job(cells, networks, representative, order, self.shop.float_accuracy(work), data.labels is not None)
+        job = _Job(cells, networks, representative, order, self.cells.float_accuracy(work), data.labels is not None)
         job.cost = group[0].cost
         if failure is None and training is not None:
-            job.training = training.facts(trust=self.shop.trust)
+            job.training = training.facts(trust=self.cells.trust)
         elif isinstance(failure, str):
             job.fault = failure
         tasks: list[Task] = []
@@ -239,13 +239,13 @@ class _Sweep:
             )
 
         source = source_digest()
-        checked = min(self.shop.grid.verify, len(data))
+        checked = min(self.cells.grid.verify, len(data))
         for method in good:
             if checked:
                 job.verify_of[len(tasks)] = method
-                add("verify", [method], 0, checked, reference=min(self.shop.grid.reference, checked))
+                add("verify", [method], 0, checked, reference=min(self.cells.grid.reference, checked))
         if order:
-            for start, stop, detail in _batches(good[order[0]], len(data), self.shop.grid.detail):
+            for start, stop, detail in _batches(good[order[0]], len(data), self.cells.grid.detail):
                 add("measure", order, start, stop, detail)
         costs = np.diff(np.linspace(0, job.cost, len(tasks) + 1).astype(np.int64))
         tasks = [replace(task, cost=int(cost)) for task, cost in zip(tasks, costs, strict=True)]

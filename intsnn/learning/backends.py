@@ -10,7 +10,7 @@ from .constants import LayerConstants
 
 __all__ = ["Compiled", "Plain"]
 
-BOTH = ("traces", "fire", "read", "judge", "exponent", "spread", "local_peak", "errors", "update", "largest")
+BOTH = ("traces", "fire", "read", "output_errors", "exponent", "spread", "local_peak", "errors", "update", "largest")
 
 
 class _Kernels:
@@ -19,7 +19,7 @@ class _Kernels:
     traces: Any
     fire: Any
     read: Any
-    judge: Any
+    output_errors: Any
     exponent: Any
     spread: Any
     local_peak: Any

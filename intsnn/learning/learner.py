@@ -17,10 +17,11 @@ from ..formats.arguments import array_of, choice, instance, seed_of, shown, whol
 from ..formats.integers import for_kernel, integer_array, smallest_dtype
 from ..kernels.learning.parameters import COUNTERS, DRAW_BIAS, DRAW_WEIGHT, EVALUATION, NO_LABEL, U_SUM
 from . import backends as learn_paths
+from .buffers import Buffers, at_least, check_sums
 from .constants import LayerConstants, for_batch, layer_constants, starting_weights
 from .rule import Conv, Dense, LearningNetwork, Rule, Schedule, Widths
 
-__all__ = ["Conv", "Dense", "Learner", "LearningNetwork", "Outcome", "Rule", "Schedule", "State", "Widths"]
+__all__ = ["Conv", "Dense", "Learner", "LearningNetwork", "StepOutcome", "Rule", "Schedule", "State", "Widths"]
 
 PATHS = ("compiled", "reference")
 MOST_THREADS = 1024
@@ -69,7 +70,7 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class StepOutcome:
     """What one step did.
 
     Attributes
@@ -85,72 +86,6 @@ class Outcome:
     predictions: np.ndarray
     counters: np.ndarray
     spikes: np.ndarray
-
-
-class _Buffers:
-    """Scratch arrays of one layer and batch size."""
-
-    def __init__(self, constants: LayerConstants, samples: int, classes: int, object_arrays: bool) -> None:
-        c = constants.parameters
-        neurons, outputs = constants.neurons, constants.outputs
-        most_v = classes * c.error_max * int(np.abs(constants.feedback.astype(np.int64)).max(initial=1))
-
-        def zeros(shape, largest):
-            return np.zeros(shape, object if object_arrays else at_least(np.int32, largest))
-
-        self.charges = zeros((samples, neurons), constants.sums)
-        self.u = np.zeros((samples, neurons), at_least(np.int16, c.u_max))
-        self.choice = np.zeros((samples, outputs), np.uint8)
-        self.spikes = np.zeros((samples, outputs), np.uint8)
-        self.y = np.zeros((samples, classes), np.int64)
-        self.delta = np.zeros((samples, classes), np.int64)
-        self.predicted = np.full(samples, -1, np.int64)
-        self.v = zeros((samples, outputs), most_v)
-        self.e = np.zeros((samples, neurons), smallest_dtype(-c.error_max, c.error_max))
-        self.bias_gradient = np.zeros(constants.window.out_channels, np.int64)
-        self.gradient: np.ndarray | None = None
-        self.tiles: tuple | None = None
-        self._shape, self._zeros = (samples, constants), zeros
-
-    def gradients(self) -> np.ndarray:
-        """Zeros for the gradient of the weights; made when first needed."""
-        samples, constants = self._shape
-        if self.gradient is None:
-            window = constants.window
-            shape = (window.kernel_height, window.kernel_width, window.channels, window.out_channels)
-            self.gradient = self._zeros(shape, samples * constants.gradients)
-        self.gradient[:] = 0
-        return self.gradient
-
-    def dense(self, kernels) -> tuple[np.ndarray, ...]:
-        """Inputs and errors of a dense layer as its kernels read them; made when first needed."""
-        if self.tiles is None:
-            samples, constants = self._shape
-            self.tiles = kernels.scratch(samples, constants.inputs, constants.neurons)
-        return self.tiles
-
-
-def _check_sums(index: int, constants: LayerConstants, samples: int, classes: int) -> None:
-    """Refuse a batch whose sums could leave 63 bits, before anything of it is worked on."""
-    c = constants.parameters
-    sums = {
-        "gradients": constants.gradients,
-        "membranes": constants.neurons * c.u_max,
-        "activities": constants.outputs * int(constants.table.max()),
-        "errors": classes * (2 * c.activation_max + 2) ** 2,
-    }
-    for name, most in sums.items():
-        if samples * most >= 1 << 62:
-            raise RangeError(
-                f"layer {index}: the {name} of {samples:,} samples sum up to {samples * most}, which leaves 63 bits; "
-                f"take at most {((1 << 62) - 1) // most:,} samples at a time, or narrower widths"
-            )
-
-
-def at_least(kind, largest: int) -> np.dtype:
-    """`kind`, or a wider type that holds +-`largest`."""
-    found = smallest_dtype(-largest, largest)
-    return found if found.itemsize > np.dtype(kind).itemsize else np.dtype(kind)
 
 
 class Learner:
@@ -194,7 +129,7 @@ class Learner:
         self.layers = [self._fresh(i) for i in range(len(network.layers))]
         self._kinds = [{name: (a.shape, a.dtype) for name, a in _arrays(layer).items()} for layer in self.layers]
         self.batch_constants: list[LayerConstants] = []
-        self.buffers: list[_Buffers] = []
+        self.buffers: list[Buffers] = []
         self._samples = 0
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -274,7 +209,7 @@ class Learner:
                         f"state.{name}: found a read-only array or a view; own arrays in C order are needed"
                     )
 
-    def learn(self, state: State, frame, labels, rate_shift: int = 0) -> Outcome:
+    def learn(self, state: State, frame, labels, rate_shift: int = 0) -> StepOutcome:
         """One step of a training sequence: forward, and after the burn-in a step of every layer's weights.
 
         Parameters
@@ -311,7 +246,7 @@ class Learner:
         self.steps += 1
         return outcome
 
-    def watch(self, state: State, frame) -> Outcome:
+    def watch(self, state: State, frame) -> StepOutcome:
         """One step of a test sequence: forward and predictions, no learning."""
         self.check_state(state)
         return self._step(state, frame, None, 0, EVALUATION + state.t)
@@ -343,7 +278,7 @@ class Learner:
 
     # -- one step ------------------------------------------------------------------------------
 
-    def _step(self, state: State, frame, labels, rate_shift: int, step: int) -> Outcome:
+    def _step(self, state: State, frame, labels, rate_shift: int, step: int) -> StepOutcome:
         x = self._input(state, frame)
         self._prepare(state.samples)
         awake = state.t >= self.network.rule.burn_in
@@ -357,7 +292,7 @@ class Learner:
                 predictions.append(np.full(state.samples, -1, np.int64))
             x = self.buffers[index].spikes
         state.t += 1
-        return Outcome(np.array(predictions), counters, x.copy())
+        return StepOutcome(np.array(predictions), counters, x.copy())
 
     def _input(self, state: State, frame) -> np.ndarray:
         """The frame as ``(B, H * W * C)``."""
@@ -379,9 +314,9 @@ class Learner:
             rule, plain = self.network.rule, self.path == "reference"
             batch = [for_batch(k, rule, samples) for k in self.constants]
             for index, constants in enumerate(batch):
-                _check_sums(index, constants, samples, self.network.classes)
+                check_sums(index, constants, samples, self.network.classes)
             self.batch_constants = batch
-            self.buffers = [_Buffers(k, samples, self.network.classes, plain) for k in self.batch_constants]
+            self.buffers = [Buffers(k, samples, self.network.classes, plain) for k in self.batch_constants]
             self._samples = samples
 
     def _parts(self, samples: int) -> list[slice]:
@@ -425,15 +360,17 @@ class Learner:
         targets = np.full(state.samples, NO_LABEL, np.int64) if labels is None else labels
         parts = self._parts(state.samples)
 
-        def judge(part: slice):
+        def answer_errors(part: slice):
             found = np.zeros(COUNTERS, np.int64)
             kernels.read(f.u[part], f.choice[part], k.readout, k.table, c, window, pool, f.y[part], found)
             sample = state.first_sample + part.start
-            peak = kernels.judge(f.y[part], targets[part], c, step, sample, f.delta[part], f.predicted[part], found)
+            peak = kernels.output_errors(
+                f.y[part], targets[part], c, step, sample, f.delta[part], f.predicted[part], found
+            )
             return found, peak
 
         peaks = []
-        for found, peak in self._each(judge, parts):
+        for found, peak in self._each(answer_errors, parts):
             counters += found
             peaks.append(peak)
         if labels is None:

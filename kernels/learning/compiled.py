@@ -52,9 +52,9 @@ __all__ = [
     "errors",
     "exponent",
     "fire",
-    "judge",
     "largest",
     "local_peak",
+    "output_errors",
     "random_words",
     "read",
     "spread",
@@ -290,8 +290,8 @@ def read(u, choice, readout, table, c, window, pool, y, counters):
 
 
 @kernel
-def judge(y, labels, c, step, sample, delta, predicted, counters):
-    """Twin of `reference.judge`."""
+def output_errors(y, labels, c, step, sample, delta, predicted, counters):
+    """Twin of `reference.output_errors`."""
     half = np.int64(c.activation_max + 1)
     classes = y.shape[1]
     words = np.zeros((classes + 3) // 4, np.uint64)

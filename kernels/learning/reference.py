@@ -36,9 +36,9 @@ __all__ = [
     "errors",
     "exponent",
     "fire",
-    "judge",
     "largest",
     "local_peak",
+    "output_errors",
     "read",
     "spread",
     "traces",
@@ -216,7 +216,7 @@ def read(u, choice, readout, table, c, window, pool, y, counters):
             y[b, k] = clip(rounded(total, c.readout_shift), -c.activation_max, c.activation_max)
 
 
-def judge(y, labels, c, step, sample, delta, predicted, counters):
+def output_errors(y, labels, c, step, sample, delta, predicted, counters):
     """Prediction, loss and its derivative by the readouts.
 
     The output is ``(y / h + 1) / 2`` with ``h = activation_max + 1`` and the target 1 for the label, 0 elsewhere. In

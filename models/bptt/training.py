@@ -18,11 +18,11 @@ from ...datasets.framing import frame_set
 from ...datasets.overlap import digests
 from ...engine.result import decide
 from ..training.architectures import blueprint
-from ..training.loop import Outcome, Progress, Run, chosen_device, generator_of
+from ..training.loop import EpochProgress, Outcome, Run, chosen_device, generator_of
 from .network import EventNetwork
 from .recipes import EventRecipe
 
-__all__ = ["Frames", "Progress", "Trained", "build", "evaluate", "load_frames", "one_thread", "scatter_norms", "train"]
+__all__ = ["Frames", "Trained", "build", "evaluate", "load_frames", "one_thread", "scatter_norms", "train"]
 
 EVALUATION_BATCH = 250
 SETTLING = 64  # batches from which the statistics of the BatchNorms are taken at the end
@@ -205,7 +205,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = True,
     device: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[EpochProgress], None] | None = None,
     log: Callable[[dict], None] | None = None,
     stop_after: int | None = None,
     say: Callable[[str], None] | None = None,

@@ -20,12 +20,13 @@ from ...files.network_file import load, save, stored_bytes
 from ...layers.base import Affine, Conv2d
 from ...network.spiking import Network
 from ..training.checkpoints import learned
-from ..training.provenance import epoch_line, facts, provenance, seeded, told
+from ..training.provenance import epoch_line, facts, provenance, seeded, without_seconds
+from ..training.recipes import Progress
 from .compare import compare_spikes
 from .integers import integer_network
 from .network import EventNetwork
 from .recipes import recipe
-from .training import Frames, Progress, Trained, evaluate, load_frames, train
+from .training import Frames, Trained, evaluate, load_frames, train
 
 __all__ = ["integer_accuracy", "measure", "run", "weight_bytes", "write_floats"]
 
@@ -70,7 +71,9 @@ def run(
         write_floats(trained.network, settings["output"])
         say(f"torch {values['torch_accuracy']:.2f} %; the weights are float: written {settings['output']}, no network")
         return about | values
-    origin = provenance("intsnn train", chosen, data, settings["threads"]) | {"history": told(trained.history)}
+    origin = provenance("intsnn train", chosen, data, settings["threads"]) | {
+        "history": without_seconds(trained.history)
+    }
     save(integer_network(trained.network, metadata=about), settings["output"], provenance=origin)
     values |= measure(trained, load(settings["output"]), test, settings["threads"])  # type: ignore[arg-type]
     say(f"torch {values['torch_accuracy']:.2f} %; integers {values['accuracy']:.2f} %")

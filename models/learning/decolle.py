@@ -25,7 +25,7 @@ from ..training.checkpoints import SAMPLES, check_identity, goes_on, samples_sha
 from .decolle_recipes import Recipe
 from .sequences import Sequences, order
 
-__all__ = ["Progress", "Steps", "Trained", "Training", "network_of", "right_answers", "test_accuracy", "train"]
+__all__ = ["SequenceProgress", "Steps", "Trained", "Training", "network_of", "right_answers", "test_accuracy", "train"]
 
 SATURATIONS = {"membrane_trace": P_CLIPPED, "synapse_trace": Q_CLIPPED, "state": U_CLIPPED, "weight": W_CLIPPED}
 
@@ -43,7 +43,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Progress(Steps):
+class SequenceProgress(Steps):
     """Where a training is. `accuracy` is that of the epoch so far, in per cent of the sequences that were finished."""
 
     epoch: int
@@ -260,7 +260,7 @@ def train(
     checkpoint: str | None = None,
     resume: bool = True,
     save_every: float = 60.0,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[SequenceProgress], None] | None = None,
     log: Callable[[dict[str, Any]], None] | None = None,
     say: Callable[[str], None] | None = None,
     path: str = "compiled",
@@ -280,7 +280,7 @@ def train(
         Written every `save_every` seconds, at the end of an epoch and at the end. With `resume`, a training that it
         belongs to goes on from there to the same bits, with any number of threads.
     progress : callable, optional
-        Called with a `Progress` a few times a second.
+        Called with a `SequenceProgress` a few times a second.
     log : callable, optional
         Called with the entry of the history after each epoch.
     say : callable, optional
@@ -353,10 +353,10 @@ def _check_totals(work: Training, goal: int) -> None:
             )
 
 
-def _progress(work: Training, goal: int, first: int, seconds: float) -> Progress:
+def _progress(work: Training, goal: int, first: int, seconds: float) -> SequenceProgress:
     done = work.learner.steps - first
     entry = work.entry() if work.tally.any() or not work.history else work.history[-1]
-    return Progress(
+    return SequenceProgress(
         epoch=work.epoch,
         epochs=-(-goal // work.steps_of_an_epoch),
         batch=work.batch,

@@ -13,7 +13,8 @@ from ...errors import UnsupportedError
 from ...learning import memory as learn_memory
 from ...learning.files import save
 from ..training.checkpoints import digests_of, learned
-from .decolle import SATURATIONS, Progress, Trained, train
+from ..training.recipes import Progress
+from .decolle import SATURATIONS, Trained, train
 from .decolle_recipes import Recipe, recipe
 from .sequences import sequences
 

@@ -22,13 +22,13 @@ from .decolle import Steps
 from .sequences import RateSequences, order, words
 from .stdp_recipes import StdpRecipe, pair_rule
 
-__all__ = ["Progress", "Training", "answers", "responses", "shares", "train"]
+__all__ = ["PairProgress", "Training", "answers", "responses", "shares", "train"]
 
 FORMAT = "intsnn-stdp"
 
 
 @dataclass(frozen=True)
-class Progress(Steps):
+class PairProgress(Steps):
     """Where a training is."""
 
     epoch: int
@@ -225,7 +225,7 @@ def train(
     checkpoint: str | None = None,
     resume: bool = True,
     save_every: float = 60.0,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[PairProgress], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Training:
     """Train by a recipe; `steps` is rounded up to whole batches. The others are those of `decolle_training.train`."""
@@ -248,7 +248,7 @@ def train(
             left = (now - began) / done * (goal - work.steps)
             epochs = -(-goal // (work.batches * chosen.steps))
             changed = int(work.synapse.counters[PAIR_CHANGED])
-            progress(Progress(work.epoch, epochs, work.steps, goal, work.fired, changed, left))
+            progress(PairProgress(work.epoch, epochs, work.steps, goal, work.fired, changed, left))
     if checkpoint and work.steps > first:
         work.save(checkpoint)
     return work

@@ -12,6 +12,7 @@ from ...datasets.overlap import unseen
 from ...errors import DataNotFoundError, UnsupportedError
 from ...kernels.learning.parameters import PAIR_CHANGED, PAIR_CLIPPED
 from ..training.checkpoints import digests_of, learned
+from ..training.recipes import Progress
 from .decolle_report import now_and_then
 from .sequences import RateSequences
 from .stdp import answers, shares, train
@@ -21,7 +22,7 @@ __all__ = ["run"]
 
 
 def run(
-    name: str, settings: dict[str, Any], progress: Callable[[Any], None] | None, say: Callable[[str], None]
+    name: str, settings: dict[str, Any], progress: Callable[[Progress], None] | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """As `decolle_work.run`; ``threads`` make no difference, there is one."""
     if settings.get("device") not in (None, "cpu"):

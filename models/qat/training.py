@@ -18,7 +18,7 @@ from ...datasets.catalogue import Dataset
 from ...engine.result import decide
 from ...errors import ConversionError, DataNotFoundError, FormatError
 from ..training.architectures import blueprint
-from ..training.loop import Outcome, Progress, Run, chosen_device
+from ..training.loop import EpochProgress, Outcome, Run, chosen_device
 from .align import align
 from .augment import augment
 from .network import QuantNetwork
@@ -28,7 +28,7 @@ from .quantisers.toolkit import ToolkitReLU, ToolkitWeight
 from .quantisers.weights import ApotWeight, MaxWeight, SymmetricWeight
 from .recipes import SIGMOID_KINDS, TOOLKIT_KINDS, Recipe, Stage
 
-__all__ = ["Progress", "Trained", "build", "evaluate", "train", "trained_network"]
+__all__ = ["Trained", "build", "evaluate", "train", "trained_network"]
 
 EVALUATION_BATCH = 500
 SAMPLE = 512  # training images that new activation scales are chosen from
@@ -223,7 +223,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = True,
     device: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[EpochProgress], None] | None = None,
     log: Callable[[dict], None] | None = None,
     stop_after: int | None = None,
     say: Callable[[str], None] | None = None,
@@ -243,7 +243,7 @@ def train(
     device : str, optional
         ``"cpu"`` or ``"cuda"``; default: a GPU that is there.
     progress : callable, optional
-        Called with a `Progress` a few times a second.
+        Called with an `EpochProgress` a few times a second.
     log : callable, optional
         Called with the entry of the history after each epoch.
     stop_after : int, optional

@@ -16,11 +16,12 @@ from ...datasets.overlap import unseen
 from ...engine.simulation import simulate
 from ...network.quantised import QuantisedNetwork
 from ..training.checkpoints import learned
-from ..training.provenance import epoch_line, facts, provenance, seeded, told
+from ..training.provenance import epoch_line, facts, provenance, seeded, without_seconds
+from ..training.recipes import Progress
 from .bridge import compare_levels, export
 from .network import QuantNetwork
 from .recipes import Recipe, recipe
-from .training import Progress, train, trained_network
+from .training import train, trained_network
 from .tuning import Attempt, Tuning, tune
 
 __all__ = ["fine_tune", "run"]
@@ -57,7 +58,9 @@ def run(
         device=settings["device"], progress=progress, log=_log(chosen, say), say=say,
     )  # fmt: skip
     about = facts(name, chosen, data, test, "method") | overlap
-    origin = provenance("intsnn train", chosen, data, settings["threads"]) | {"history": told(trained.history)}
+    origin = provenance("intsnn train", chosen, data, settings["threads"]) | {
+        "history": without_seconds(trained.history)
+    }
     export(trained.network, settings["output"], maximum=data.maximum, metadata=about, provenance=origin)
     stages = [
         {"name": stage.name, "accuracy": trained.accuracy_of(number)} for number, stage in enumerate(chosen.stages)

@@ -24,7 +24,7 @@ from ...errors import ConversionError, DataNotFoundError, ImportRefused
 from ...support.atomic import replacing
 from .checkpoints import SAMPLES, check_identity, goes_on, samples_sha256
 
-__all__ = ["Outcome", "Progress", "Run", "chosen_device", "generator_of"]
+__all__ = ["Outcome", "EpochProgress", "Run", "chosen_device", "generator_of"]
 
 VERSION = 1  # of the checkpoint
 DAMAGED = (AttributeError, KeyError, TypeError, ValueError, RuntimeError)  # what its fields can cause; torch: the last
@@ -34,7 +34,7 @@ AnyRecipe = TypeVar("AnyRecipe")
 
 
 @dataclass(frozen=True)
-class Progress:
+class EpochProgress:
     """Where a training is; `left` are seconds, None until there is an estimate. `loss` is the mean of the epoch."""
 
     stage: str
@@ -44,6 +44,16 @@ class Progress:
     batches: int
     loss: float
     left: float | None
+
+    @property
+    def part(self) -> float:
+        """Share of the stage that is done, 0 to 1."""
+        return (self.epoch + self.batch / self.batches) / self.epochs
+
+    @property
+    def note(self) -> str:
+        """What a line of progress says."""
+        return f"loss {self.loss:.4f}"
 
 
 @dataclass(eq=False)
@@ -253,7 +263,7 @@ class Run(ABC, Generic[AnyNetwork]):
     def through(
         self,
         test: Any = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[EpochProgress], None] | None = None,
         log: Callable[[dict], None] | None = None,
         stop_after: int | None = None,
         say: Callable[[str], None] | None = None,
@@ -280,7 +290,7 @@ class Run(ABC, Generic[AnyNetwork]):
                 if progress is not None:
                     part = done + batch / batches
                     left = (time.monotonic() - start) / part * (remaining - part)
-                    progress(Progress(name, self.epoch, epochs, batch, batches, loss, left))
+                    progress(EpochProgress(name, self.epoch, epochs, batch, batches, loss, left))
 
             loss = self._run_epoch(self.optimiser, tell)
             self.epoch += 1

@@ -9,7 +9,7 @@ import torch
 
 from .checkpoints import digests_of
 
-__all__ = ["epoch_line", "facts", "provenance", "seeded", "told"]
+__all__ = ["epoch_line", "facts", "provenance", "seeded", "without_seconds"]
 
 AnyRecipe = TypeVar("AnyRecipe")
 
@@ -33,7 +33,7 @@ def provenance(source: str, chosen: Any, data: Any, threads: int, **more: Any) -
     }  # fmt: skip
 
 
-def told(history: list[dict]) -> list[dict]:
+def without_seconds(history: list[dict]) -> list[dict]:
     """A history without what differs from run to run."""
     return [{key: value for key, value in entry.items() if key != "seconds"} for entry in history]
 

@@ -16,8 +16,9 @@ from intsnn.errors import RangeError
 from intsnn.formats.fixed import Fixed
 from intsnn.layers.base import Affine, Input, Readout
 from intsnn.layers.neurons import IF, SignedIF
+from intsnn.learning.buffers import check_sums
 from intsnn.learning.constants import layer_constants
-from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork, _check_sums
+from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork
 from intsnn.learning.learner import Rule as LearningRule
 from intsnn.network.floating import FloatAffine, FloatAvgPool2d, FloatFlatten, FloatInput, FloatNetwork, forward
 from intsnn.network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
@@ -98,9 +99,9 @@ def test_sums_over_a_batch_end_at_62_bits(what):
     }[what]
     bare = dataclasses.replace(bare, **parts)
     fitting = ((1 << 62) - 1) // most
-    _check_sums(0, bare, fitting, classes)
+    check_sums(0, bare, fitting, classes)
     with pytest.raises(RangeError, match=f"the {what} of "):
-        _check_sums(0, bare, fitting + 1, classes)
+        check_sums(0, bare, fitting + 1, classes)
 
 
 # -- the integer ANN --------------------------------------------------------------------------------

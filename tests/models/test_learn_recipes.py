@@ -484,14 +484,19 @@ def test_the_recipe_in_the_documentation(repository, tmp_path):
 def test_progress_of_every_family():
     """What a bar shows."""
     from intsnn.cli.commands.train import _shown
-    from intsnn.models.learning.decolle import Progress
-    from intsnn.models.learning.stdp import Progress as StdpProgress
+    from intsnn.models.learning.decolle import SequenceProgress
+    from intsnn.models.learning.stdp import PairProgress
 
-    state = Progress(1, 4, 2, 5, 30, 120, 0.25, 50.0, 1234, 5, 61.0)
+    state = SequenceProgress(1, 4, 2, 5, 30, 120, 0.25, 50.0, 1234, 5, 61.0)
     note = "loss 0.2500  train 50.0 %  1,234 weight changes  5 saturations, 1 min 01 s left"
-    assert _shown(state) == (0.25, "learning, epoch 2/4", note)
-    state = StdpProgress(0, 1, 10, 40, 7, 8, None)
-    assert _shown(state) == (0.25, "learning, epoch 1/1", "7 spikes  8 weight changes")
+    assert state.part == 0.25 and _shown(state) == ("learning, epoch 2/4", note)
+    state = PairProgress(0, 1, 10, 40, 7, 8, None)
+    assert state.part == 0.25 and _shown(state) == ("learning, epoch 1/1", "7 spikes  8 weight changes")
+    pytest.importorskip("torch", reason="torch is not installed: pip install intsnn[qat]")
+    from intsnn.models.training.loop import EpochProgress
+
+    state = EpochProgress("quantised", 1, 4, 2, 4, 0.125, 3.0)
+    assert state.part == 0.375 and _shown(state) == ("quantised, epoch 2/4", "loss 0.1250, 0 min 03 s left")
 
 
 def test_plots_of_both_families(tmp_path):

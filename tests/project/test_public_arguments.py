@@ -37,9 +37,9 @@ datasets.camera models.readers models.keras.load models.zoo.catalogue""".split()
 # Made by functions of ours as their answer, never by a caller; what they are handed to looks at them again.
 ANSWERS = set(
     """engine.Result engine.LayerReport engine.Outcome engine.AnnResult analysis.Difference analysis.Verification
-    conversion.Conversion conversion.Calibration conversion.Quantisation learning.Outcome learning.State learning.Saved
-    datasets.Dataset files.FileInfo analysis.Accumulator analysis.Report analysis.Description analysis.Curve
-    models.zoo.Card datasets.EventSet formats.QuantiseReport formats.Notation""".split()
+    conversion.Conversion conversion.Calibration conversion.Quantisation learning.StepOutcome learning.State
+    learning.Saved datasets.Dataset files.FileInfo analysis.Accumulator analysis.Report analysis.Description
+    analysis.Curve models.zoo.Card datasets.EventSet formats.QuantiseReport formats.Notation""".split()
 )
 # Names that other modules of the package share: they get what was checked at the door.
 SHARED = set(

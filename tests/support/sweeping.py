@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from intsnn.bench.sweep.cells import Workshop
-from intsnn.bench.sweep.grid import Grid, Source
+from intsnn.bench.sweep.cells import Cells
+from intsnn.bench.sweep.grid import Grid, ModelSpec
 from intsnn.bench.sweep.results import Results, read_rows
 from intsnn.bench.sweep.sweep import sweep
 from intsnn.bench.sweep.workers import Workers
@@ -60,7 +60,7 @@ def group_is_empty(group):
 
 def grid():
     return Grid(
-        models=(Source(SOURCE),),
+        models=(ModelSpec(SOURCE),),
         data=("digits",),
         samples=24,
         verify=2,
@@ -73,6 +73,6 @@ def grid():
 def left_alone(path):
     """The same sweep in this process, from beginning to end."""
     with Results(path) as results, Workers() as here:
-        summary = sweep(Workshop(grid(), trust=True), results, here)
+        summary = sweep(Cells(grid(), trust=True), results, here)
     assert summary.computed == CELLS and not summary.undone
     return path

@@ -1,21 +1,14 @@
-"""``intsnn train``: make a trained network again, from its recipe.
-
-Recipes come in families: a module with `RECIPES` (name to something with `note` and `data`) that needs no extra, and
-a module whose ``run(name, settings, progress, say)`` does the work and returns plain values. A new family is one line
-in `FAMILIES`.
-"""
+"""``intsnn train``: make a trained network again, from its recipe, of whatever family (`models.families`)."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...errors import DataNotFoundError
 from ..common import (
     DATA_HELP,
     LEARN_HELP,
@@ -28,30 +21,17 @@ from ..common import (
     overlap_option,
 )
 
-__all__ = ["FAMILIES", "command"]
+if TYPE_CHECKING:
+    from ...models.training.recipes import Family, Progress
 
-# modules below intsnn: where the recipes are, and what trains them
-FAMILIES = (
-    (".models.qat.recipes", ".models.qat.work"),
-    (".models.bptt.recipes", ".models.bptt.work"),
-    (".models.learning.decolle_recipes", ".models.learning.decolle_report"),
-    (".models.learning.stdp_recipes", ".models.learning.stdp_report"),
-)
-INTEGERS = (
-    ".models.learning.decolle_report",
-    ".models.learning.stdp_report",
-)  # these need no output: their weights stay in the checkpoint
-FROM_FILE = ".models.learning.decolle_report"  # trains recipes from TOML files
-PACKAGE = __package__.split(".")[0]
+__all__ = ["command"]
 
 
-def recipes() -> dict[str, tuple[Any, str]]:
-    """Every recipe by name, with the module that trains it."""
-    found: dict[str, tuple[Any, str]] = {}
-    for where, worker in FAMILIES:
-        table: Mapping[str, Any] = importlib.import_module(where, PACKAGE).RECIPES
-        found |= {name: (each, worker) for name, each in table.items()}
-    return found
+def recipes() -> dict[str, tuple[Any, Family]]:
+    """Every recipe by name, with its family."""
+    from ...models.families import FAMILIES
+
+    return {name: (each, family) for family in FAMILIES for name, each in family.recipes.items()}
 
 
 @click.command("train")
@@ -99,8 +79,8 @@ def command(
         raise Failure("--recipe NAME is needed; --list shows the recipes", USAGE)
     if recipe not in table and not recipe.endswith(".toml"):
         raise Failure(f"there is no recipe {recipe!r}; choose one of {', '.join(table)}, or a .toml file", USAGE)
-    where = table[recipe][1] if recipe in table else FROM_FILE
-    if where in INTEGERS:
+    family = table[recipe][1] if recipe in table else _of_files()
+    if not family.needs_output:
         stem = output or os.path.splitext(os.path.basename(recipe))[0]
     elif output is None:
         raise Failure(f"-o NET.h5 is needed for recipe {recipe}", USAGE)
@@ -117,14 +97,8 @@ def command(
         from ...bench.learning.plots import check_plots
 
         check_plots()
-    try:
-        worker = importlib.import_module(where, PACKAGE)
-    except ImportError as error:
-        raise DataNotFoundError(
-            f"training needs {error.name}, which is not installed: pip install intsnn[qat]"
-        ) from error
     with options_checked(), _bar() as progress:
-        values = worker.run(recipe, settings, progress, console.line)
+        values = family.run(recipe, settings, progress, console.line)
     if plots:
         from ...bench.learning.plots import plot_history
 
@@ -132,34 +106,38 @@ def command(
     finish(console, values)
 
 
+def _of_files() -> Family:
+    """The family that trains recipes from TOML files."""
+    from ...models.families import FAMILIES
+
+    return next(family for family in FAMILIES if family.from_file)
+
+
 @contextlib.contextmanager
-def _bar() -> Iterator[Any]:
+def _bar() -> Iterator[Callable[[Progress], None] | None]:
     """A bar with the time left on a terminal; None elsewhere, where there is a line for each epoch."""
-    from rich.console import Console
+    from rich.console import Console as Terminal
     from rich.progress import BarColumn, Progress, TextColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    screen = Terminal(stderr=True)
+    if not screen.is_terminal:
         yield None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=screen, transient=True) as bar:
         task = bar.add_task("training", total=1.0, note="")
 
         def show(state) -> None:
-            part, description, note = _shown(state)
-            bar.update(task, completed=part, description=description, note=note)
+            description, note = _shown(state)
+            bar.update(task, completed=state.part, description=description, note=note)
 
         yield show
 
 
-def _shown(state: Any) -> tuple[float, str, str]:
-    """Share that is done, where it is, what else: of any family's progress."""
-    note = state.note if hasattr(state, "note") else f"loss {state.loss:.4f}"
-    if state.left is not None:
-        note += f", {_time(state.left)} left"
-    part = state.part if hasattr(state, "part") else (state.epoch + state.batch / state.batches) / state.epochs
-    return part, f"{state.stage}, epoch {state.epoch + 1}/{state.epochs}", note
+def _shown(state: Progress) -> tuple[str, str]:
+    """Where a training is, and what else."""
+    left = "" if state.left is None else f", {_time(state.left)} left"
+    return f"{state.stage}, epoch {state.epoch + 1}/{state.epochs}", state.note + left
 
 
 def _time(seconds: float) -> str:

@@ -75,7 +75,7 @@ def test_a_plan_is_shown_and_nothing_computed(folder, monkeypatch):
 def test_a_point_that_is_named_twice_is_computed_once(folder, monkeypatch):
     row = rows_of({("integer", "", 0): 50.0})[0]
     monkeypatch.setattr(learn_study, "compute", lambda run: {"key": run.key} | row | {"widths": run.widths})
-    monkeypatch.setattr(learn_study, "told", lambda run, row: run.widths)
+    monkeypatch.setattr(learn_study, "line_of", lambda run, row: run.widths)
     done = learn("--no-twin", "--sweep", "S", "--widths", "S2", "--widths", "S2", "--widths", "P12")  # P12: as it is
     assert done.exit_code == 0, done.output
     assert f"[{1 + len(learn_study.SWEEPS['S'])}/{1 + len(learn_study.SWEEPS['S'])}]" in done.output

@@ -16,8 +16,8 @@ from intsnn.bench.speed.workloads import build
 from intsnn.bench.sweep import cells as bench_cells
 from intsnn.bench.sweep import sweep as bench_sweep
 from intsnn.bench.sweep import tallies, workers
-from intsnn.bench.sweep.cells import Workshop
-from intsnn.bench.sweep.grid import Grid, Source, parse_method, read_toml
+from intsnn.bench.sweep.cells import Cells
+from intsnn.bench.sweep.grid import Grid, ModelSpec, parse_method, read_toml
 from intsnn.bench.sweep.results import Results, read_rows
 from intsnn.bench.sweep.sweep import sweep
 from intsnn.bench.sweep.tallies import Tally, ann_view, measure, spike_view
@@ -91,13 +91,13 @@ def quantised(tiny, tmp_path_factory):
 def grid(model, **options):
     """A small grid on the digits."""
     base = {"data": ("digits",), "samples": 40, "verify": 4, "calibration_samples": 100, "weights": (4,)}
-    return Grid(models=(Source(model),), **(base | options))
+    return Grid(models=(ModelSpec(model),), **(base | options))
 
 
 def run(found, path, **options):
     """Sweep in this process: the rows by cell, and the summary."""
     with Results(path) as results, Workers() as local:
-        summary = sweep(Workshop(found, trust=True), results, local, **options)
+        summary = sweep(Cells(found, trust=True), results, local, **options)
     return {key_of(row): row for row in read_rows(path)}, summary
 
 
@@ -164,8 +164,8 @@ def test_toml(tmp_path):
     path.write_text(TOML)
     found = read_toml(path)
     assert found.models == (
-        Source(str(tmp_path / "a.h5")),
-        Source(str(tmp_path / "sub/b.h5"), "second", "theano", calibrate=str(tmp_path / "mine.npz:train:50")),
+        ModelSpec(str(tmp_path / "a.h5")),
+        ModelSpec(str(tmp_path / "sub/b.h5"), "second", "theano", calibrate=str(tmp_path / "mine.npz:train:50")),
     )
     assert [source.label for source in found.models] == ["a", "second"]
     assert found.data == ("mnist", str(tmp_path / "mine.npz:test")) and found.methods == ("fast-snn", "qffs+no-cap")
@@ -206,29 +206,30 @@ def test_toml_that_cannot_be(text, word, tmp_path):
 
 def test_cells_are_the_product_of_the_axes(tiny):
     found = grid(tiny, weights=(1, 4), activations=(2, 3), state_bits=(None, 16), t_drive=(None, 5), seeds=(0, 1))
-    shop = Workshop(found, trust=True)
-    cells = shop.cells()
-    assert len(cells) == 2 * 2 * 2 * 2 * 2 * 3 == len({cell.spec for cell in cells})
-    assert [cell.spec for cell in cells] == [cell.spec for cell in Workshop(found, trust=True).cells()]
-    assert cells[0].method == "fast-snn" and cells[0].samples == 40 and cells[0].data == "digits:test:40"
-    groups = [cell.work.spec for cell in cells]
+    cells = Cells(found, trust=True)
+    listed = cells.all()
+    assert len(listed) == 2 * 2 * 2 * 2 * 2 * 3 == len({cell.spec for cell in listed})
+    assert [cell.spec for cell in listed] == [cell.spec for cell in Cells(found, trust=True).all()]
+    assert listed[0].method == "fast-snn" and listed[0].samples == 40 and listed[0].data == "digits:test:40"
+    groups = [cell.work.spec for cell in listed]
     assert groups == sorted(groups, key=groups.index)  # what shares work stands together
 
 
 def test_a_key_names_everything_that_counts(tiny, tmp_path):
     def specs(**options):
-        return [cell.spec for cell in Workshop(grid(tiny, **options), trust=True).cells()]
+        return [cell.spec for cell in Cells(grid(tiny, **options), trust=True).all()]
 
     base = specs()
     copy = tmp_path / "other name.h5"
     copy.write_bytes(open(tiny, "rb").read())
-    assert [cell.spec for cell in Workshop(grid(str(copy)), trust=True).cells()] == base  # names are for people
+    assert [cell.spec for cell in Cells(grid(str(copy)), trust=True).all()] == base  # names are for people
     changes = (
         {"samples": 39}, {"verify": 5}, {"reference": 0}, {"detail": 7}, {"calibration_samples": 99}, {"first_last": 8},
         {"bias_correction": False}, {"weights": (5,)}, {"activations": (5,)}, {"t_drive": (3,)}, {"state_bits": (20,)},
         {"seeds": (1,)}, {"methods": ("fast-snn+no-cap",)},
-        {"data": ("digits:train",), "models": (Source(tiny, calibrate="digits:test"),)},
-        {"models": (Source(tiny, calibrate="digits:train:90"),)}, {"models": (Source(tiny, input_scale="1/16,0"),)},
+        {"data": ("digits:train",), "models": (ModelSpec(tiny, calibrate="digits:test"),)},
+        {"models": (ModelSpec(tiny, calibrate="digits:train:90"),)},
+        {"models": (ModelSpec(tiny, input_scale="1/16,0"),)},
     )  # fmt: skip
     seen = set(base)
     for change in changes:
@@ -237,10 +238,10 @@ def test_a_key_names_everything_that_counts(tiny, tmp_path):
         found = grid(tiny, **options)
         if models:
             found = dataclasses.replace(found, models=models)
-        changed = {cell.spec for cell in Workshop(found, trust=True).cells()}
+        changed = {cell.spec for cell in Cells(found, trust=True).all()}
         assert not changed & seen, change
         seen |= changed
-    cell = Workshop(grid(tiny), trust=True).cells()[0]
+    cell = Cells(grid(tiny), trust=True).all()[0]
     assert cell.key("one source") != cell.key("another")
 
 
@@ -503,11 +504,11 @@ def test_seeds_choose_calibration_samples(tiny, tmp_path):
     assert len({row["spikes"] for row in rows.values()}) == 3
     train = datasets.load("digits:train")
     chosen = np.sort(datasets.shuffled(len(train), 2)[:30])
-    shop = Workshop(grid(tiny, methods=("fast-snn",), seeds=(2,), calibration_samples=30), trust=True)
-    cell = shop.cells()[0]
-    network = shop.networks(cell.work, ["fast-snn"])["fast-snn"]
+    cells = Cells(grid(tiny, methods=("fast-snn",), seeds=(2,), calibration_samples=30), trust=True)
+    cell = cells.all()[0]
+    network = cells.networks(cell.work, ["fast-snn"])["fast-snn"]
     made = quantise_network(
-        shop.models["tiny"].folded,
+        cells.models["tiny"].folded,
         train.images[chosen],
         weight_bits=4,
         activation_bits=4,
@@ -519,7 +520,8 @@ def test_seeds_choose_calibration_samples(tiny, tmp_path):
 
 def test_quantised_and_spiking_files_are_run_as_they_are(quantised, tmp_path):
     found = Grid(
-        models=(Source(quantised.ann), Source(quantised.snn)), data=("digits",), samples=20, verify=2, weights=(1, 8),
+        models=(ModelSpec(quantised.ann), ModelSpec(quantised.snn)), data=("digits",), samples=20, verify=2,
+        weights=(1, 8),
         activations=(2, 4),
     )  # fmt: skip
     rows, summary = run(found, tmp_path / "r.sqlite")
@@ -531,14 +533,16 @@ def test_quantised_and_spiking_files_are_run_as_they_are(quantised, tmp_path):
     guesses = simulate(files.load(quantised.snn), test.images, settle=True).predictions
     assert outputs == {100 * (guesses == test.labels).sum() / 20} and summary.computed == 4
     assert {row["float_accuracy"] for row in rows.values()} == {None}
-    more, _ = run(dataclasses.replace(found, models=(Source(quantised.snn),), state_bits=(12,)), tmp_path / "r.sqlite")
+    more, _ = run(
+        dataclasses.replace(found, models=(ModelSpec(quantised.snn),), state_bits=(12,)), tmp_path / "r.sqlite"
+    )
     assert "as it is" in [row["error"] for row in more.values() if row["error"]][0]
 
 
 def test_data_without_labels(quantised, tmp_path):
     path = tmp_path / "plain.npz"
     np.savez(path, x=datasets.load("digits:10").images, maximum=16)
-    rows, _ = run(Grid(models=(Source(quantised.snn),), data=(str(path),), verify=2), tmp_path / "r.sqlite")
+    rows, _ = run(Grid(models=(ModelSpec(quantised.snn),), data=(str(path),), verify=2), tmp_path / "r.sqlite")
     (row,) = rows.values()
     assert row["accuracy"] is None and row["accuracy_by_step"] is None and row["ann_accuracy"] is None
     assert row["agreement"] == 100.0 and row["mismatches"] == 0 and row["spikes"] > 0 and row["error"] is None

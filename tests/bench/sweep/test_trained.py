@@ -19,8 +19,8 @@ from waiting import rest, until
 from intsnn import Fixed, Rule, convert, simulate
 from intsnn.bench.provenance import training_digest
 from intsnn.bench.sweep import trained
-from intsnn.bench.sweep.cells import Workshop
-from intsnn.bench.sweep.grid import Grid, Source, read_toml
+from intsnn.bench.sweep.cells import Cells
+from intsnn.bench.sweep.grid import Grid, ModelSpec, read_toml
 from intsnn.bench.sweep.results import Results, read_rows
 from intsnn.bench.sweep.sweep import Events, sweep
 from intsnn.bench.sweep.trained import Training, planned
@@ -58,13 +58,13 @@ def tiny_recipe(monkeypatch):
 def grid(*models, **options):
     """The tiny recipe on the digits."""
     base = {"data": ("digits",), "samples": 16, "verify": 2, "reference": 0, "methods": ("fast-snn", "qffs")}
-    return Grid(models=models or (Source("recipe:tiny", calibrate="digits:train:256"),), **(base | options))
+    return Grid(models=models or (ModelSpec("recipe:tiny", calibrate="digits:train:256"),), **(base | options))
 
 
 def run(found, path, workers=None, **options):
     """Sweep in this process: rows by method and widths, and the summary."""
     with Results(path) as results, workers or Workers() as local:
-        summary = sweep(Workshop(found, trust=True), results, local, **options)
+        summary = sweep(Cells(found, trust=True), results, local, **options)
     names = ("model", "method", "weight_bits", "activation_bits", "state_bits", "seed")
     return {tuple(row[name] for name in names): row for row in read_rows(path)}, summary
 
@@ -124,7 +124,7 @@ def test_widths_seed_and_epochs_of_the_cell():
 
 
 def test_without_widths_a_recipe_has_its_own():
-    cells = Workshop(grid()).cells()
+    cells = Cells(grid()).all()
     assert {(c.weight_bits, c.activation_bits, c.model) for c in cells} == {(4, 2, "recipe:tiny")} and len(cells) == 2
 
 
@@ -143,8 +143,8 @@ def test_keys_name_what_decides_a_training(tmp_path):
 
 def test_cells_ask_for_a_training_of_their_own_only_where_it_differs(tmp_path):
     def keys(**options):
-        shop = Workshop(grid(**options))
-        return {shop.training(cell.work, str(tmp_path)).key for cell in shop.cells()}
+        cells = Cells(grid(**options))
+        return {cells.training(cell.work, str(tmp_path)).key for cell in cells.all()}
 
     base = keys(weights=(4,), activations=(2,))
     assert len(base) == 1
@@ -277,7 +277,7 @@ def test_a_sweep_killed_while_it_trains_goes_on(tmp_path):
     assert done.exit_code == 0 and "1 networks trained" in done.output, done.output
     alone = tmp_path / "alone.sqlite"
     found = Grid(
-        models=(Source("recipe:digits-qffs", calibrate="digits:train:256"),), data=("digits",), samples=16, verify=2,
+        models=(ModelSpec("recipe:digits-qffs", calibrate="digits:train:256"),), data=("digits",), samples=16, verify=2,
         reference=0, methods=("qffs",), epochs=2,
     )  # fmt: skip
     run(found, alone)
@@ -323,7 +323,7 @@ def test_how_far_a_training_is(tmp_path, monkeypatch):
 
 def test_without_torch_the_other_cells_are_computed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    models = (Source("recipe:tiny"), Source("zoo:digits-qffs"))
+    models = (ModelSpec("recipe:tiny"), ModelSpec("zoo:digits-qffs"))
     rows, summary = run(grid(*models), tmp_path / "r.sqlite")
     assert [key[0] for key in rows] == ["zoo:digits-qffs"] and len(summary.undone) == 2
     assert {reason for reason in summary.undone.values()} == {
@@ -353,15 +353,15 @@ def test_widths_that_a_recipe_cannot_have_are_the_error_of_the_cell(tmp_path, mo
 )
 def test_models_that_cannot_be(source, data, kind, word, tmp_path):
     np.savez(tmp_path / "own.npz", x=np.zeros((60, 1, 9, 9), np.uint8), y=np.zeros(60, np.int64))
-    found = grid(Source(source), data=(data.format(npz=tmp_path / "own.npz"),))
+    found = grid(ModelSpec(source), data=(data.format(npz=tmp_path / "own.npz"),))
     with pytest.raises(kind, match=word):
-        Workshop(found).cells()
+        Cells(found).all()
 
 
 def test_a_recipe_that_does_not_quantise(monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "tiny", dataclasses.replace(TINY, stages=TINY.stages[:1]))
     with pytest.raises(FormatError, match="'tiny' ends in a float network"):
-        Workshop(grid())
+        Cells(grid())
 
 
 # -- the zoo ----------------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def test_a_recipe_that_does_not_quantise(monkeypatch):
 def test_a_network_of_the_zoo_has_the_numbers_of_its_card(tmp_path):
     """It is run as it is: one cell, whatever the axes."""
     card = zoo.card("digits-ca-lif")
-    found = grid(Source("zoo:digits-ca-lif"), samples=None, weights=(1, 8), activations=(2, 3), seeds=(0, 1, 2))
+    found = grid(ModelSpec("zoo:digits-ca-lif"), samples=None, weights=(1, 8), activations=(2, 3), seeds=(0, 1, 2))
     rows, summary = run(found, tmp_path / "r.sqlite")
     assert summary.cells == 1
     row = rows["zoo:digits-ca-lif", "as-is", card.weight_bits, card.activation_bits, None, 0]
@@ -389,7 +389,7 @@ def test_names_in_toml_are_no_paths(tmp_path):
     found = read_toml(path)
     assert found.epochs == 3 and found.weights is None
     assert found.models == (
-        Source("zoo:digits-fast"), Source("recipe:tiny", "mine", calibrate="digits:train:90"),
+        ModelSpec("zoo:digits-fast"), ModelSpec("recipe:tiny", "mine", calibrate="digits:train:90"),
     )  # fmt: skip
     assert [source.label for source in found.models] == ["zoo:digits-fast", "mine"]
 

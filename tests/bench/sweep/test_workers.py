@@ -13,7 +13,7 @@ from sweeping import CELLS, SOURCE, environment, grid, lasting, left_alone, whol
 from waiting import HANGING, ended, until
 
 from intsnn.bench.provenance import source_digest
-from intsnn.bench.sweep.cells import Workshop, pack
+from intsnn.bench.sweep.cells import Cells, pack
 from intsnn.bench.sweep.results import Results
 from intsnn.bench.sweep.sweep import Events, sweep
 from intsnn.bench.sweep.workers import Task, Workers
@@ -44,7 +44,7 @@ def test_a_dead_process_costs_its_task_a_retry(uninterrupted, tmp_path):
                 os.kill(pid, signal.SIGKILL)
 
     with Results(path) as results, Workers(jobs=2) as local:
-        summary = sweep(Workshop(grid(), trust=True), results, local, events=Events(moved=moved))
+        summary = sweep(Cells(grid(), trust=True), results, local, events=Events(moved=moved))
     assert len(killed) == 1 and summary.retries == 1 and not summary.undone and summary.computed == CELLS
     assert lasting(path) == lasting(uninterrupted)
 
@@ -159,7 +159,7 @@ def test_a_dask_cluster_of_which_a_worker_dies(uninterrupted, tmp_path):
 
     with cluster(tmp_path, 2, "--no-nanny") as (address, processes):
         with Results(path) as results, Workers("dask", scheduler=address) as there:
-            summary = sweep(Workshop(grid(), trust=True), results, there, events=Events(moved=moved))
+            summary = sweep(Cells(grid(), trust=True), results, there, events=Events(moved=moved))
         assert killed and ended(processes[0]) == -signal.SIGKILL and processes[1].poll() is None
         # what the cluster itself gives up is answered too, and one worker is enough for the rest
         lost = Task(1, 0, "measure", (), (), Unreadable(), None, source=source_digest())

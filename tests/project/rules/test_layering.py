@@ -21,7 +21,9 @@ INNER = {
         ("errors", "parameters"), ("toolchain",), ("numbers",), ("layers",), ("neurons",),
         ("inputs", "fused", "learning"), ("selftest",),
     ),
-    "models": (("training",), ("keras", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers")),
+    "models": (
+        ("training",), ("keras", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"), ("families",),
+    ),
     "bench": (("figures", "provenance"), ("speed", "sweep"), ("learning", "report"), ("studies",)),
 }  # fmt: skip
 

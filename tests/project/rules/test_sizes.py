@@ -19,7 +19,6 @@ MODULES = {
     "intsnn/engine/simulation.py": (505, "lowers and runs, still in one"),
     "intsnn/files/values.py": (546, "one codec a kind of value"),
     "intsnn/formats/arithmetic.py": (617, "one function an operation, with its shapes and errors"),
-    "intsnn/learning/learner.py": (549, "learner and its specification, still in one"),
     "intsnn/network/floating.py": (664, "nodes and network, still in one"),
     "kernels/fused/interpreter.py": (703, "one loop over all operations, compiled as a whole"),
     "kernels/neurons/vector.py": (577, "printed code of one kernel"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from command_line import bad, good
 
-from intsnn.bench.sweep.cells import Workshop
-from intsnn.bench.sweep.grid import Grid, Source
+from intsnn.bench.sweep.cells import Cells
+from intsnn.bench.sweep.grid import Grid, ModelSpec
 from intsnn.conversion.pipeline import convert_float
 from intsnn.datasets import catalogue as datasets
 from intsnn.datasets.events import load_events
@@ -150,11 +150,11 @@ def test_training_with_torch_refuses_its_test(tmp_path):
 
 
 def test_a_sweep_calibrates_on_the_training_part_and_refuses_what_it_tests_on(tmp_path):
-    grid = Grid(models=(Source(SOURCE, calibrate="digits:90"),), data=("digits:20",))
-    assert Workshop(grid, trust=True).cells()[0].settings["calibration_samples"] == 2000
-    shop = Workshop(Grid(models=(Source(SOURCE, calibrate="digits:test"),), data=("digits:20",)), trust=True)
+    grid = Grid(models=(ModelSpec(SOURCE, calibrate="digits:90"),), data=("digits:20",))
+    assert Cells(grid, trust=True).all()[0].settings["calibration_samples"] == 2000
+    cells = Cells(Grid(models=(ModelSpec(SOURCE, calibrate="digits:test"),), data=("digits:20",)), trust=True)
     with pytest.raises(ConversionError, match="all 20 samples of digits:test:20 are also in digits:test"):
-        shop.cells()
+        cells.all()
     sweep = ("bench", "--model", SOURCE, "--trust", "--data", "digits:20", "--results", tmp_path / "r.sqlite")
     line = bad(3, *sweep, "--calibrate", "digits:test")
     assert "also in digits:test" in line

@@ -361,16 +361,16 @@ def test_gradients_far_above_their_shift(inclusive):
 
 def test_sums_of_a_batch_have_a_bound():
     """The largest batch that keeps 62 bits is taken, one more is refused by the name of the layer and the sum."""
-    from intsnn.learning.learner import _check_sums
+    from intsnn.learning.buffers import check_sums
 
     rule = Rule.corrected(widths=Widths.parse("P20 E16 U20 A16"))
     constants = layer_constants(LearningNetwork((2, 40, 40), (Conv(2, 3, pool=2),), 3, rule), 0, 0)
     most = ((1 << 62) - 1) // constants.gradients
-    _check_sums(7, constants, most, 3)
+    check_sums(7, constants, most, 3)
     with pytest.raises(RangeError, match=f"layer 7: the gradients of {most + 1:,} samples .* at most {most:,} samples"):
-        _check_sums(7, constants, most + 1, 3)
+        check_sums(7, constants, most + 1, 3)
     with pytest.raises(RangeError, match="the errors of"):
-        _check_sums(0, layer_constants(LearningNetwork((2,), (Dense(2),), 3, rule), 0, 0), 1 << 20, 1 << 16)
+        check_sums(0, layer_constants(LearningNetwork((2,), (Dense(2),), 3, rule), 0, 0), 1 << 20, 1 << 16)
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_judgement_by_hand():
     y = np.array([[-31, 0, 10], [5, 5, -2]])
     for kernels in (plain, learn):
         delta, predicted, counters = np.zeros_like(y), np.zeros(2, np.int64), np.zeros(P.COUNTERS, np.int64)
-        peak = kernels.judge(y, np.array([1, P.NO_LABEL]), c, 0, 0, delta, predicted, counters)
+        peak = kernels.output_errors(y, np.array([1, P.NO_LABEL]), c, 0, 0, delta, predicted, counters)
         assert delta.tolist() == [[1, -32, 42], [0, 0, 0]] and peak == 42
         assert predicted.tolist() == [2, 0]  # the first of equals
         assert counters[P.LOSS] == 1 + 32**2 + 42**2 and counters[P.ERRORS] == 1
@@ -259,7 +259,7 @@ def test_dropped_readouts_answer_nothing_and_learn_nothing():
     found = []
     for kernels in (plain, learn):
         delta, predicted, counters = np.zeros_like(y), np.zeros(400, np.int64), np.zeros(P.COUNTERS, np.int64)
-        kernels.judge(y, labels, c, 12, 3, delta, predicted, counters)
+        kernels.output_errors(y, labels, c, 12, 3, delta, predicted, counters)
         found.append((delta.tolist(), predicted.tolist(), counters.tolist()))
     assert found[0] == found[1]
     delta, predicted = np.array(found[0][0]), np.array(found[0][1])

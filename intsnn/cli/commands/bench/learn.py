@@ -84,7 +84,7 @@ def command(
             for number, count, run, row in learn_study.study(results, runs):
                 computed = number
                 if progress is None:
-                    console.line(f"[{number}/{count}] {learn_study.told(run, row)}")
+                    console.line(f"[{number}/{count}] {learn_study.line_of(run, row)}")
                 else:
                     progress(number, count)
     except ImportError as error:

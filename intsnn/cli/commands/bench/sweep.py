@@ -128,18 +128,18 @@ def _given(ctx: click.Context, name: str | None) -> bool:
 
 def _grid(ctx: click.Context, options: dict[str, Any]):
     """What is to be swept: the file, then --quick, then the options."""
-    from ....bench.sweep.grid import Grid, Source, read_toml
+    from ....bench.sweep.grid import Grid, ModelSpec, read_toml
 
     grid = read_toml(options["config"]) if options["config"] else Grid()
     changes: dict[str, Any] = {}
     if options["quick"]:
         from ....models import digits
 
-        changes |= QUICK | {"models": (Source(os.fspath(digits.network_file())),)}
+        changes |= QUICK | {"models": (ModelSpec(os.fspath(digits.network_file())),)}
     shared = {"input_scale": "input_scale", "keras_backend": "backend", "calibrate": "calibrate"}
     common = {field: options[name] for name, field in shared.items() if options[name] is not None}
     if options["models"]:
-        changes["models"] = tuple(Source(file) for file in options["models"])
+        changes["models"] = tuple(ModelSpec(file) for file in options["models"])
     if common:
         sources = changes.get("models", grid.models)
         changes["models"] = tuple(dataclasses.replace(source, **common) for source in sources)
@@ -163,7 +163,7 @@ def _grid(ctx: click.Context, options: dict[str, Any]):
 def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     import time
 
-    from ....bench.sweep.cells import Workshop
+    from ....bench.sweep.cells import Cells
     from ....bench.sweep.results import Results
     from ....bench.sweep.sweep import sweep
     from ....bench.sweep.workers import Workers
@@ -180,26 +180,26 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     check_output(options["json_path"], results, *(source.file for source in grid.models), options["config"])
     if options["report_folder"] and not _can_draw():
         raise Failure("--report needs matplotlib, which is not installed; install intsnn[report]", REFUSED)
-    shop = Workshop(grid, trust=options["trust"])
+    cells = Cells(grid, trust=options["trust"])
     console = Console(options["json_path"])
-    cells = shop.cells()
+    listed = cells.all()
     if options["dry_run"]:
-        _show_plan(console, shop, cells, results)
+        _show_plan(console, cells, listed, results)
         return
     view = View(console)
     with Results(results) as store:
         try:
             with workers, view():
-                summary = sweep(shop, store, workers, events=view.events, share=not options["no_share"])
+                summary = sweep(cells, store, workers, events=view.events, share=not options["no_share"])
         except KeyboardInterrupt:
             done = len(store.keys())
             message = f"interrupted; {done} cells are in {results}, and the same command goes on from there"
             raise Failure(message, INTERRUPTED) from None
-        asked = {cell.spec for cell in cells}
+        asked = {cell.spec for cell in listed}
         rows = [values for spec, values in store.rows() if spec in asked]
     show_rows(console, rows)
     console.line()
-    for note in shop.notes:
+    for note in cells.notes:
         console.line(note)
     console.line(_summary(summary, results, time.perf_counter() - start))
     failed = sum(row["error"] is not None for row in rows)
@@ -209,12 +209,12 @@ def _sweep(ctx: click.Context, options: dict[str, Any]) -> None:
     if report_folder is not None:
         written = _report(console, rows, report_folder, results)
     counts = {**dataclasses.asdict(summary), "failed": failed}
-    values = {"results": results, "report": written, **counts, "notes": shop.notes, "rows": rows}
+    values = {"results": results, "report": written, **counts, "notes": cells.notes, "rows": rows}
     finish(console, values)
     _judge(summary, rows, results)
 
 
-def _show_plan(console, shop, cells, results: str) -> None:
+def _show_plan(console, cells, listed, results: str) -> None:
     from ....bench.provenance import source_digest
     from ....bench.sweep.results import read_rows
 
@@ -222,11 +222,13 @@ def _show_plan(console, shop, cells, results: str) -> None:
     rows = [
         (c.model, c.data, c.method, c.weight_bits, c.activation_bits, c.t_drive, c.state_bits, c.seed, c.samples,
          "there" if c.key(source_digest()) in known else "to do")
-        for c in cells
+        for c in listed
     ]  # fmt: skip
     columns = ("model", "data", "method", "w", "a", "T", "state bits", "seed", "samples", "")
-    console.table(f"{len(cells)} cells", columns, rows)
-    wanted = [shop.training(c, f"{results}.trained") for c, row in zip(cells, rows, strict=True) if row[-1] == "to do"]
+    console.table(f"{len(listed)} cells", columns, rows)
+    wanted = [
+        cells.training(c, f"{results}.trained") for c, row in zip(listed, rows, strict=True) if row[-1] == "to do"
+    ]
     trainings = {training.key: training for training in wanted if training is not None and not training.done}
     for training in trainings.values():
         console.line(f"to be trained: {training}, {training.recipe.epochs} epochs")
