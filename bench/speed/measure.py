@@ -201,103 +201,135 @@ def measure(
     MismatchError
         If our own outputs are not those of `bench.evaluate`.
     """
-    from ...engine.backends.fused.runner import prepare
-    from ...engine.simulation import simulate
-
     workload = _real(name) if name in REAL else build(name, **(options or {}))
-    network, inputs, steps = workload.network, workload.inputs, workload.steps
-    few = inputs[: min(2, len(inputs))] if workload.constant else inputs[:, :2]
-    start = time.perf_counter()
-    runner = prepare(network, steps=steps, threads=threads)
-    not_fused = None
-    try:
-        runner(few)
-    except UnsupportedError as error:
-        if name not in REAL:
-            raise
-        not_fused = str(error)
-
-    def run_ours(inputs: np.ndarray) -> np.ndarray:
-        if not_fused:
-            return simulate(network, inputs, steps=steps, threads=threads).outputs
-        return runner(inputs).outputs
-
-    run_ours(few)
-    first_seconds = time.perf_counter() - start
-    ours, grown = _grown(lambda: run_ours(inputs))
-    expected = workload.expected.outputs
-    if len(expected) and not np.array_equal(ours[: len(expected)], expected):
-        raise MismatchError(f"{name}: outputs of the runner differ from the evaluation in float32")
-    rates = workload.expected.rates
-    if name in REAL:
-        result = simulate(network, inputs, steps=steps)
-        if not np.array_equal(result.outputs, ours):
-            raise MismatchError(f"{name}: outputs of the runner differ from those of simulate")
-        neurons = {layer: result.layers[layer] for layer in network.neurons}
-        rates = {k: v.spikes / (v.neurons * len(inputs) * steps) for k, v in neurons.items()}
-
-    calls: dict[str, Callable] = {"intsnn": run_ours}
+    own = _Ours(workload, name in REAL, threads)
+    ours, grown = _grown(lambda: own(workload.inputs))
+    rates = _check(name, workload, ours)
     speedup = None
-    if threads > 1 and not not_fused:  # before the peers are here: their threads spin for a while after each call
-        speedup = _speedup(run_ours, prepare(network, steps=steps), inputs, threads, rounds, seconds)
-    missing: dict[str, str] = {}
-    unsupported: dict[str, str] = {}
-    memory: dict[str, int | None] = {"intsnn": grown}
-    equal: dict[str, bool | None] = {}
-    for peer in (PEERS[peer] for peer in peers):
-        try:
-            call = prepare_peer(peer, workload, threads)
-            outputs, memory[peer.name] = _grown(partial(call, inputs))
-        except Absent as error:
-            missing[peer.name] = str(error)
-            continue
-        except UnsupportedError as error:
-            unsupported[peer.name] = str(error)
-            continue
-        equal[peer.name] = None if peer.kind != "snn" else bool(np.array_equal(outputs, ours))
-        calls[peer.name] = call
-    times = interleave(calls, inputs, rounds, seconds)
-
+    if threads > 1 and not own.not_fused:  # before the peers are here: their threads spin for a while after each call
+        speedup = _speedup(own, own.alone(), workload.inputs, threads, rounds, seconds)
+    others = _Others(workload, peers, threads, ours)
+    times = interleave({"intsnn": own, **others.calls}, workload.inputs, rounds, seconds)
     mine = times["intsnn"]
-    rows = []
-    for peer in (PEERS[n] for n in calls if n in PEERS):
-        ratios = [other / own for other, own in zip(times[peer.name], mine, strict=True)]
-        rows.append(
-            {
-                "workload": name, "threads": threads, "peer": peer.name, "kind": peer.kind,
-                "ratio": statistics.median(ratios), "spread": [min(ratios), max(ratios)],
-                "ours_ms": 1e3 * statistics.median(mine), "peer_ms": 1e3 * statistics.median(times[peer.name]),
-                "ours_ms_min": 1e3 * min(mine), "peer_ms_min": 1e3 * min(times[peer.name]),
-                "equal": equal[peer.name], "memory": memory[peer.name],
-            }
-        )  # fmt: skip
-    buffers = runner.buffers()
+    buffers = own.runner.buffers()
     known = bool(workload.expected.synops)
     found = {
         "workload": name,
         "settings": workload.settings,
         "precision": workload.precision,
         "samples": workload.batch,
-        "steps": steps,
-        "rows": rows,
-        "absent": missing,
-        "unsupported": unsupported,
-        "not_fused": not_fused,
+        "steps": workload.steps,
+        "rows": [
+            {"workload": name, "threads": threads, **others.row(peer, mine, times[peer])} for peer in others.calls
+        ],
+        "absent": others.missing,
+        "unsupported": others.unsupported,
+        "not_fused": own.not_fused,
         "rates": rates,
         "macs_per_step": workload.macs if known else None,
         "synops_per_sample": workload.synops if known else None,
         "synops_per_second": workload.synops * workload.batch / statistics.median(mine) if known else None,
         "ours_ms": 1e3 * statistics.median(mine),
         "ours_ms_spread": [1e3 * min(mine), 1e3 * max(mine)],
-        "first_call_s": first_seconds,
-        "memory": memory["intsnn"],
+        "first_call_s": own.first_seconds,
+        "memory": grown,
         "buffers": buffers,
         "buffer_bytes": sum(buffers.values()),
-        "weights": sum(layer.weight.size for layer in network.nodes.values() if hasattr(layer, "weight")),
+        "weights": sum(layer.weight.size for layer in workload.network.nodes.values() if hasattr(layer, "weight")),
     }
-    if speedup:
-        found["speedup"] = speedup
-    return found
+    return found | ({"speedup": speedup} if speedup else {})
+
+
+class _Ours:
+    """Our outputs for some inputs: of the fused runner, or where a real network has no fused form of `simulate`."""
+
+    def __init__(self, workload: Workload, real: bool, threads: int) -> None:
+        from ...engine.backends.fused.runner import prepare
+
+        self.workload, self.threads = workload, threads
+        few = workload.inputs[: min(2, len(workload.inputs))] if workload.constant else workload.inputs[:, :2]
+        start = time.perf_counter()
+        self.runner = prepare(workload.network, steps=workload.steps, threads=threads)
+        self.not_fused: str | None = None
+        try:
+            self.runner(few)
+        except UnsupportedError as error:
+            if not real:
+                raise
+            self.not_fused = str(error)
+        self(few)
+        self.first_seconds = time.perf_counter() - start
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        from ...engine.simulation import simulate
+
+        if self.not_fused:
+            return simulate(
+                self.workload.network, inputs, steps=self.workload.steps, threads=self.threads
+            ).outputs  # fmt: skip
+        return self.runner(inputs).outputs
+
+    def alone(self) -> Callable:
+        """The same runner with one thread."""
+        from ...engine.backends.fused.runner import prepare
+
+        return prepare(self.workload.network, steps=self.workload.steps)
+
+
+def _check(name: str, workload: Workload, ours: np.ndarray) -> dict[str, float]:
+    """Rates of the layers, after a look at our outputs.
+
+    Raises
+    ------
+    MismatchError
+        Outputs other than those of the evaluation, or of `simulate` for a real network.
+    """
+    from ...engine.simulation import simulate
+
+    expected = workload.expected.outputs
+    if len(expected) and not np.array_equal(ours[: len(expected)], expected):
+        raise MismatchError(f"{name}: outputs of the runner differ from the evaluation in float32")
+    if name not in REAL:
+        return workload.expected.rates
+    result = simulate(workload.network, workload.inputs, steps=workload.steps)
+    if not np.array_equal(result.outputs, ours):
+        raise MismatchError(f"{name}: outputs of the runner differ from those of simulate")
+    neurons = {layer: result.layers[layer] for layer in workload.network.neurons}
+    samples_steps = len(workload.inputs) * workload.steps
+    return {key: layer.spikes / (layer.neurons * samples_steps) for key, layer in neurons.items()}
+
+
+class _Others:
+    """The peers that can do a workload, with what is known of each before the rounds begin."""
+
+    def __init__(self, workload: Workload, peers: Sequence[str], threads: int, ours: np.ndarray) -> None:
+        self.calls: dict[str, Callable] = {}
+        self.missing: dict[str, str] = {}
+        self.unsupported: dict[str, str] = {}
+        self.memory: dict[str, int | None] = {}
+        self.equal: dict[str, bool | None] = {}
+        for peer in (PEERS[peer] for peer in peers):
+            try:
+                call = prepare_peer(peer, workload, threads)
+                outputs, self.memory[peer.name] = _grown(partial(call, workload.inputs))
+            except Absent as error:
+                self.missing[peer.name] = str(error)
+                continue
+            except UnsupportedError as error:
+                self.unsupported[peer.name] = str(error)
+                continue
+            self.equal[peer.name] = None if peer.kind != "snn" else bool(np.array_equal(outputs, ours))
+            self.calls[peer.name] = call
+
+    def row(self, name: str, mine: list[float], times: list[float]) -> dict[str, Any]:
+        """How long a peer takes, by our times in the same rounds."""
+        ratios = [other / own for other, own in zip(times, mine, strict=True)]
+        return {
+            "peer": name, "kind": PEERS[name].kind, "ratio": statistics.median(ratios),
+            "spread": [min(ratios), max(ratios)], "ours_ms": 1e3 * statistics.median(mine),
+            "peer_ms": 1e3 * statistics.median(times), "ours_ms_min": 1e3 * min(mine), "peer_ms_min": 1e3 * min(times),
+            "equal": self.equal[name], "memory": self.memory[name],
+        }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------

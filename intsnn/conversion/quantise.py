@@ -6,6 +6,7 @@ least square error, biases corrected by the mean of the weight error. Nothing is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -14,7 +15,7 @@ import numpy as np
 from ..errors import ConversionError
 from ..formats.arguments import array_of, choice, flag, instance, shown, whole, whole_or_none
 from ..formats.fixed import Fixed
-from ..network.floating import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, FloatReLU, blocks, forward
+from ..network.floating import FloatAffine, FloatConv2d, FloatNetwork, FloatReLU, blocks, forward
 from ..network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from .compensate import compensate
 from .weights import Width, quantise_weights, quantised_node
@@ -212,68 +213,100 @@ def quantise_network(
         name: best_clip(*histogram, levels, cast(FloatReLU, network[name]).max_value)
         for name, histogram in found.histograms.items()
     }
-
-    def activations(nodes, count):
-        return tuple(
-            QuantReLU(name=n.name, inputs=n.inputs, source=n.source, step=clips[n.name] / count, levels=count)
-            if isinstance(n, FloatReLU)
-            else n
-            for n in nodes
-        )
-
-    def rebuilt(nodes):
-        return FloatNetwork(tuple(nodes), network.output, network.metadata)
-
-    clipped_net = rebuilt(activations(network.nodes, FINE))
-    levelled = rebuilt(activations(network.nodes, levels))
+    clipped_net, levelled = _with_levels(network, clips, FINE), _with_levels(network, clips, levels)
     ends = (linear[0], linear[-1]) if first_last_bits else ()
-    bits = {name: first_last_bits if first_last_bits and name in ends else weight_bits for name in linear}
-    alike = {name: not _leads_to_linear(network, name) for name in linear}
-    weighted = []
-    for node in levelled.nodes:
-        if isinstance(node, FloatConv2d | FloatAffine):
-            codes, scale = quantise_weights(node.weight, bits[node.name], alike[node.name])
-            node = quantised_node(node, codes, scale, bits[node.name])
-        weighted.append(node)
+    widths = {
+        name: Width(
+            first_last_bits if first_last_bits and name in ends else weight_bits, not _leads_to_linear(network, name)
+        )
+        for name in linear
+    }
+    final = nearest = _nearest(levelled, widths)
     stages = [("clip", clipped_net), (f"activations {activation_bits} bit", levelled)]
-    final = rebuilt(weighted)
-    stages.append((f"weights {weight_bits} bit", final))
-    widths = {name: Width(bits[name], alike[name]) for name in linear}
-
-    def nearest(means: dict[str, np.ndarray] | None) -> FloatNetwork:
-        return rebuilt(weighted if means is None else _corrected(levelled, weighted, means))
-
+    stages.append((f"weights {weight_bits} bit", nearest))
     errors: dict[str, float] = {}
     if rounding == "auto":
-        fit, judged = _halves(found.inputs)
-        wanted = forward(network, judged)
-
-        def judge(name: str, candidate: FloatNetwork) -> float:
-            errors[name] = float(np.square(forward(candidate, judged) - wanted).mean() / (wanted.var() or 1.0))
-            return errors[name]
-
-        rounding, least = "nearest", judge("activations", levelled)
-        if judge("nearest", nearest(_mean_inputs(levelled, fit) if bias_correction else None)) > ENOUGH * least:
-            if judge("compensated", compensate(levelled, fit, widths, bias_correction)) < errors["nearest"]:
-                rounding = "compensated"
+        rounding, errors = _better_rounding(network, levelled, nearest, found.inputs, widths, bias_correction)
     if rounding == "compensated":
         final = compensate(levelled, found.inputs, widths, bias_correction)
         stages.append(("compensation", final))
     elif bias_correction:
         if activation_bits not in found.means:
             found.means[activation_bits] = _mean_inputs(levelled, found.inputs)
-        final = nearest(found.means[activation_bits])
+        final = _corrected(levelled, nearest, found.means[activation_bits])
         stages.append(("bias correction", final))
-    zeroed, beyond = {}, {}
-    for name in linear:
-        node, weight = cast(QuantConv2d | QuantAffine, final[name]), cast(FloatConv2d, levelled[name]).weight
-        codes, scale = node.codes, np.asarray(node.scale)
-        top = (max(1, (1 << (bits[name] - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
-        zeroed[name] = int(((codes == 0) & (weight != 0)).sum())
-        beyond[name] = int((np.abs(weight) > top).sum())
+    zeroed, beyond = _lost(levelled, final, widths)
     fmt = input_format or Fixed(8, signed=False)
     made = QuantisedNetwork(final, found.input_scale, fmt)
     return Quantisation(made, tuple(stages), zeroed, beyond, rounding, errors)
+
+
+def _rebuilt(network: FloatNetwork, nodes) -> FloatNetwork:
+    """The network with other nodes."""
+    return FloatNetwork(tuple(nodes), network.output, network.metadata)
+
+
+def _with_levels(network: FloatNetwork, clips: dict[str, float], levels: int) -> FloatNetwork:
+    """The network with ReLUs of so many levels up to their clips."""
+    return _rebuilt(
+        network,
+        (
+            QuantReLU(name=n.name, inputs=n.inputs, source=n.source, step=clips[n.name] / levels, levels=levels)
+            if isinstance(n, FloatReLU)
+            else n
+            for n in network.nodes
+        ),
+    )
+
+
+def _nearest(levelled: FloatNetwork, widths: Mapping[str, Width]) -> FloatNetwork:
+    """The network with the nearest codes for its weights."""
+    nodes = []
+    for node in levelled.nodes:
+        if isinstance(node, FloatConv2d | FloatAffine):
+            width = widths[node.name]
+            codes, scale = quantise_weights(node.weight, width.bits, width.per_channel)
+            node = quantised_node(node, codes, scale, width.bits)
+        nodes.append(node)
+    return _rebuilt(levelled, nodes)
+
+
+def _better_rounding(
+    network: FloatNetwork, levelled: FloatNetwork, nearest: FloatNetwork, inputs: np.ndarray,
+    widths: Mapping[str, Width], bias_correction: bool,
+) -> tuple[str, dict[str, float]]:  # fmt: skip
+    """``"nearest"`` or ``"compensated"``, and the errors of the outputs that were looked at.
+
+    Candidates are made with half of the samples and judged on the other.
+    """
+    fit, judged = _halves(inputs)
+    wanted = forward(network, judged)
+
+    def error_of(candidate: FloatNetwork) -> float:
+        return float(np.square(forward(candidate, judged) - wanted).mean() / (wanted.var() or 1.0))
+
+    if bias_correction:
+        nearest = _corrected(levelled, nearest, _mean_inputs(levelled, fit))
+    errors = {"activations": error_of(levelled), "nearest": error_of(nearest)}
+    if errors["nearest"] > ENOUGH * errors["activations"]:
+        errors["compensated"] = error_of(compensate(levelled, fit, widths, bias_correction))
+        if errors["compensated"] < errors["nearest"]:
+            return "compensated", errors
+    return "nearest", errors
+
+
+def _lost(
+    levelled: FloatNetwork, final: FloatNetwork, widths: Mapping[str, Width]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """How many weights of each layer became 0, and how many lie beyond the largest code."""
+    zeroed, beyond = {}, {}
+    for name, width in widths.items():
+        node, weight = cast(QuantConv2d | QuantAffine, final[name]), cast(FloatConv2d, levelled[name]).weight
+        codes, scale = node.codes, np.asarray(node.scale)
+        top = (max(1, (1 << (width.bits - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
+        zeroed[name] = int(((codes == 0) & (weight != 0)).sum())
+        beyond[name] = int((np.abs(weight) > top).sum())
+    return zeroed, beyond
 
 
 def _halves(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -282,13 +315,13 @@ def _halves(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (inputs[:half], inputs[half : half + JUDGED]) if half else (inputs, inputs)
 
 
-def _corrected(levelled: FloatNetwork, weighted, means: dict[str, np.ndarray]) -> list[FloatNode]:
-    """The nodes `weighted` with the mean errors of their weights added to the biases."""
+def _corrected(levelled: FloatNetwork, weighted: FloatNetwork, means: dict[str, np.ndarray]) -> FloatNetwork:
+    """The network `weighted` with the mean errors of its weights added to the biases."""
     nodes = []
-    for before, after in zip(levelled.nodes, weighted, strict=True):
+    for before, after in zip(levelled.nodes, weighted.nodes, strict=True):
         if isinstance(after, QuantConv2d | QuantAffine):
             shift = _mean_error(before, after, means[after.name])
             bias = shift if after.bias is None else after.bias.astype(np.float64) + shift
             after = replace(after, bias=bias, weight=None)
         nodes.append(after)
-    return nodes
+    return _rebuilt(levelled, nodes)

@@ -8,7 +8,6 @@ the total ``T * x``. Source: the conversion core in ``docs/semantics.md`` (Li 20
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -36,6 +35,7 @@ from ..network.floating import (
 )
 from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from ..network.spiking import Network
+from .charge_units import boundaries
 
 __all__ = ["METHODS", "Conversion", "Rule", "convert"]
 
@@ -141,25 +141,6 @@ def _channels(values, size: int) -> np.ndarray:
 def _bits_over(value: float, most: float) -> int:
     """By how many binary orders `value` is above `most`."""
     return max(0, math.ceil(math.log2(value / most)))
-
-
-def _nearest_bias(near, edges, starts, low, high, size: int, area) -> np.ndarray:
-    """Biases (C,) closest to `near` with which every level begins at its charge, `near` itself where there is none.
-
-    Parameters
-    ----------
-    near : (C,) float64
-        Whole numbers; the neuron gets `area` times as much.
-    edges : (C, L) int64
-        Charge, in fine units and without bias, that reaches each level.
-    starts : (C, L) float64
-        Whole charge, in steps of `size` fine units, at which each level has to begin; `low` and `high` (C, 1) are the
-        ends of what can be reached: a level at one of them only must not begin on the other side.
-    """
-    least = np.where(starts < high, edges - starts * size, -np.inf).max(axis=1)
-    most = np.where(starts > low, edges - (starts - 1) * size, np.inf).min(axis=1) - 1
-    first, last = np.ceil(least / area), np.floor(most / area)
-    return np.where(first <= last, np.clip(near, first, last), near)
 
 
 class _Converter:
@@ -551,23 +532,12 @@ class _Converter:
         size = len(term.unit)
         area = self._areas([term]).get(name, np.ones(size))
         bias = self.biases.get(name, np.zeros(size)) if term.scaled else np.zeros(size)
-        reach_low, reach_high, lattice = self._reach(term)
-        low, high = np.ceil(reach_low / lattice)[:, None], np.floor(reach_high / lattice)[:, None] + 1
-        n = np.arange(1, node.levels + 1)
-        with np.errstate(over="ignore"):
-            begins = np.ceil(((n - 0.5) * node.step - bias[:, None]) / term.unit[:, None] / lattice)
-        begins = np.clip(begins, low, high)
-        level = (begins <= low).sum(axis=1)
-        dead = ((begins <= low) | (begins >= high)).all(axis=1)
-        coarse = node.step / term.unit
+        known = boundaries(node, term.unit, bias, self._reach(term))
         if self.rule.state_bits is None:
-            middle = (reach_low + reach_high) / 2 * term.unit + bias
-            slight = ~dead & (coarse >= largest) & ((reach_high - reach_low) * term.unit < node.step / 2)
-            level = np.where(slight, np.clip(np.floor(middle / node.step + 0.5), 0, node.levels), level)
-            dead |= slight
+            known = known.without_slight(node, term.unit, bias, largest)
         if not term.scaled:
-            dead &= level == 0  # no bias could give another
-        live = np.flatnonzero(~dead)
+            known = replace(known, dead=known.dead & (known.level == 0))  # no bias could give another
+        dead, live, coarse = known.dead, np.flatnonzero(~known.dead), node.step / term.unit
         if not live.size:
             coarse = np.ones(size)
         elif coarse[live].max() >= largest:
@@ -586,34 +556,21 @@ class _Converter:
             for r in range(most + 1)
             if live.size and (coarse[live] * 2.0**r).min() >= 1 and (coarse[live] * 2.0**r).max() < largest
         ] or [each]
-        best: tuple[np.ndarray, int, int, np.ndarray] | None = None
-        for own, shift in itertools.product((False, True), shifts):
-            unit = term.unit / 2.0**shift
-            if dead.any():  # as coarse as the others, but a level has to be a whole number of biases, or nearly
-                unit = np.where(dead, 1.0, unit)
-                widest = float((node.step / unit[live]).max(initial=1.0))
-                unit = np.where(dead, node.step / np.minimum(np.maximum(np.floor(widest), 4 * area), largest), unit)
+        tries = ((fitted, shift) for fitted in (False, True) for shift in shifts)
+        best: tuple[np.ndarray, np.ndarray, int, np.ndarray] | None = None
+        for fitted, shift in tries:
+            unit = known.unit(node, term.unit / 2.0**shift, area, largest)
             theta = self._theta(node, unit)
-            edge = n * theta[:, None] - (theta[:, None] >> 1)
-            whole, times = np.floor(np.where(dead, level * node.step, bias) / (unit * area) + 0.5), np.round(area)
-            span = (lattice * 2.0**shift).astype(np.int64)[:, None]
-            if own and term.scaled:
-                near = _nearest_bias(whole, edge, begins, low, high, span, times)
-                whole = np.where(dead, whole, near)
-            total = (whole * times).astype(np.int64)  # a pool adds it up
-            start = np.clip(-((total[:, None] - edge) // span), low, high)
-            moved = int((start != begins)[live].sum())
-            found = np.clip((total + (theta >> 1)) // theta, 0, node.levels)
-            moved += int(np.abs(found - level)[dead].sum())
+            whole, moved = known.placed(node, unit, theta, shift, (bias, area), fitted and term.scaled)
             if best is None or moved < best[2]:
-                best = (unit, int(shift.max()), moved, whole)
+                best = (unit, shift, moved, whole)
             if moved == 0:
                 break
         assert best is not None
-        unit, most, moved, whole = best
+        unit, shift, moved, whole = best
         if term.scaled and (name in self.biases or whole.any()):
             self.biases[name] = whole * (unit * area)
-        return unit, most, moved, begins.size, dead
+        return unit, int(shift.max()), moved, known.begins.size, dead
 
     def _shortens(self, term: _Term, bits: int) -> bool:
         fmt = getattr(self.nodes[term.node], "weight_format", None)

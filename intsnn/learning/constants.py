@@ -160,30 +160,23 @@ def _start_limit(rule: Rule, fan_in: int) -> Fraction:
     return max(root, Fraction(3, 2) / (1 << rule.widths.weight - 1))
 
 
-def layer_constants(network: LearningNetwork, index: int, seed: int) -> LayerConstants:
-    """The integers of layer `index`; the penalties are those of `for_batch` with one sample.
+@dataclass(frozen=True, eq=False)
+class _Traces:
+    """Of both traces: factors by input element, and the real values of their code 1."""
 
-    Raises
-    ------
-    FormatError
-        Widths or constants whose sums would leave 64 bits.
-    """
-    rule, w = network.rule, network.rule.widths
-    here, neurons, pooled = network.geometry()[index]
-    window, pool = (
-        _window(network.layers[index], here, neurons),
-        Pool(1 if isinstance(network.layers[index], Dense) else network.layers[index].pool, *pooled[:2]),
-    )
-    inputs, outputs = here[0] * here[1] * here[2], pooled[0] * pooled[1] * pooled[2]
-    key = (seed, index)
+    arrays: dict[str, np.ndarray]
+    p_scale: Fraction
+    q_scale: Fraction
+    p_max: int
+    q_max: int
 
-    # traces: codes p = P / p_scale, q = Q / q_scale
-    k, one = w.constant, 1 << w.constant
-    tau_m, unit = time_constants(rule.tau_membrane, inputs, *key, DRAW_TAU_MEMBRANE)
-    tau_s, unit_s = time_constants(rule.tau_synapse, inputs, *key, DRAW_TAU_SYNAPSE)
+
+def _traces(rule: Rule, inputs: int, seed: int, index: int) -> _Traces:
+    """Codes p = P / p_scale, q = Q / q_scale, with P += gain * Q and Q += gain * spike after each decay."""
+    w, one = rule.widths, 1 << rule.widths.constant
+    tau_m, unit = time_constants(rule.tau_membrane, inputs, seed, index, DRAW_TAU_MEMBRANE)
+    tau_s, unit_s = time_constants(rule.tau_synapse, inputs, seed, index, DRAW_TAU_SYNAPSE)
     top_m, top_s = max(tau_m), max(tau_s)
-    q_scale = Fraction(top_s**2, unit_s**2) * rule.trace_cap / (1 << w.synapse)
-    p_scale = Fraction(top_s**2 * top_m**2, unit_s**2 * unit**2) * rule.trace_cap / (1 << w.membrane)
     gain = Fraction(unit << w.membrane, top_m**2 << w.synapse) * one  # of P from code 1 of Q, for tau 1 / unit
     rise = Fraction(unit_s << w.synapse, top_s**2) / rule.trace_cap * one  # of Q from one spike
     arrays = {
@@ -192,25 +185,60 @@ def layer_constants(network: LearningNetwork, index: int, seed: int) -> LayerCon
         "decay_q": [_divide((t - unit_s) * one, t) for t in tau_s],
         "gain_q": [_divide(t * rise.numerator, rise.denominator) for t in tau_s],
     }
-    less = 0 if rule.inclusive_codes else 1
-    p_max, q_max, r_max = ((1 << bits) - less for bits in (w.membrane, w.synapse, w.refractory))
+    p_max, q_max = (_top(rule, bits) for bits in (w.membrane, w.synapse))
     if max(
         p_max * one + q_max * max(arrays["gain_p"]), q_max * one + 255 * max(arrays["gain_q"])
     ) >= 1 << ROOM:  # fmt: skip
         raise FormatError(f"{w}: the sums of the traces would leave 64 bits; take fewer constant places")
+    return _Traces(
+        {name: np.array(values, np.int64) for name, values in arrays.items()},
+        Fraction(top_s**2 * top_m**2, unit_s**2 * unit**2) * rule.trace_cap / (1 << w.membrane),
+        Fraction(top_s**2, unit_s**2) * rule.trace_cap / (1 << w.synapse),
+        p_max,
+        q_max,
+    )
 
-    # membrane: U = charge * (value of code 1) + bias - R, R = r * r_scale
-    fan_in = _fan_in(window)
+
+def _top(rule: Rule, bits: int) -> int:
+    """Greatest code of a trace of so many bits."""
+    return (1 << bits) - (not rule.inclusive_codes)
+
+
+@dataclass(frozen=True)
+class _Membrane:
+    """U = charge * (value of code 1) + bias - R, R = r * r_scale, in steps of `step`."""
+
+    step: Fraction
+    u_max: int
+    r_max: int
+    r_scale: Fraction
+    shift: int
+    charge_value: Fraction
+    bias_value: Fraction
+    gains: list[int]
+    places: int
+    sums: int
+
+
+def _membrane(rule: Rule, fan_in: int, traces: _Traces) -> _Membrane:
+    """What turns sums of weights into codes of U.
+
+    Raises
+    ------
+    FormatError
+        Sums that would leave 64 bits.
+    """
+    w = rule.widths
     step = rule.state_range / ((1 << w.state - 1) - 1)
     u_max = rule.state_clamp * ((1 << w.state - 1) - 1)
     # the original divides the sums by a power of two where narrow weights begin larger than 1 / sqrt(fan in)
     shift = max(0, log2_round(Fraction(9 * fan_in, 4) / (1 << 2 * (w.weight - 1))))
-    weight_value = Fraction(1, 1 << w.weight - 1)
-    charge_value = p_scale * rule.weight_scale * weight_value / (1 << shift)
+    weight_value = _weight_value(rule)
+    charge_value = traces.p_scale * rule.weight_scale * weight_value / (1 << shift)
     bias_value = rule.bias_scale * weight_value / (1 << shift)
-    r_scale = 1 / (1 - rule.refractory_decay) / (1 << w.refractory)
-    weight_max = (1 << w.weight - 1) - 1
-    sums = fan_in * weight_max * p_max
+    r_max, r_scale = _top(rule, w.refractory), 1 / (1 - rule.refractory_decay) / (1 << w.refractory)
+    weight_max = _weight_max(rule)
+    sums = fan_in * weight_max * traces.p_max
     full = (
         sums * charge_value + weight_max * bias_value + r_max * r_scale * rule.refractory_decay + u_max * step
     ) / step
@@ -223,34 +251,55 @@ def layer_constants(network: LearningNetwork, index: int, seed: int) -> LayerCon
             f"{w}: a sum of {fan_in} weights would leave 64 bits beside a state step of {float(step):.3g}; "
             "take narrower traces or weights"
         )
+    return _Membrane(step, u_max, r_max, r_scale, shift, charge_value, bias_value, gains, places, sums)
 
-    # readout: codes of a 2**(S - 1) grid, its size divided by a power of two near its standard deviation
+
+def _weight_value(rule: Rule) -> Fraction:
+    """Real value of code 1 of a forward weight."""
+    return Fraction(1, 1 << rule.widths.weight - 1)
+
+
+def _weight_max(rule: Rule) -> int:
+    return (1 << rule.widths.weight - 1) - 1
+
+
+def _readout(rule: Rule, classes: int, outputs: int, seed: int, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Readout and feedback ``(classes, outputs)``, and the places that the size of their codes is divided by.
+
+    Codes of a grid of ``2**(S - 1)``, its size divided by a power of two near its standard deviation.
+    """
+    w = rule.widths
     s_top = (1 << w.readout - 1) - 1
     spread = 1 - Fraction(3, 2) / (1 << w.readout - 1)
-    readout_scale = max(0, log2_round(4 * outputs * spread**2))
-    count, grid = network.classes * outputs, Fraction(1 << w.readout - 1)
-    readout = _uniform_codes(count, grid, s_top, *key, DRAW_READOUT)
-    feedback = _uniform_codes(count, grid, s_top, *key, DRAW_FEEDBACK)
+    places = max(0, log2_round(4 * outputs * spread**2))
+    count, grid = classes * outputs, Fraction(1 << w.readout - 1)
+    readout = _uniform_codes(count, grid, s_top, seed, index, DRAW_READOUT)
+    feedback = _uniform_codes(count, grid, s_top, seed, index, DRAW_FEEDBACK)
     feedback = np.where(readout != 0, np.abs(feedback) * np.sign(readout), feedback)  # sign-concordant
     kind = smallest_dtype(-s_top, s_top)
-    table, slope = sigmoid_tables(u_max, step, w.sigmoid, rule.inclusive_codes, w.slope)
+    return readout.reshape(classes, outputs).astype(kind), feedback.reshape(classes, outputs).astype(kind), places
 
-    step_max = (1 << w.gradient) - 2 if rule.step_limit is None else rule.step_limit
-    parameters = LearnParameters(
-        p_max=p_max,
-        q_max=q_max,
-        r_max=r_max,
-        places=k,
+
+def _parameters(
+    rule: Rule, seed: int, index: int, traces: _Traces, membrane: _Membrane, readout_places: int
+) -> LearnParameters:
+    """What the kernels read of a layer; the penalties are 0 until the batch is known."""
+    w, one = rule.widths, 1 << rule.widths.constant
+    return LearnParameters(
+        p_max=traces.p_max,
+        q_max=traces.q_max,
+        r_max=membrane.r_max,
+        places=w.constant,
         trace_rounding=int(rule.trace_rounding),
         refractory_decay=round(rule.refractory_decay * one),
-        refractory_step=round(one / r_scale),
-        u_max=u_max,
-        threshold=math.ceil(rule.threshold / step),
-        charge_gain=gains[0],
-        bias_gain=gains[1],
-        refractory_gain=gains[2],
-        charge_places=places,
-        readout_shift=(w.readout - 1) + w.sigmoid + readout_scale - (w.activation - 1),
+        refractory_step=round(one / membrane.r_scale),
+        u_max=membrane.u_max,
+        threshold=math.ceil(rule.threshold / membrane.step),
+        charge_gain=membrane.gains[0],
+        bias_gain=membrane.gains[1],
+        refractory_gain=membrane.gains[2],
+        charge_places=membrane.places,
+        readout_shift=(w.readout - 1) + w.sigmoid + readout_places - (w.activation - 1),
         activation_max=(1 << w.activation - 1) - 1,
         dropout=round(rule.dropout * (1 << 16)),
         error_max=(1 << w.error - 1) - 1,
@@ -262,30 +311,49 @@ def layer_constants(network: LearningNetwork, index: int, seed: int) -> LayerCon
         quiet_factor=0,
         random_bits=w.random,
         inclusive_random=int(rule.inclusive_random),
-        step_max=step_max,
+        step_max=(1 << w.gradient) - 2 if rule.step_limit is None else rule.step_limit,
         master_max=(1 << w.gradient - 1) - 1,
-        weight_max=weight_max,
+        weight_max=_weight_max(rule),
         weight_shift=w.gradient - w.weight,
         seed=seed,
         layer=index,
     )
-    pixels = window.out_height * window.out_width
+
+
+def layer_constants(network: LearningNetwork, index: int, seed: int) -> LayerConstants:
+    """The integers of layer `index`; the penalties are those of `for_batch` with one sample.
+
+    Raises
+    ------
+    FormatError
+        Widths or constants whose sums would leave 64 bits.
+    """
+    rule, w, layer = network.rule, network.rule.widths, network.layers[index]
+    here, neurons, pooled = network.geometry()[index]
+    window = _window(layer, here, neurons)
+    inputs, outputs = here[0] * here[1] * here[2], pooled[0] * pooled[1] * pooled[2]
+    traces = _traces(rule, inputs, seed, index)
+    membrane = _membrane(rule, _fan_in(window), traces)
+    readout, feedback, readout_places = _readout(rule, network.classes, outputs, seed, index)
+    table, slope = sigmoid_tables(membrane.u_max, membrane.step, w.sigmoid, rule.inclusive_codes, w.slope)
+    parameters = _parameters(rule, seed, index, traces, membrane, readout_places)
     constants = LayerConstants(
         window=window,
-        pool=pool,
+        pool=Pool(1 if isinstance(layer, Dense) else layer.pool, *pooled[:2]),
         parameters=parameters,
-        **{name: np.array(values, np.int64) for name, values in arrays.items()},
-        readout=readout.reshape(network.classes, outputs).astype(kind),
-        feedback=feedback.reshape(network.classes, outputs).astype(kind),
+        **traces.arrays,
+        readout=readout,
+        feedback=feedback,
         table=np.array(table, np.int64),
         slope=np.array(slope, np.int64),
         scales={
-            "p": p_scale, "q": q_scale, "r": r_scale, "u": step, "y": Fraction(1, 1 << w.activation - 1),
-            "weight": weight_value, "charge": charge_value, "bias": bias_value, "sum": Fraction(1, 1 << shift),
-            "readout": Fraction(1, 1 << w.readout - 1 + readout_scale), "sigmoid": Fraction(1, 1 << w.sigmoid),
+            "p": traces.p_scale, "q": traces.q_scale, "r": membrane.r_scale, "u": membrane.step,
+            "y": Fraction(1, 1 << w.activation - 1), "weight": _weight_value(rule), "charge": membrane.charge_value,
+            "bias": membrane.bias_value, "sum": Fraction(1, 1 << membrane.shift),
+            "readout": Fraction(1, 1 << w.readout - 1 + readout_places), "sigmoid": Fraction(1, 1 << w.sigmoid),
         },
-        sums=sums,
-        gradients=pixels * p_max * parameters.error_max,
+        sums=membrane.sums,
+        gradients=window.out_height * window.out_width * traces.p_max * parameters.error_max,
     )  # fmt: skip
     return for_batch(constants, rule, 1)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -63,27 +65,10 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
     if data.labels is None:
         raise ConversionError(f"data {data.name}: an accuracy needs labels")
     check_labels(data.labels, places(converted)[0], data.name)
-    labels, guesses = data.labels, []
-    right = drive = ann_right = mismatches = compared = extra = first = 0
-    for start in range(0, len(data), BATCH):
-        part = slice(start, start + BATCH)
-        run = simulate(converted, data.images[part], settle=True, keep_final=True, threads=threads)
-        ann = integer_ann(converted, data.images[part])
-        guesses.append(run.predictions)
-        found = run.predictions == labels[part]
-        right, first = right + int(found.sum()), first + int(found[: max(0, FIRST - start)].sum())
-        ann_right += int((ann.predictions == labels[part]).sum())
-        drive += int((simulate(converted, data.images[part], threads=threads).predictions == labels[part]).sum())
-        for layer, levels in ann.levels.items():
-            mismatches += int((levels != run.final[f"{layer}.counts"]).sum())
-            compared += levels.size
-        mismatches += int((ann.outputs != run.outputs).sum())
-        compared += ann.outputs.size
-        extra = max(extra, int(run.extra_steps.max()))
-        if not run.settled or run.overflows:
-            raise ConversionError(f"{name}: the network does not come to rest, or overflows; it cannot join the zoo")
-    if mismatches:
-        raise ConversionError(f"{name}: {mismatches} of {compared} settled values differ from the integer ANN")
+    found = _settled(name, converted, data, threads)
+    labels, mean = data.labels, None
+    if labels.ndim == 3:
+        mean = mean_iou(found.predictions, labels, len(data.classes))
     file = _write(name, converted, about, folder)
     made = Card(
         name=name,
@@ -101,24 +86,65 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
         t_drive=converted.t_drive or 0,
         float_accuracy=training["stages"][0]["accuracy"],
         quantised_accuracy=training["stages"][-1]["accuracy"],
-        ann_accuracy=100.0 * ann_right / labels.size,
-        accuracy=100.0 * right / labels.size,
-        accuracy_drive=100.0 * drive / labels.size,
+        ann_accuracy=100.0 * found.ann_right / labels.size,
+        accuracy=100.0 * int((found.predictions == labels).sum()) / labels.size,
+        accuracy_drive=100.0 * found.drive_right / labels.size,
         samples=len(data),
-        extra_steps=extra,
-        mismatches=mismatches,
-        compared=compared,
+        extra_steps=found.extra_steps,
+        mismatches=0,
+        compared=found.compared,
         torch_differing=tuple(  # type: ignore[arg-type]
             sum(training[f"levels_differing_float{bits}"].values()) for bits in (32, 64)
         ),
-        first_right=first,
+        first_right=int((found.predictions == labels)[:FIRST].sum()),
         memory=_memory(converted, file),
-        mean_iou=mean_iou(np.concatenate(guesses), labels, len(data.classes)) if labels.ndim == 3 else None,
+        mean_iou=mean,
         seconds=round(training["seconds"], 1),
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         note=recipe["note"],
     )
     return _keep(made, folder)
+
+
+@dataclass(frozen=True, eq=False)
+class _Settled:
+    """What a converted network makes of all data: predictions at rest, and how many labels others get right."""
+
+    predictions: np.ndarray
+    drive_right: int
+    ann_right: int
+    extra_steps: int
+    compared: int
+
+
+def _settled(name: str, network: Network, data: datasets.Dataset, threads: int) -> _Settled:
+    """Run until quiet, and compare with the integer ANN and with a run that stops after the drive.
+
+    Raises
+    ------
+    ConversionError
+        A network that does not come to rest, overflows, or differs from the integer ANN.
+    """
+    labels, guesses = cast(np.ndarray, data.labels), []
+    drive = ann_right = mismatches = compared = extra = 0
+    for start in range(0, len(data), BATCH):
+        part = slice(start, start + BATCH)
+        run = simulate(network, data.images[part], settle=True, keep_final=True, threads=threads)
+        ann = integer_ann(network, data.images[part])
+        guesses.append(run.predictions)
+        ann_right += int((ann.predictions == labels[part]).sum())
+        drive += int((simulate(network, data.images[part], threads=threads).predictions == labels[part]).sum())
+        for layer, levels in ann.levels.items():
+            mismatches += int((levels != run.final[f"{layer}.counts"]).sum())
+            compared += levels.size
+        mismatches += int((ann.outputs != run.outputs).sum())
+        compared += ann.outputs.size
+        extra = max(extra, int(run.extra_steps.max()))
+        if not run.settled or run.overflows:
+            raise ConversionError(f"{name}: the network does not come to rest, or overflows; it cannot join the zoo")
+    if mismatches:
+        raise ConversionError(f"{name}: {mismatches} of {compared} settled values differ from the integer ANN")
+    return _Settled(np.concatenate(guesses), drive, ann_right, extra, compared)
 
 
 def add_events(

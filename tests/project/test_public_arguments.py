@@ -46,7 +46,7 @@ SHARED = set(
     """layers.output_shape layers.Upsample2d.sizes engine.Source.raw engine.Source.block engine.Events.frames
     engine.why_not_fused engine.decide engine.places engine.predict engine.to_api conversion.Width
     conversion.quantised_node conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning
-    datasets.warn_if_empty""".split()
+    datasets.warn_if_empty learning.Learner.check_state learning.Learner.renew""".split()
 )
 WORDS = {"what"}  # parameters that only name something in messages
 

@@ -181,23 +181,41 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def _save_and_report(result: dict, src: str, output: str, options: dict, json_path: str | None) -> dict:
+def _save_and_report(result: dict, src: str, output: str, options: dict, json_path: str | None) -> None:
     """Write the network with where it comes from; show stages and layers."""
     from ...analysis.description import describe
     from ...files.network_file import save
-    from ..console import Console, size
-    from ..tables import layer_rows, show_layers, stages_values
+    from ..console import Console
+    from ..tables import layer_rows, show_layers
 
-    network, stages = result["conversion"].network, result["stages"]
+    network = result["conversion"].network
+    provenance = _provenance(result, src, options)
+    with writing(output):
+        save(network, output, provenance=provenance)
+    rows = layer_rows(result["conversion"], result["zeroed"], result["clipped"])
+    totals = describe(network).totals
+    console = Console(json_path)
+    _show_source(console, result, src)
+    if result["stages"]:
+        _show_stages(console, result, provenance["on_calibration_data"])
+    show_layers(console, rows)
+    _show_sizes(console, result, output, totals)
+    values = {"source": src, "output": output, **_figures(result, rows, totals), "file_bytes": os.path.getsize(output)}
+    finish(console, values | {name: value for name, value in provenance.items() if name != "source"})
+
+
+def _provenance(result: dict, src: str, options: dict) -> dict:
+    """Where the network comes from: plain values for its file."""
+    from ..tables import stages_values
+
     quantised = result["calibrated_on"] is None
-    settings = {name: options[name] for name in SETTINGS if not (quantised and name in SETTINGS[1:6])}
-    provenance = {
+    return {
         "source": os.path.basename(src),
         "source_sha256": sha256(file_of(src)),
         "architecture": os.path.basename(options["architecture"]) if options["architecture"] else None,
         "calibrated_on": result["calibrated_on"],
         "input_scale": str(result["scale"]),
-        "settings": settings,
+        "settings": {name: options[name] for name in SETTINGS if not (quantised and name in SETTINGS[1:6])},
         "input_scale_assumed": result["assumed"] or None,
         "evaluated_on": result["evaluated_on"],
         "on_calibration_data": bool(result["calibrated_on"]) and not result["unseen"],
@@ -205,13 +223,11 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "judged_by": None if result["aim"] is None else result["aim"].kind,
         "decision": None if result["aim"] is None else result["aim"].decision,
         "warnings": list(result["warnings"]),
-        "stages": stages_values(stages),
+        "stages": stages_values(result["stages"]),
     }
-    with writing(output):
-        save(network, output, provenance=provenance)
-    rows = layer_rows(result["conversion"], result["zeroed"], result["clipped"])
-    totals = describe(network).totals
-    console = Console(json_path)
+
+
+def _show_source(console, result: dict, src: str) -> None:
     console.line(f"source       {src}")
     console.line(
         f"input scale  {result['scale']} (real input of code 1{', then the offset' if result['scale'].offset else ''})"
@@ -223,10 +239,12 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         done, errors = result["rounding"]
         why = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
         console.line(f"rounding     {done}{f' (error of held-back outputs: {why})' if errors else ''}")
-    if stages:
-        _show_stages(console, result, provenance["on_calibration_data"])
-    show_layers(console, rows)
-    floats = result["float_bytes"] or {}
+
+
+def _show_sizes(console, result: dict, output: str, totals: dict) -> None:
+    from ..console import size
+
+    network, floats = result["conversion"].network, result["float_bytes"] or {}
     console.line()
     for what, key, packed in (("weights", "weights", totals["weight_bytes"]), ("all arrays", "all", totals["bytes"])):
         before = f"float32 {size(floats[key])}; " if floats else ""
@@ -234,11 +252,16 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     console.line(
         f"written      {output}, {size(os.path.getsize(output))}, T_drive {network.t_drive}, L {network.levels}"
     )
-    values = {
-        "source": src,
-        "output": output,
+
+
+def _figures(result: dict, rows: list[dict], totals: dict) -> dict:
+    """Plain values of what was made."""
+    network, stages, floats = result["conversion"].network, result["stages"], result["float_bytes"] or {}
+    calibrated = result["calibrated_on"] is not None
+    rounding, errors = result["rounding"] if calibrated else (None, None)
+    return {
         "accuracy": stages[-1].accuracy if stages else None,
-        "float_accuracy": stages[0].accuracy if stages and not quantised else None,
+        "float_accuracy": stages[0].accuracy if stages and calibrated else None,
         "t_drive": network.t_drive,
         "levels": network.levels,
         **_errors(stages),
@@ -246,13 +269,9 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
         "float_bytes": floats.get("all"),
         "float_weight_bytes": floats.get("weights"),
         "totals": totals,
-        "file_bytes": os.path.getsize(output),
-        "rounding": result["rounding"][0] if result["calibrated_on"] else None,
-        "rounding_errors": result["rounding"][1] if result["calibrated_on"] else None,
-        **{name: value for name, value in provenance.items() if name != "source"},
+        "rounding": rounding,
+        "rounding_errors": errors,
     }
-    finish(console, values)
-    return values
 
 
 def _show_stages(console, result: dict, on_calibration: bool) -> None:

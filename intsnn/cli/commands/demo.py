@@ -49,8 +49,6 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
 
     from ...analysis.description import describe
     from ...analysis.verification import verify as verify_network
-    from ...conversion.pipeline import convert_float
-    from ...conversion.spikes import Rule
     from ...datasets import catalogue as datasets
     from ...engine.simulation import simulate
     from ...files import network_file as files
@@ -67,34 +65,14 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     console.line(
         f"A trained Keras network in integers: weights and activations of {DEMO_BITS} bits, {len(test)} real digits"
     )
-    with console.progress("convert") as progress:
-        found = convert_float(
-            trained, learn, evaluation=test, rule=Rule(), weight_bits=DEMO_BITS, activation_bits=DEMO_BITS,
-            threads=threads, progress=progress,
-        )  # fmt: skip
-    provenance = {
-        "source": source.name,
-        "source_sha256": sha256(os.fspath(source)),
-        "calibrated_on": learn.name,
-        "input_scale": str(found.quantised.input_scale),
-        "settings": {"method": "fast-snn", "weights": DEMO_BITS, "activations": DEMO_BITS},
-        "evaluated_on": test.name,
-        "stages": stages_values(found.stages),
-    }
-    with writing(output):
-        files.save(found.network, output, provenance=provenance)
+    found = _converted(console, source, trained, (learn, test), output, threads)
     network = files.load(output)  # from here on, what is in the file
     show_stages(console, test.name, found.stages)
     result = simulate(network, test.images, settle=True, threads=threads)
     correct = int((result.predictions == test.labels).sum())
     extra = int(result.extra_steps.max(initial=0))
     before, totals = describe(trained).totals, describe(network).totals
-    rows: list[tuple] = [
-        (what, before[key], totals[key], f"{before[key] / totals[key]:.1f} x")
-        for what, key in (("weights, packed", "weight_bytes"), ("with biases and thresholds", "bytes"))
-    ]
-    rows.append(("membranes of one sample", None, totals["membrane_bytes"], None))
-    console.table("Memory in bytes", ("what", "float32", "integers", "smaller"), rows)
+    _show_memory(console, before, totals)
     console.line()
     console.line(
         f"run: {correct} of {result.samples} right in {result.steps} steps ({extra} after the drive), "
@@ -124,3 +102,40 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
     )
     if not outcome.ok:
         raise Failure(f"{outcome.mismatches} mismatches; first: {outcome.first}", MISMATCH)
+
+
+def _converted(console, source, trained, data, output: str, threads: int):
+    """Convert the Keras network by (calibration, test) data and write it to `output`."""
+    from ...conversion.pipeline import convert_float
+    from ...conversion.spikes import Rule
+    from ...files import network_file as files
+    from ..tables import stages_values
+
+    learn, test = data
+    with console.progress("convert") as progress:
+        found = convert_float(
+            trained, learn, evaluation=test, rule=Rule(), weight_bits=DEMO_BITS, activation_bits=DEMO_BITS,
+            threads=threads, progress=progress,
+        )  # fmt: skip
+    provenance = {
+        "source": source.name,
+        "source_sha256": sha256(os.fspath(source)),
+        "calibrated_on": learn.name,
+        "input_scale": str(found.quantised.input_scale),
+        "settings": {"method": "fast-snn", "weights": DEMO_BITS, "activations": DEMO_BITS},
+        "evaluated_on": test.name,
+        "stages": stages_values(found.stages),
+    }
+    with writing(output):
+        files.save(found.network, output, provenance=provenance)
+    return found
+
+
+def _show_memory(console, before: dict, totals: dict) -> None:
+    """Bytes of the network in float32 and in integers."""
+    rows: list[tuple] = [
+        (what, before[key], totals[key], f"{before[key] / totals[key]:.1f} x")
+        for what, key in (("weights, packed", "weight_bytes"), ("with biases and thresholds", "bytes"))
+    ]
+    rows.append(("membranes of one sample", None, totals["membrane_bytes"], None))
+    console.table("Memory in bytes", ("what", "float32", "integers", "smaller"), rows)

@@ -60,11 +60,9 @@ def command(
     import time
     from dataclasses import asdict
 
-    from ...analysis.scores import accuracy as accuracy_of
-    from ...analysis.scores import mean_iou
     from ...conversion.pipeline import aim
     from ...engine.simulation import simulate
-    from ..console import Console, number, percent
+    from ..console import Console, percent
 
     quantities = tuple(word.strip() for word in what.split(","))
     if not all(word.rpartition(".")[2] in QUANTITIES for word in quantities):
@@ -72,65 +70,101 @@ def command(
     check_output(record, net)
     check_output(json_path, net, record)
     network, taught = network_or_learned(net, trust)
+    console = Console(json_path)
     if taught is not None:
-        ctx = click.get_current_context()
-        given = [p.opts[0] for p in ctx.command.params if p.name in FOR_NETWORKS and _given(ctx, p.name)]
-        if given:
-            raise Failure(
-                f"{', '.join(given)}: {net} was learned with integers; --steps and --threads are for it", USAGE
-            )
-        _run_learned(net, taught, data, steps, threads or cores(), Console(json_path))
+        _refuse_options_of_networks(net)
+        _run_learned(net, taught, data, steps, threads or cores(), console)
         return
     network = only_integers(network, net)
     dataset = read_inputs(network, data)
     judged = aim(network, dataset)
     learned = _learned_from(net, trust)
     settle = network.levels is not None if settle is None else settle
-    console = Console(json_path)
     start = time.perf_counter()
     with options_checked(), console.progress("simulate") as progress:
         result = simulate(
-            network,
-            dataset.images,
-            steps=steps,
-            settle=settle,
-            record=quantities if record else (),
-            record_to=record,
-            record_labels=dataset.labels if record else None,
-            record_length=length,
-            strict=strict,
-            threads=threads or cores(),
-            batch_size=batch_size,
-            path=path_,
-            progress=progress,
-        )
+            network, dataset.images, steps=steps, settle=settle, record=quantities if record else (), record_to=record,
+            record_labels=dataset.labels if record else None, record_length=length, strict=strict,
+            threads=threads or cores(), batch_size=batch_size, path=path_, progress=progress,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
-    correct = accuracy = overlap = None
-    if judged.kind == "classes":
-        accuracy = accuracy_of(result.predictions, dataset.labels)
-        correct = int((result.predictions == dataset.labels).sum())
-        if dataset.labels.ndim == 3:
-            overlap = mean_iou(result.predictions, dataset.labels, len(dataset.classes))
-    extra = int(result.extra_steps.max(initial=0))
-    error = None
-    if accuracy is None or correct is None:
-        labels = "samples without labels" if dataset.labels is None else "samples, whose labels are no outputs"
-        console.line(f"{dataset.name}: {number(result.samples)} {labels}")
-        error = _show_error(console, network, dataset, judged, result)
-    else:
-        what_of = f"{number(dataset.labels.size)}{' pixels' if overlap is not None else ''}"
-        console.line(f"{dataset.name}: {percent(accuracy)} ({number(correct)} of {what_of} right)")
+    correct, outcome = _judge(console, network, dataset, judged, result)
     if judged.note:
         console.line(f"({judged.note})")
     if _same_data(learned, dataset.name):
         console.line(f"(no unseen data: the network was calibrated or trained on {learned})")
-    if overlap is not None:
-        console.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(overlap)}")
+    if "mean_iou" in outcome:
+        console.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(outcome['mean_iou'])}")
+    _show_steps(console, result, settle, steps)
+    _show_layers(console, network, result)
+    if record:
+        console.line(f"\nrecorded {what} to {record}")
+    console.line(f"{seconds:.2f} s")
+    finish(
+        console,
+        {
+            "network": net,
+            "data": dataset.name,
+            "accuracy": outcome.pop("accuracy", None),
+            "judged_by": judged.kind,
+            "decision": judged.decision,
+            "learned_from": learned,
+            **outcome,
+            **run_values(result, correct),
+            "seconds": seconds,
+            "threads": threads or cores(),
+            "path": path_,
+            "record": record,
+            "layers": [asdict(layer) | {"overflows": layer.overflows} for layer in result.layers.values()],
+        },
+    )
+
+
+def _refuse_options_of_networks(net: str) -> None:
+    """What was learned with integers takes --steps and --threads, and none of the other options of a run."""
+    ctx = click.get_current_context()
+    given = [p.opts[0] for p in ctx.command.params if p.name in FOR_NETWORKS and _given(ctx, p.name)]
+    if given:
+        raise Failure(f"{', '.join(given)}: {net} was learned with integers; --steps and --threads are for it", USAGE)
+
+
+def _judge(console, network, dataset, judged, result) -> tuple[int | None, dict]:
+    """Say how good the outputs are: how many samples are right, and the plain values of that.
+
+    ``accuracy`` and ``mean_iou`` where the labels are outputs, ``target_error`` where there is a target.
+    """
+    from ...analysis.scores import accuracy as accuracy_of
+    from ...analysis.scores import mean_iou
+    from ..console import number, percent
+
+    if judged.kind != "classes":
+        labels = "samples without labels" if dataset.labels is None else "samples, whose labels are no outputs"
+        console.line(f"{dataset.name}: {number(result.samples)} {labels}")
+        error = _show_error(console, network, dataset, judged, result)
+        return None, {} if error is None else {"target_error": error.values()}
+    found = {"accuracy": accuracy_of(result.predictions, dataset.labels)}
+    correct = int((result.predictions == dataset.labels).sum())
+    pixels = ""
+    if dataset.labels.ndim == 3:
+        found["mean_iou"] = mean_iou(result.predictions, dataset.labels, len(dataset.classes))
+        pixels = " pixels"
+    of = f"{number(dataset.labels.size)}{pixels}"
+    console.line(f"{dataset.name}: {percent(found['accuracy'])} ({number(correct)} of {of} right)")
+    return correct, found
+
+
+def _show_steps(console, result, settle: bool, steps: int | None) -> None:
+    from ..console import number
+
+    extra = int(result.extra_steps.max(initial=0))
     rest = "" if result.settled is None else "; settled" if result.settled else "; NOT settled at the bound"
     console.line(f"{result.steps} steps, {extra} of them after the drive{rest}")
     if settle and steps is not None and result.steps > steps:
         console.line(f"(a settling run goes on after step {steps}; --no-settle stops there)")
     console.line(f"{result.spikes_per_neuron:.3f} spikes per neuron and sample, {number(result.overflows)} overflows")
+
+
+def _show_layers(console, network, result) -> None:
     rows = [
         (
             layer.name, layer.neurons, round(layer.spikes / max(1, layer.neurons * result.samples), 3), layer.peak_sum,
@@ -140,28 +174,6 @@ def command(
     ]  # fmt: skip
     columns = ("layer", "neurons", "spikes", "peak |sum|", "peak |v|", "v bits", "dead", "always on", "overflows")
     console.table("Layers (spikes: per neuron and sample)", columns, rows)
-    if record:
-        console.line(f"\nrecorded {what} to {record}")
-    console.line(f"{seconds:.2f} s")
-    finish(
-        console,
-        {
-            "network": net,
-            "data": dataset.name,
-            "accuracy": accuracy,
-            "judged_by": judged.kind,
-            "decision": judged.decision,
-            "learned_from": learned,
-            **({} if error is None else {"target_error": error.values()}),
-            **({} if overlap is None else {"mean_iou": overlap}),
-            **run_values(result, correct),
-            "seconds": seconds,
-            "threads": threads or cores(),
-            "path": path_,
-            "record": record,
-            "layers": [asdict(layer) | {"overflows": layer.overflows} for layer in result.layers.values()],
-        },
-    )
 
 
 def _show_error(console, network, dataset, judged, result):

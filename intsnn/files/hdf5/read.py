@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
@@ -285,87 +285,102 @@ def _read_child(path: str, label: str, rules: dict, timeout: float, builder: _Bu
     )
 
 
+class _Stopped(Exception):
+    """The stream of the child ends before its end record."""
+
+
 def _parse(stream: io.BufferedIOBase, label: str, builder: _Builder) -> bool:
     """Feed the child's stream to the builder; False where the stream stops before its end record."""
-
-    def exactly(count: int) -> bytes | None:
-        parts = []
-        while count:
-            part = stream.read(min(count, 1 << 20))
-            if not part:
-                return None
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
 
     def bad(message: str) -> ImportRefused:
         return ImportRefused(f"{label}: the reading process sent {message}", code="stream")
 
-    magic = exactly(len(MAGIC))
-    if magic is None:
+    try:
+        if _exactly(stream, len(MAGIC)) != MAGIC:
+            raise bad("something unknown")
+        while True:
+            header = _header(stream, bad)
+            kind, path = header.get("kind"), header.get("path", "")
+            if not isinstance(path, str) or len(path) > (MAX_NAME + 1) * MAX_DEPTH:
+                raise bad("a path that is none")
+            if kind == "end":
+                return True
+            if kind == "refused":
+                raise _refused(label, str(header.get("code")), path, str(header.get("message"))[:2000])
+            if kind == "group":
+                builder.add("group", path, None, None)
+                continue
+            name = header.get("name")
+            if kind not in ("attribute", "dataset") or (kind == "attribute" and not isinstance(name, str)):
+                raise bad("a record of no known kind")
+            builder.add(kind, path, name, _value(stream, header, path, builder, bad))
+    except _Stopped:
         return False
-    if magic != MAGIC:
-        raise bad("something unknown")
-    while True:
-        prefix = exactly(4)
-        if prefix is None:
-            return False
-        (size,) = struct.unpack("<I", prefix)
-        if size > MAX_HEADER:
-            raise bad(f"a header of {size} bytes")
-        text = exactly(size)
-        if text is None:
-            return False
-        try:
-            header = json.loads(text)
-        except (ValueError, RecursionError):
-            raise bad("a header that is no JSON") from None
-        if not isinstance(header, dict):
-            raise bad("a header that is no object")
-        kind, path = header.get("kind"), header.get("path", "")
-        if not isinstance(path, str) or len(path) > (MAX_NAME + 1) * MAX_DEPTH:
-            raise bad("a path that is none")
-        if kind == "end":
-            return True
-        if kind == "refused":
-            raise _refused(label, str(header.get("code")), path, str(header.get("message"))[:2000])
-        if kind == "group":
-            builder.add("group", path, None, None)
-            continue
-        name = header.get("name")
-        if kind not in ("attribute", "dataset") or (kind == "attribute" and not isinstance(name, str)):
-            raise bad("a record of no known kind")
-        value: Any = header.get("value")
-        if "shape" in header:
-            shape = header["shape"]
-            if (
-                not isinstance(shape, list)
-                or len(shape) > MAX_RANK
-                or not all(type(n) is int and n >= 0 for n in shape)
-            ):
-                raise bad("a shape that is none")
-            if "type" in header:
-                if not isinstance(header["type"], str) or header["type"] not in TYPES | {"|b1"}:
-                    raise bad("an unknown number type")
-                dtype = np.dtype(header["type"])
-                builder.charge(path, math.prod(max(1, n) for n in shape) * dtype.itemsize)
-                value = np.empty(shape, dtype)
-                view = value.reshape(-1).view(np.uint8)  # 0-d too
-                filled = 0
-                while filled < view.size:
-                    count = stream.readinto(view[filled : filled + (1 << 20)])
-                    if not count:
-                        return False
-                    filled += count
-                if dtype.kind == "b" and view.size and view.max() > 1:
-                    raise bad("truth values that are none")
-            else:
-                if not _is_strings(value) or len(value) != math.prod(shape):
-                    raise bad("strings that do not fit their shape")
-                value = object_array(value, shape)
-        elif kind == "dataset" or not (type(value) in (str, int, float) or _is_strings(value)):
+
+
+def _exactly(stream: io.BufferedIOBase, count: int) -> bytes:
+    parts = []
+    while count:
+        part = stream.read(min(count, 1 << 20))
+        if not part:
+            raise _Stopped
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _header(stream: io.BufferedIOBase, bad: Callable[[str], ImportRefused]) -> dict:
+    """What one record says of itself."""
+    (size,) = struct.unpack("<I", _exactly(stream, 4))
+    if size > MAX_HEADER:
+        raise bad(f"a header of {size} bytes")
+    try:
+        header = json.loads(_exactly(stream, size))
+    except (ValueError, RecursionError):
+        raise bad("a header that is no JSON") from None
+    if not isinstance(header, dict):
+        raise bad("a header that is no object")
+    return header
+
+
+def _value(
+    stream: io.BufferedIOBase, header: dict, path: str, builder: _Builder, bad: Callable[[str], ImportRefused]
+) -> Any:
+    """The value of an attribute or a dataset; the bytes of an array follow its header."""
+    value: Any = header.get("value")
+    if "shape" not in header:
+        if header["kind"] == "dataset" or not (type(value) in (str, int, float) or _is_strings(value)):
             raise bad("a value of no known type")
-        builder.add(kind, path, name, value)
+        return value
+    shape = header["shape"]
+    if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(type(n) is int and n >= 0 for n in shape):
+        raise bad("a shape that is none")
+    if "type" in header:
+        if not isinstance(header["type"], str) or header["type"] not in TYPES | {"|b1"}:
+            raise bad("an unknown number type")
+        dtype = np.dtype(header["type"])
+        builder.charge(path, math.prod(max(1, n) for n in shape) * dtype.itemsize)
+        return _array(stream, shape, dtype, bad)
+    if not _is_strings(value) or len(value) != math.prod(shape):
+        raise bad("strings that do not fit their shape")
+    return object_array(value, shape)
+
+
+def _array(
+    stream: io.BufferedIOBase, shape: list[int], dtype: np.dtype, bad: Callable[[str], ImportRefused]
+) -> np.ndarray:
+    """An array from its bytes."""
+    value = np.empty(shape, dtype)
+    view = value.reshape(-1).view(np.uint8)  # 0-d too
+    filled = 0
+    while filled < view.size:
+        count = stream.readinto(view[filled : filled + (1 << 20)])
+        if not count:
+            raise _Stopped
+        filled += count
+    if dtype.kind == "b" and view.size and view.max() > 1:
+        raise bad("truth values that are none")
+    return value
 
 
 def _is_strings(value: Any) -> bool:

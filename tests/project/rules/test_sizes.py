@@ -12,7 +12,7 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 
 # Place -> (lines, why it stays whole).
 MODULES = {
-    "intsnn/conversion/spikes.py": (773, "the walk of the conversion and its units, still in one"),
+    "intsnn/conversion/spikes.py": (730, "the walk of the conversion and its units, still in one"),
     "intsnn/datasets/catalogue.py": (526, "a reader for each data set"),
     "intsnn/engine/backends/fused/table.py": (667, "lowers and runs, still in one"),
     "intsnn/engine/backends/stepwise/plan.py": (701, "lowers and runs, still in one"),
@@ -28,15 +28,8 @@ MODULES = {
 # Function -> (lines of code, why it stays whole).
 LENGTHS = {
     "intsnn/analysis/verification.py:verify": (67, "checks, one after the other"),
-    "intsnn/cli/commands/convert.py:_save_and_report": (69, "several jobs, to be cut"),
-    "intsnn/cli/commands/demo.py:_demo": (77, "several jobs, to be cut"),
-    "intsnn/cli/commands/run.py:command": (103, "several jobs, to be cut"),
-    "intsnn/conversion/quantise.py:quantise_network": (74, "several jobs, to be cut"),
-    "intsnn/conversion/spikes.py:_Converter._charge_unit": (67, "several jobs, to be cut"),
     "intsnn/engine/backends/fused/table.py:why_not_fused": (85, "refusals, one after the other"),
     "intsnn/engine/backends/stepwise/neuron_width.py:_fit": (62, "one width, tried from the narrowest"),
-    "intsnn/files/hdf5/read.py:_parse": (76, "several jobs, to be cut"),
-    "intsnn/learning/constants.py:layer_constants": (112, "several jobs, to be cut"),
     "kernels/fused/interpreter.py:_columns": (172, "a hot loop: a call costs atomic operations on each array"),
     "kernels/fused/interpreter.py:run_samples": (68, "a hot loop: a call costs atomic operations on each array"),
     "kernels/inputs/camera.py:stream": (63, "a hot loop"),
@@ -45,8 +38,6 @@ LENGTHS = {
     "kernels/neurons/vector.py:_emit": (189, "prints one loop; its parts share the names of registers"),
     "kernels/neurons/vector.py:_emit.step": (70, "prints one loop; its parts share the names of registers"),
     "kernels/selftest.py:_fused_cases": (85, "cases, one after the other"),
-    "models/zoo/entry.py:add": (65, "several jobs, to be cut"),
-    "bench/speed/measure.py:measure": (92, "several jobs, to be cut"),
 }
 
 # Why -> function -> number of parameters.
