@@ -371,7 +371,7 @@ def _array(
 ) -> np.ndarray:
     """An array from its bytes."""
     value = np.empty(shape, dtype)
-    view = value.reshape(-1).view(np.uint8)  # 0-d too
+    view: Any = value.reshape(-1).view(np.uint8)  # 0-d too
     filled = 0
     while filled < view.size:
         count = stream.readinto(view[filled : filled + (1 << 20)])
