@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...datasets import catalogue as datasets
 from ...datasets.decoders import read_npz
+from ...datasets.splitmix import shuffled
 from ...errors import DataNotFoundError, FormatError
 from ...files.network_file import load, save, stored_bytes
 from ...support.atomic import replacing
@@ -63,7 +63,7 @@ def wilson(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
 
 def fold_parts(count: int, folds: int = FOLDS) -> list[np.ndarray]:
     """`count` recordings in so many parts, by a fixed permutation."""
-    return [part for part in np.array_split(datasets.shuffled(count, 0), folds)]
+    return [part for part in np.array_split(shuffled(count, 0), folds)]
 
 
 def _kept(

@@ -21,6 +21,7 @@ from ...conversion.spikes import Rule, convert
 from ...datasets import catalogue as datasets
 from ...datasets.catalogue import Dataset
 from ...datasets.overlap import check_overlap
+from ...datasets.splitmix import shuffled
 from ...engine.ann import equality_conditions
 from ...engine.result import Result, decide, places
 from ...errors import ConversionError, FormatError, ShapeError, UnsupportedError
@@ -180,7 +181,7 @@ class Cells:
         count = min(self.grid.calibration_samples or len(data), len(data))
         key = (data.name, count, seed, str(scale))
         if key not in model.calibrations:
-            chosen = np.sort(datasets.shuffled(len(data), seed)[:count]) if seed else slice(count)
+            chosen = np.sort(shuffled(len(data), seed)[:count]) if seed else slice(count)
             model.calibrations = {key: calibrate(model.folded, data.images[chosen], scale)}  # the latest only
         return model.calibrations[key], input_format(data)
 

@@ -7,12 +7,13 @@ __all__, __getattr__, __dir__ = attach(
     {
         "binned": "EventInputs event_inputs",
         "camera": "CAMERA EVENT Camera pixel_table place stream stream_frames trajectory",
-        "catalogue": "NAMES Dataset full_scale load shuffled",
+        "catalogue": "NAMES Dataset full_scale load",
         "decoders": "decode_jpeg read_cifar_binary read_cifar_pickle read_idx read_npy read_npz",
         "event_files": "checked_events contents event_stream event_table five_bytes stream_sensor",
         "events": "EventSet is_event_data load_events",
         "framing": "check_binning frame_set frame_shape frames warn_if_empty",
         "overlap": "Overlap check_overlap digests unseen",
         "segments": "BACKGROUND compose",
+        "splitmix": "shuffled words",
     },
 )

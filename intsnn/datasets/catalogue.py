@@ -25,8 +25,9 @@ from ..errors import DataNotFoundError, FormatError, ImportRefused, ShapeError
 from ..formats.arguments import choice, path_of, whole
 from . import decoders
 from .overlap import digests
+from .splitmix import shuffled
 
-__all__ = ["NAMES", "Dataset", "full_scale", "load", "shuffled"]
+__all__ = ["NAMES", "Dataset", "full_scale", "load"]
 
 VARIABLE = "INTSNN_DATA"
 DIGITS = tuple("0123456789")
@@ -209,40 +210,6 @@ def _parse(spec: str) -> tuple[str, str, int | None]:
     if not name:
         raise FormatError(f"{spec!r} names no data set; the names are {', '.join(NAMES)}")
     return name, part, count
-
-
-def shuffled(count: int, seed: int) -> np.ndarray:
-    """The fixed permutation by which a set that is sorted by class is put in order.
-
-    Fisher-Yates from the last place down: place i is swapped with place ``(w * (i + 1)) >> 64``, w being the next word
-    of SplitMix64 started at `seed`. Integers only, and therefore the same on every machine and in every version.
-
-    Parameters
-    ----------
-    count : int
-    seed : int
-        0 .. 2^64 - 1.
-
-    Returns
-    -------
-    ndarray of int64, shape (count,)
-
-    References
-    ----------
-    G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    """
-    count = whole(count, "count", 0, 1 << 31)
-    seed = whole(seed, "seed", 0, (1 << 64) - 1)
-    mask = (1 << 64) - 1
-    order, state = list(range(count)), seed
-    for i in range(count - 1, 0, -1):
-        state = (state + 0x9E3779B97F4A7C15) & mask
-        word = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & mask
-        word ^= word >> 31
-        j = (word * (i + 1)) >> 64
-        order[i], order[j] = order[j], order[i]
-    return np.array(order, np.int64)
 
 
 def _find(name: str, places: tuple[tuple[str, tuple[str, ...]], ...], advice: str) -> tuple[Path, tuple[str, ...]]:

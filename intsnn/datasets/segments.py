@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .splitmix import words
+
 __all__ = ["BACKGROUND", "compose"]
 
 DIGITS = 4  # in each picture, as far as there is room
@@ -16,15 +18,6 @@ FRAGMENTS = 3
 TRIES = 12  # places tried for a digit
 BACKGROUND = 10  # class of all that is no digit
 DRAWS = 64  # random words of a picture
-
-
-def _words(seed: int, count: int) -> np.ndarray:
-    """``(count, DRAWS)`` uint64: SplitMix64 from `seed`."""
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + np.arange(1, count * DRAWS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (z ^ (z >> np.uint64(31))).reshape(count, DRAWS)
 
 
 class _Dice:
@@ -63,8 +56,8 @@ def compose(images: np.ndarray, labels: np.ndarray, maximum: int, count: int, se
     height, width = images.shape[2:]
     pictures = np.zeros((count, 1, 3 * height, 3 * width), np.uint8)
     classes = np.full((count, 3 * height, 3 * width), BACKGROUND, np.int64)
-    words = _words(seed, count)
-    for picture, kind, row in zip(pictures[:, 0], classes, words, strict=True):
+    drawn = words(seed, count * DRAWS).reshape(count, DRAWS)
+    for picture, kind, row in zip(pictures[:, 0], classes, drawn, strict=True):
         dice = _Dice(row)
         placed = 0
         for _ in range(TRIES):

@@ -14,7 +14,7 @@ import pytest
 from intsnn import Affine, Fixed, Input, Network, Readout, SignedIF, encode_rate, integer_ann, simulate
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.errors import IntsnnError
-from intsnn.formats import arithmetic
+from intsnn.formats import arithmetic, reals
 from intsnn.formats import packing as packed
 from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork, Rule, Widths
 from intsnn.learning.stdp import PairRule, Plasticity, by_shift
@@ -224,7 +224,7 @@ def equalities():
     total = arithmetic.add(CODES, q, CODES, q)[0]
     rounded = arithmetic.rescale(CODES, q, Fixed(6), "RND", "SAT")
     spikes, bits = encode_rate(CODES, 3, 7), packed.pack(CODES, Fixed(5))
-    quantised = arithmetic.quantise(CODES / 8, q, "TRN", "SAT")[0]
+    quantised = reals.quantise(CODES / 8, q, "TRN", "SAT")[0]
     for kind in (np.int8, np.int32, np.int64):
         for what, codes in laid_out(CODES.astype(kind)).items():
             name = f"{np.dtype(kind).name} {what}"
@@ -236,7 +236,7 @@ def equalities():
             yield f"encode_rate, {name}", lambda c=codes: encode_rate(c, 3, 7), spikes
             yield f"pack, {name}", lambda c=codes: packed.pack(c, Fixed(5)), bits
     for what, codes in laid_out(CODES / 8).items():
-        yield f"quantise, {what}", lambda c=codes: arithmetic.quantise(c, q, "TRN", "SAT")[0], quantised
+        yield f"quantise, {what}", lambda c=codes: reals.quantise(c, q, "TRN", "SAT")[0], quantised
     for what, data in laid_out(bits).items():
         if what not in ("objects", "a list"):
             yield f"unpack, {what}", lambda d=data: packed.unpack(d, Fixed(5), (4, 2)), CODES.astype(np.int8)

@@ -46,9 +46,10 @@ def exercise():
     from intsnn.engine.backends.stepwise.plan import PATHS
     from intsnn.engine.inputs import encode_rate
     from intsnn.engine.simulation import simulate
-    from intsnn.formats.arithmetic import quantise, rescale
+    from intsnn.formats.arithmetic import rescale
     from intsnn.formats.fixed import Fixed, Overflow, Rounding
     from intsnn.formats.packing import pack, unpack
+    from intsnn.formats.reals import quantise
     from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
     from intsnn.layers.neurons import IF, CubaLIF, Decay, Refractory, SignedIF
     from intsnn.network.spiking import Network

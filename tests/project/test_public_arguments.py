@@ -27,12 +27,13 @@ from intsnn.learning.learner import Dense, Learner, LearningNetwork, Rule, Sched
 from intsnn.learning.stdp import PairRule, Plasticity, by_shift
 from intsnn.network.floating import FloatAffine, FloatInput, FloatNetwork, FloatNode, FloatReLU
 
-MODULES = """formats.fixed formats.weights formats.arithmetic formats.notation formats.packing layers.neurons
-layers.base network.spiking engine.inputs engine.simulation engine.result engine.backends.fused.runner engine.ann
+MODULES = """formats.fixed formats.weights formats.arithmetic formats.reals formats.notation formats.packing
+layers.neurons layers.base network.spiking engine.inputs engine.simulation engine.result
+engine.backends.fused.runner engine.ann
 analysis.verification conversion.spikes network.floating network.quantised conversion.quantise conversion.weights
 conversion.fold conversion.redrive learning.learner learning.rule learning.stdp learning.files datasets.catalogue
 files.network_file analysis.memory.report analysis.description analysis.curves datasets.framing datasets.events
-datasets.camera models.readers models.keras.load models.zoo.catalogue""".split()
+datasets.camera datasets.splitmix models.readers models.keras.load models.zoo.catalogue""".split()
 
 # Made by functions of ours as their answer, never by a caller; what they are handed to looks at them again.
 ANSWERS = set(
@@ -46,7 +47,7 @@ SHARED = set(
     """layers.output_shape layers.Upsample2d.sizes engine.Source.raw engine.Source.block engine.Events.frames
     engine.why_not_fused engine.decide engine.places engine.predict engine.to_api conversion.Width
     conversion.quantised_node conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning
-    datasets.warn_if_empty learning.Learner.check_state learning.Learner.renew""".split()
+    datasets.warn_if_empty datasets.words learning.Learner.check_state learning.Learner.renew""".split()
 )
 WORDS = {"what"}  # parameters that only name something in messages
 

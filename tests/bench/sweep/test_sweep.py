@@ -25,6 +25,7 @@ from intsnn.bench.sweep.workers import Workers
 from intsnn.conversion.pipeline import convert_float
 from intsnn.conversion.quantise import quantise_network
 from intsnn.datasets import catalogue as datasets
+from intsnn.datasets.splitmix import shuffled
 from intsnn.errors import ConversionError, FormatError, IntsnnError
 from intsnn.files import network_file as files
 from intsnn.layers.base import Affine, Conv2d, SumPool2d
@@ -503,7 +504,7 @@ def test_seeds_choose_calibration_samples(tiny, tmp_path):
     rows, _ = run(grid(tiny, methods=("fast-snn",), seeds=(0, 1, 2), calibration_samples=30), tmp_path / "r")
     assert len({row["spikes"] for row in rows.values()}) == 3
     train = datasets.load("digits:train")
-    chosen = np.sort(datasets.shuffled(len(train), 2)[:30])
+    chosen = np.sort(shuffled(len(train), 2)[:30])
     cells = Cells(grid(tiny, methods=("fast-snn",), seeds=(2,), calibration_samples=30), trust=True)
     cell = cells.all()[0]
     network = cells.networks(cell.work, ["fast-snn"])["fast-snn"]

@@ -13,12 +13,10 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 # Place -> (lines, why it stays whole).
 MODULES = {
     "intsnn/conversion/spikes.py": (730, "the walk of the conversion and its units, still in one"),
-    "intsnn/datasets/catalogue.py": (526, "a reader for each data set"),
     "intsnn/engine/backends/fused/table.py": (667, "lowers and runs, still in one"),
     "intsnn/engine/backends/stepwise/plan.py": (701, "lowers and runs, still in one"),
     "intsnn/engine/simulation.py": (505, "lowers and runs, still in one"),
     "intsnn/files/values.py": (546, "one codec a kind of value"),
-    "intsnn/formats/arithmetic.py": (617, "one function an operation, with its shapes and errors"),
     "intsnn/network/floating.py": (664, "nodes and network, still in one"),
     "kernels/fused/interpreter.py": (703, "one loop over all operations, compiled as a whole"),
     "kernels/neurons/vector.py": (577, "printed code of one kernel"),

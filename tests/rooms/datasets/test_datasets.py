@@ -13,6 +13,7 @@ import pytest
 
 from intsnn.datasets import catalogue as datasets
 from intsnn.datasets import decoders
+from intsnn.datasets.splitmix import shuffled
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused, IntsnnError, ShapeError
 
 PERMUTATION_10 = [4, 9, 2, 5, 1, 7, 6, 0, 3, 8]
@@ -338,7 +339,7 @@ def test_cifar10_jpeg_comes_in_the_fixed_order(root):
     flat = [np.full((32, 32, 3), 20 * i, np.uint8) for i in range(10)]  # one grey survives JPEG unchanged
     files = jpegs(flat)
     write_jpegs(root, files)
-    order = datasets.shuffled(10, 0)
+    order = shuffled(10, 0)
     got = datasets.load("cifar10-jpeg")
     assert got.labels.tolist() == order.tolist()
     assert got.images[:, :, 0, 0].tolist() == [[20 * i] * 3 for i in order.tolist()]
@@ -372,10 +373,10 @@ def test_damaged_jpeg_sets(root):
 
 
 def test_permutation_is_fixed():
-    assert datasets.shuffled(10, 0).tolist() == PERMUTATION_10
-    assert digest(datasets.shuffled(50_000, 0)) == PERMUTATION_50000
-    assert sorted(datasets.shuffled(1000, 3).tolist()) == list(range(1000))
-    assert datasets.shuffled(10, 1).tolist() != PERMUTATION_10
+    assert shuffled(10, 0).tolist() == PERMUTATION_10
+    assert digest(shuffled(50_000, 0)) == PERMUTATION_50000
+    assert sorted(shuffled(1000, 3).tolist()) == list(range(1000))
+    assert shuffled(10, 1).tolist() != PERMUTATION_10
 
 
 def test_permutation_uses_splitmix64():
@@ -385,7 +386,7 @@ def test_permutation_uses_splitmix64():
     for i, word in ((2, first), (1, second)):
         j = word * (i + 1) >> 64
         order[i], order[j] = order[j], order[i]
-    assert datasets.shuffled(3, 0).tolist() == order
+    assert shuffled(3, 0).tolist() == order
 
 
 # ---- files of the user -----------------------------------------------------------------------------------------------

@@ -18,16 +18,15 @@ from intsnn.formats.arithmetic import (
     RandomKey,
     accumulate,
     add,
-    dequantise,
     multiply,
     negate,
-    quantise,
     rescale,
     shift_left,
     shift_right,
     subtract,
 )
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
+from intsnn.formats.reals import dequantise, quantise
 from intsnn.kernels.numbers import reference as exact
 
 DETERMINISTIC = [mode for mode in Rounding if mode != Rounding.STOCHASTIC]
