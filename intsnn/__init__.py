@@ -15,7 +15,7 @@ from .support.version import __version__ as __version__  # noqa: E402  after the
 
 if TYPE_CHECKING:
     from .analysis.verification import verify
-    from .conversion.spikes import Rule, convert
+    from .conversion.spikes import NeuronRule, Rule, convert
     from .engine.ann import integer_ann
     from .engine.inputs import Events, encode_rate
     from .engine.result import Result
@@ -45,7 +45,7 @@ _PLACES = {
     name: module
     for module, names in {
         "analysis": "verify",
-        "conversion": "Rule convert",
+        "conversion": "NeuronRule Rule convert",
         "engine": "Events Result encode_rate integer_ann simulate",
         "files": "save",
         "formats": "Bipolar Fixed Levels Overflow Rounding",
@@ -79,6 +79,7 @@ __all__ = [
     "MaxPool2d",
     "Network",
     "Neuron",
+    "NeuronRule",
     "Overflow",
     "Readout",
     "Refractory",

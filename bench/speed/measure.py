@@ -136,7 +136,7 @@ def interleave(calls: dict[str, Callable], inputs: np.ndarray, rounds: int, seco
 def _real(name: str) -> Workload:
     """A trained network of $INTSNN_DATA in integers of 8 and 4 bits, and test images."""
     from ...conversion.pipeline import convert_float
-    from ...conversion.spikes import Rule
+    from ...conversion.spikes import NeuronRule
     from ...datasets import catalogue as datasets
     from ...engine.simulation import simulate
     from ...models.keras import load as keras
@@ -145,7 +145,7 @@ def _real(name: str) -> Workload:
     file, backend, learn, test = REAL[name]
     root = Path(os.environ.get("INTSNN_DATA", ""))
     network = keras.load(root / "models" / "keras" / file, backend=backend)
-    found = convert_float(network, datasets.load(learn), rule=Rule(), weight_bits=8, activation_bits=4)
+    found = convert_float(network, datasets.load(learn), rule=NeuronRule(), weight_bits=8, activation_bits=4)
     integers, inputs = found.conversion.network, datasets.load(test).images
     shape = integers.shapes[integers.input_name]
     inputs = np.ascontiguousarray(inputs).reshape(len(inputs), *shape)

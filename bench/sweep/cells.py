@@ -17,7 +17,7 @@ import numpy as np
 from ...analysis.scores import aim_of, check_labels, near_chance
 from ...conversion.pipeline import accuracy, check_fit, input_format
 from ...conversion.quantise import Calibration, calibrate, quantise_network
-from ...conversion.spikes import Rule, convert
+from ...conversion.spikes import NeuronRule, convert
 from ...datasets import catalogue as datasets
 from ...datasets.catalogue import Dataset
 from ...datasets.overlap import check_overlap
@@ -226,7 +226,7 @@ class Cells:
         except (ConversionError, UnsupportedError) as error:
             return dict.fromkeys(methods, error)
         for method in methods:
-            rule = Rule(**parse_method(method)[1], t_drive=work.t_drive, state_bits=work.state_bits)
+            rule = NeuronRule(**parse_method(method)[1], t_drive=work.t_drive, state_bits=work.state_bits)
             try:
                 found[method] = convert(quantised, rule).network
             except (ConversionError, UnsupportedError) as error:

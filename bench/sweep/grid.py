@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...conversion.quantise import ROUNDINGS
-from ...conversion.spikes import METHODS, Rule
+from ...conversion.spikes import METHODS, NeuronRule
 from ...errors import DataNotFoundError, FormatError
 from ...formats.arguments import shown
 
@@ -29,7 +29,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
 
 
 def parse_method(text: str) -> tuple[str, dict[str, Any]]:
-    """``fast-snn+no-cap+v-negative=-0.5`` in its one spelling, and as the settings of a `Rule`.
+    """``fast-snn+no-cap+v-negative=-0.5`` in its one spelling, and as the settings of a `NeuronRule`.
 
     Raises `FormatError` for what is no method or no variant of one.
     """
@@ -50,7 +50,7 @@ def parse_method(text: str) -> tuple[str, dict[str, Any]]:
             )
     if name not in METHODS:
         raise FormatError(f"method {text!r}: found {name!r}; choose one of {', '.join(METHODS)}")
-    Rule(**settings)  # checks the values
+    NeuronRule(**settings)  # checks the values
     variants = sorted(f"v-negative={settings['v_negative']:g}" if w.startswith("v-neg") else w for w in set(words))
     return "+".join((name, *variants)), settings
 

@@ -8,7 +8,7 @@ __all__, __getattr__, __dir__ = attach(
         "pipeline": "Pipeline Stage accuracy aim convert_float doubts measure",
         "quantise": "ROUNDINGS Calibration Quantisation calibrate quantise_network",
         "redrive": "redriven",
-        "spikes": "METHODS Conversion Rule convert",
+        "spikes": "METHODS Conversion NeuronRule Rule convert",
         "weights": "Width quantise_weights quantised_node weight_format",
     },
 )

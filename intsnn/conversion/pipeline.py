@@ -24,7 +24,7 @@ from ..network.quantised import InputScale, QuantisedNetwork
 from ..network.spiking import Network
 from .fold import fold
 from .quantise import quantise_network
-from .spikes import Conversion, Rule, convert
+from .spikes import Conversion, NeuronRule, convert
 
 __all__ = ["Pipeline", "Stage", "accuracy", "aim", "convert_float", "doubts", "measure"]
 
@@ -153,7 +153,7 @@ def convert_float(
     calibration: Dataset,
     *,
     evaluation: Dataset | None = None,
-    rule: Rule | None = None,
+    rule: NeuronRule | None = None,
     weight_bits: int = 8,
     activation_bits: int = 4,
     input_scale: InputScale | None = None,
@@ -173,7 +173,7 @@ def convert_float(
     calibration, evaluation : Dataset
         Evaluation defaults to the calibration data. Where they have no labels of classes, the distance of the outputs
         from those of the float network is measured, and from targets where there are some.
-    rule : Rule
+    rule : NeuronRule
         Neuron of the converted network.
     weight_bits, activation_bits, first_last_bits, bias_correction, rounding
         See `intsnn.conversion.quantise.quantise_network`.

@@ -37,7 +37,7 @@ from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, Quan
 from ..network.spiking import Network
 from .charge_units import boundaries
 
-__all__ = ["METHODS", "Conversion", "Rule", "convert"]
+__all__ = ["METHODS", "Conversion", "NeuronRule", "Rule", "convert"]
 
 METHODS = ("fast-snn", "qffs", "ca-lif")
 MOST_SHIFT = 12  # finest charge unit: 2**-12 of the coarse one
@@ -49,7 +49,7 @@ SPAN = 16  # binary orders between the coarsest unit of a join or readout and th
 
 
 @dataclass(frozen=True)
-class Rule:
+class NeuronRule:
     """How the neurons of a converted network behave.
 
     `method`: which published neuron; the defaults are the exact ones of all three (strict ``v < 0`` with a positive
@@ -84,6 +84,9 @@ class Rule:
     def largest_threshold(self) -> int:
         """A membrane has to reach its threshold with room to pass it: two thresholds fit `state_bits`."""
         return (1 << 31) - 1 if self.state_bits is None else min(1 << 31, 1 << (self.state_bits - 2)) - 1
+
+
+Rule = NeuronRule  # its name so far, kept for users
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +149,7 @@ def _bits_over(value: float, most: float) -> int:
 class _Converter:
     """One conversion: walks the graph in order and builds integer layers."""
 
-    def __init__(self, quantised: QuantisedNetwork, rule: Rule, limits: dict[str, int]) -> None:
+    def __init__(self, quantised: QuantisedNetwork, rule: NeuronRule, limits: dict[str, int]) -> None:
         self.graph, self.rule, self.quantised, self.limits = quantised.graph, rule, quantised, limits
         levels = quantised.levels
         if not any(isinstance(node, QuantReLU) for node in self.graph.nodes):
@@ -707,7 +710,7 @@ class _Converter:
         return FloatNetwork(tuple(nodes), self.graph.output, self.graph.metadata)
 
 
-def convert(quantised: QuantisedNetwork, rule: Rule | None = None) -> Conversion:
+def convert(quantised: QuantisedNetwork, rule: NeuronRule | None = None) -> Conversion:
     """Convert a quantised ANN to an integer spiking network. Exact but for what `Conversion.layers` reports.
 
     Raises
@@ -719,10 +722,10 @@ def convert(quantised: QuantisedNetwork, rule: Rule | None = None) -> Conversion
     """
     needed = "a QuantisedNetwork (`quantise_network` makes one of a float network, and the command `convert`)"
     instance(quantised, "quantised", QuantisedNetwork, needed=needed)
-    instance(rule, "rule", Rule, none=True)
+    instance(rule, "rule", NeuronRule, none=True)
     limits: dict[str, int] = {}
     while True:
-        converter = _Converter(quantised, rule or Rule(), limits)
+        converter = _Converter(quantised, rule or NeuronRule(), limits)
         try:
             return converter.run()
         except _TooFine as error:

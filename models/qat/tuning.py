@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...analysis.scores import accuracy
-from ...conversion.spikes import Rule, convert
+from ...conversion.spikes import NeuronRule, convert
 from ...datasets.catalogue import Dataset
 from ...engine.simulation import simulate
 from ...errors import ConversionError, FormatError
@@ -114,7 +114,7 @@ def layers_to_tune(network: QuantNetwork) -> list[tuple[str, str]]:
 class _Spiking:
     """The spiking network that a trained network stands for at present."""
 
-    def __init__(self, network: QuantNetwork, rule: Rule, maximum: int, steps: int | None) -> None:
+    def __init__(self, network: QuantNetwork, rule: NeuronRule, maximum: int, steps: int | None) -> None:
         self.network, self.rule, self.steps = network, rule, steps
         self.scale = InputScale(f"1/{maximum}")  # type: ignore[arg-type]
         self.refresh()
@@ -164,7 +164,7 @@ def tune(
     data: Dataset,
     settings: Tuning | None = None,
     *,
-    rule: Rule | None = None,
+    rule: NeuronRule | None = None,
     log: Callable[[Attempt], None] | None = None,
 ) -> Tuned:
     """Fine-tune a trained network layer by layer for T steps.
@@ -176,7 +176,7 @@ def tune(
     data : Dataset
         Training data: integer images with labels. No test data are involved.
     settings : Tuning
-    rule : Rule
+    rule : NeuronRule
         Neuron; default: Fast-SNN as published, without the cap.
     log : callable, optional
         Called with every `Attempt`.
@@ -187,7 +187,7 @@ def tune(
         If the network is not quantised, or a layer has no single activation before it.
     """
     settings = settings or Tuning()
-    rule = rule or Rule("fast-snn", cap=False)
+    rule = rule or NeuronRule("fast-snn", cap=False)
     if data.labels is None:
         raise ConversionError(f"data {data.name}: it has no labels to judge by")
     original, tuned = copy.deepcopy(network).eval(), copy.deepcopy(network).eval()

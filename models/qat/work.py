@@ -10,7 +10,7 @@ import torch
 
 from ...analysis.curves import curve
 from ...analysis.scores import accuracy, check_labels, mean_iou
-from ...conversion.spikes import Rule, convert
+from ...conversion.spikes import NeuronRule, convert
 from ...datasets import catalogue as datasets
 from ...datasets.overlap import unseen
 from ...engine.simulation import simulate
@@ -100,7 +100,7 @@ def fine_tune(name: str, settings: dict[str, Any], say: Callable[[str], None]) -
         say(f"{attempt.layer}: {attempt.before:.3f} -> {attempt.after:.3f} % of the training data, {verdict}")
 
     say(f"{name}: fine-tuned on {data.name} for T = {settings['steps'] or 'T_drive'}, seed {chosen.seed}")
-    outcome = tune(original, data, options, rule=Rule(chosen.method), log=log)
+    outcome = tune(original, data, options, rule=NeuronRule(chosen.method), log=log)
     about = facts(name, chosen, data, test, "method") | overlap
     attempts = [asdict(attempt) for attempt in outcome.attempts]
     origin = provenance("intsnn tune", chosen, data, settings["threads"], tuning=asdict(options))
@@ -148,7 +148,7 @@ def _measure(
     from ...files.network_file import load
 
     threads = settings["threads"]
-    converted = convert(cast(QuantisedNetwork, load(settings["output"])), Rule(chosen.method)).network
+    converted = convert(cast(QuantisedNetwork, load(settings["output"])), NeuronRule(chosen.method)).network
     run = simulate(converted, test.images, settle=True, threads=threads)
     drive, extra = converted.t_drive or 0, int(run.extra_steps.max(initial=0))
     by_step = curve(converted, test.images, test.labels, drive + extra, threads=threads).accuracy

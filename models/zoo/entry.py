@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 
 from ...analysis.scores import check_labels, mean_iou
-from ...conversion.spikes import Rule, convert
+from ...conversion.spikes import NeuronRule, convert
 from ...datasets import catalogue as datasets
 from ...datasets.binned import event_inputs
 from ...engine.ann import integer_ann
@@ -60,7 +60,7 @@ def add(name: str, quantised: str | Path, training: dict, folder: Path = FOLDER,
     if not isinstance(network, QuantisedNetwork):
         raise ConversionError(f"{quantised} holds no quantised ANN; give what intsnn train wrote")
     recipe, last = about["settings"], about["settings"]["stages"][-1]
-    converted = convert(network, Rule(recipe["method"])).network
+    converted = convert(network, NeuronRule(recipe["method"])).network
     data = datasets.load(training["test"])
     if data.labels is None:
         raise ConversionError(f"data {data.name}: an accuracy needs labels")

@@ -141,14 +141,16 @@ def demo(tmp_path_factory):
     """The converted network of the demo, as a file."""
     from intsnn import save
     from intsnn.conversion.pipeline import convert_float
-    from intsnn.conversion.spikes import Rule
+    from intsnn.conversion.spikes import NeuronRule
     from intsnn.datasets import catalogue as datasets
     from intsnn.models import digits
     from intsnn.models.keras import load as keras
 
     learn = datasets.load("digits:train")
     trained = keras.load(digits.network_file())
-    made = convert_float(trained, learn, evaluation=None, rule=Rule(), weight_bits=4, activation_bits=4, threads=1)
+    made = convert_float(
+        trained, learn, evaluation=None, rule=NeuronRule(), weight_bits=4, activation_bits=4, threads=1
+    )
     path = tmp_path_factory.mktemp("demo") / "digits.h5"
     save(made.network, path)
     return path

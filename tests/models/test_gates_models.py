@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from intsnn import Rule, convert, integer_ann, simulate
+from intsnn import NeuronRule, convert, integer_ann, simulate
 from intsnn.analysis.memory.report import accumulators
 from intsnn.conversion.compensate import DAMPING, compensate
 from intsnn.conversion.quantise import quantise_network
@@ -198,7 +198,7 @@ def test_thresholds_are_the_nearest_whole_ones():
     rounded_up = 0
     for seed in range(4):
         source = chain(seed, (2, 2), False)
-        graph, rule = source.graph, Rule(most_shift=seed)
+        graph, rule = source.graph, NeuronRule(most_shift=seed)
         made = convert(source, rule)
         unit = graph["c2"].scale * graph["r1"].step / 4 / 2 ** made.layers["r2"]["shift"]  # a pool of 4 between them
         ideal = graph["r2"].step / unit

@@ -71,11 +71,11 @@ def command(ctx: click.Context, src: str, output: str, json_path: str | None, **
 
     Example: intsnn convert trained.h5 -o net.h5 --weights 4 --calibrate mnist:train:1000 --evaluate mnist
     """
-    from ...conversion.spikes import Rule
+    from ...conversion.spikes import NeuronRule
     from ...network.quantised import InputScale, QuantisedNetwork
 
     with options_checked():
-        rule = Rule(
+        rule = NeuronRule(
             options["method"],
             cap=not options["no_cap"],
             v_negative=options["v_negative"],

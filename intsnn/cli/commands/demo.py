@@ -107,14 +107,14 @@ def _demo(output: str, threads: int, json_path: str | None, kept: bool) -> None:
 def _converted(console, source, trained, data, output: str, threads: int):
     """Convert the Keras network by (calibration, test) data and write it to `output`."""
     from ...conversion.pipeline import convert_float
-    from ...conversion.spikes import Rule
+    from ...conversion.spikes import NeuronRule
     from ...files import network_file as files
     from ..tables import stages_values
 
     learn, test = data
     with console.progress("convert") as progress:
         found = convert_float(
-            trained, learn, evaluation=test, rule=Rule(), weight_bits=DEMO_BITS, activation_bits=DEMO_BITS,
+            trained, learn, evaluation=test, rule=NeuronRule(), weight_bits=DEMO_BITS, activation_bits=DEMO_BITS,
             threads=threads, progress=progress,
         )  # fmt: skip
     provenance = {

@@ -9,7 +9,7 @@ import hostile
 import numpy as np
 import pytest
 
-from intsnn import Rule, convert, integer_ann, simulate, verify
+from intsnn import NeuronRule, convert, integer_ann, simulate, verify
 from intsnn.bench.provenance import digest_of, source_digest, sources
 from intsnn.bench.speed.evaluate import evaluate
 from intsnn.bench.speed.workloads import build
@@ -422,7 +422,7 @@ def test_equal_views_give_equal_spikes(quantised, bits):
     if bits is not None:
         bits += least_state_bits(ann)
     for method in ("fast-snn", "qffs", "ca-lif"):
-        network = convert(ann, Rule(method, state_bits=bits)).network
+        network = convert(ann, NeuronRule(method, state_bits=bits)).network
         results[method] = spike_view(network), simulate(network, x, settle=True, record=("spikes",), keep_final=True)
     view, first = results["fast-snn"]
     for other, result in results.values():
@@ -438,7 +438,7 @@ def least_state_bits(ann):
     """The narrowest membranes that `ann` can be converted to."""
     for bits in range(3, 40):
         try:
-            convert(ann, Rule(state_bits=bits))
+            convert(ann, NeuronRule(state_bits=bits))
             return bits
         except ConversionError:
             pass
@@ -448,9 +448,9 @@ def least_state_bits(ann):
 def test_views_tell_networks_apart(quantised):
     ann = files.load(quantised.ann)
     rules = {
-        "base": Rule(), "cap": Rule(cap=False), "signed": Rule(signed=False), "v": Rule("ca-lif", v_negative=-1),
-        "once": Rule(bias="once"), "odd": Rule(odd_thresholds=True), "drive": Rule(t_drive=5),
-        "bits": Rule(state_bits=30),
+        "base": NeuronRule(), "cap": NeuronRule(cap=False), "signed": NeuronRule(signed=False), "v": NeuronRule("ca-lif", v_negative=-1),
+        "once": NeuronRule(bias="once"), "odd": NeuronRule(odd_thresholds=True), "drive": NeuronRule(t_drive=5),
+        "bits": NeuronRule(state_bits=30),
     }  # fmt: skip
     networks = {name: convert(ann, rule).network for name, rule in rules.items()}
     assert len({spike_view(network) for network in networks.values()}) == len(networks)
@@ -464,7 +464,10 @@ def test_views_tell_networks_apart(quantised):
 
 
 def test_published_variants_report_their_mismatch(measured):
-    row, network = row_of(measured, "fast-snn+unsigned"), convert(measured.made.quantised, Rule(signed=False)).network
+    row, network = (
+        row_of(measured, "fast-snn+unsigned"),
+        convert(measured.made.quantised, NeuronRule(signed=False)).network,
+    )
     outcome = verify(network, measured.test.images, reference=0)
     assert row["mismatches"] == 0 and not row["equality_due"] and "unsigned" in row["reasons"][0]
     assert row["ann_mismatches"] == outcome.ann_mismatches > 0

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from sweeping import environment, group_is_empty, lasting
 from waiting import rest, until
 
-from intsnn import Fixed, Rule, convert, simulate
+from intsnn import Fixed, NeuronRule, convert, simulate
 from intsnn.bench.provenance import training_digest
 from intsnn.bench.sweep import trained
 from intsnn.bench.sweep.cells import Cells
@@ -101,7 +101,7 @@ def test_a_cell_has_the_numbers_of_the_network_that_it_trains(swept):
     torch.set_num_threads(threads)
     network = quantised(learned.network, input_scale=InputScale(Fraction(1, 16)), input_format=Fixed(5, signed=False))
     test, row = datasets.load("digits:16"), swept[1]["recipe:tiny", "qffs", 2, 2, None, 0]
-    outcome = simulate(convert(network, Rule("qffs")).network, test.images, settle=True)
+    outcome = simulate(convert(network, NeuronRule("qffs")).network, test.images, settle=True)
     assert row["accuracy"] == 100 * (outcome.predictions == test.labels).sum() / 16
     assert row["spikes"] == sum(layer.spikes for layer in outcome.layers.values()) / 16
     assert row["agreement"] == 100.0 and row["mismatches"] == 0 and row["equality_due"] and row["verified_samples"] == 2

@@ -14,7 +14,7 @@ with warnings.catch_warnings():
 
 from qat_networks import one_thread  # noqa: E402, F401
 
-from intsnn.conversion.spikes import Rule, convert  # noqa: E402
+from intsnn.conversion.spikes import NeuronRule, convert  # noqa: E402
 from intsnn.datasets.catalogue import load  # noqa: E402
 from intsnn.errors import FormatError  # noqa: E402
 from intsnn.formats.fixed import Fixed  # noqa: E402
@@ -91,7 +91,7 @@ def test_a_merged_network_is_exported_as_it_is(scales):
     found = quantised(network)
     bias = {name: module.bias.detach().numpy() for name, module in network.linear.items()}
     assert all(np.array_equal(found.graph[name].bias, bias[name].astype(np.float64)) for name in bias)
-    conversion = convert(found, Rule("ca-lif"))
+    conversion = convert(found, NeuronRule("ca-lif"))
     levels = compare_levels(network, conversion.network, np.random.default_rng(3).integers(0, 256, (40, 1, 8, 8)))
     assert levels.differing[1] == 0 and levels.differing[0] <= 2, levels
     if scales == "power-of-two":  # layers that are fed by counts need shifts alone

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from qat_networks import KINDS, joined, made, one_thread, tiny  # noqa: E402, F401
 
-from intsnn.conversion.spikes import Rule, convert  # noqa: E402
+from intsnn.conversion.spikes import NeuronRule, convert  # noqa: E402
 from intsnn.datasets.catalogue import Dataset, load  # noqa: E402
 from intsnn.engine.simulation import simulate  # noqa: E402
 from intsnn.errors import ConversionError, DataNotFoundError, FormatError, ImportRefused  # noqa: E402
@@ -217,7 +217,7 @@ def test_recipes_are_checked_and_can_be_changed():
 def test_settled_levels_equal_those_of_torch(kind, bits):
     network = made(kind, tiny(), bits=bits)
     images = np.random.default_rng(1).integers(0, 256, (40, 1, 8, 8))
-    conversion = convert(quantised(network), Rule("qffs"))
+    conversion = convert(quantised(network), NeuronRule("qffs"))
     assert all(layer.get("moved_levels", 0) == 0 for layer in conversion.layers.values())
     found = compare_levels(network, conversion.network, images, batch=25)
     assert found.compared == 40 * (8 * 64 + 24)
@@ -299,7 +299,7 @@ def test_a_class_for_every_pixel_equals_torch(kind):
     """Max-pools, upsampling, a transposed convolution, a 1x1 readout of maps."""
     network = made(kind, blueprint("hourglass", input_shape=(1, 12, 8), classes=4, width=0.25), bits=2)
     images = np.random.default_rng(1).integers(0, 256, (20, 1, 12, 8))
-    conversion = convert(quantised(network), Rule("qffs"))
+    conversion = convert(quantised(network), NeuronRule("qffs"))
     assert all(layer.get("moved_levels", 0) == 0 for layer in conversion.layers.values())
     found = compare_levels(network, conversion.network, images)
     assert found.compared == 20 * (4 * 96 + 8 * 24 + 16 * 6 + 16 * 6 + 8 * 24 + 8 * 96)

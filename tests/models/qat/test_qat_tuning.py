@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from qat_networks import joined, made, one_thread, tiny  # noqa: E402, F401
 
-from intsnn.conversion.spikes import Rule, convert  # noqa: E402
+from intsnn.conversion.spikes import NeuronRule, convert  # noqa: E402
 from intsnn.datasets.catalogue import load  # noqa: E402
 from intsnn.engine.simulation import simulate  # noqa: E402
 from intsnn.errors import ConversionError, FormatError  # noqa: E402
@@ -45,7 +45,7 @@ def trained(digits):
 
 def spikes(network, data):
     fmt = quantised(network, input_scale=InputScale("1/16"))
-    found = simulate(convert(fmt, Rule("fast-snn", cap=False)).network, data.images)
+    found = simulate(convert(fmt, NeuronRule("fast-snn", cap=False)).network, data.images)
     return 100.0 * int((found.predictions == data.labels).sum()) / len(data)
 
 
@@ -101,7 +101,7 @@ def test_the_loss_is_between_the_spikes_and_the_untouched_ann(trained, digits):
     x = torch.from_numpy(images).float() / 16
     levels = trained(x, record=["dense_relu"])["dense_relu"]
     assert differentiable and torch.equal(target, levels.detach())
-    made_ = convert(quantised(trained, input_scale=InputScale("1/16")), Rule("fast-snn", cap=False)).network
+    made_ = convert(quantised(trained, input_scale=InputScale("1/16")), NeuronRule("fast-snn", cap=False)).network
     counts = simulate(made_, images, keep_final=True).final["dense_relu.counts"]
     assert np.array_equal(np.rint(out.numpy() / step), counts)
     assert not np.array_equal(np.rint(target.numpy() / step), counts)  # else there were nothing to learn

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from intsnn.cli.main import main
-from intsnn.conversion.spikes import Rule, convert
+from intsnn.conversion.spikes import NeuronRule, convert
 from intsnn.datasets.catalogue import load as load_data
 from intsnn.engine.simulation import simulate
 from intsnn.files.network_file import load, read_info
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def driven(path, data):
-    network = convert(load(path), Rule("fast-snn")).network
+    network = convert(load(path), NeuronRule("fast-snn")).network
     return 100.0 * float((simulate(network, data.images).predictions == data.labels).mean())
 
 

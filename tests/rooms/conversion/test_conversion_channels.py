@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intsnn import Rule, convert, integer_ann, simulate
+from intsnn import NeuronRule, convert, integer_ann, simulate
 from intsnn.conversion.fold import fold
 from intsnn.conversion.quantise import quantise_network
 from intsnn.formats.fixed import Fixed
@@ -276,7 +276,7 @@ def test_narrow_membranes_still_say_that_they_are_too_narrow():
     rng = np.random.default_rng(3)
     made = quantise_network(fold(hidden(rng, rng.normal(0, 0.35, (8, 16)), None)), vectors(rng))
     with pytest.raises(ConversionError, match="give more state bits"):
-        convert(made.network, Rule(state_bits=6))
+        convert(made.network, NeuronRule(state_bits=6))
 
 
 def test_codes_become_shorter_where_no_threshold_fits():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intsnn import Rule, convert, integer_ann, simulate, verify
+import intsnn
+from intsnn import NeuronRule, convert, integer_ann, simulate, verify
 from intsnn.conversion.quantise import best_clip, calibrate, quantise_network
 from intsnn.conversion.spikes import METHODS
 from intsnn.conversion.weights import quantise_weights
@@ -117,7 +118,7 @@ def test_chain_equals_the_quantised_ann_exactly(seed, bits, activation):
     drive=st.sampled_from((None, 4, 20)),
 )
 def test_settled_network_equals_its_integer_ann(seed, bits, activation, method, bias, drive):
-    made = convert(quantised(seed, (1 << activation) - 1, bits), Rule(method=method, bias=bias, t_drive=drive))
+    made = convert(quantised(seed, (1 << activation) - 1, bits), NeuronRule(method=method, bias=bias, t_drive=drive))
     assert equality_conditions(made.network) == []
     x = images(seed)
     ann = integer_ann(made.network, x)
@@ -132,9 +133,9 @@ def test_settled_network_equals_its_integer_ann(seed, bits, activation, method, 
 def test_published_variants_differ_and_say_why():
     """Unsigned, uncapped or slow to take back: not equal, and the conditions name it."""
     for rule, word in (
-        (Rule(signed=False), "unsigned"),
-        (Rule(cap=False), "no cap"),
-        (Rule(method="ca-lif", v_negative=-1.0), "v_negative"),
+        (NeuronRule(signed=False), "unsigned"),
+        (NeuronRule(cap=False), "no cap"),
+        (NeuronRule(method="ca-lif", v_negative=-1.0), "v_negative"),
     ):
         seen = 0
         for seed in range(6):
@@ -193,7 +194,7 @@ def test_least_shift_is_needed():
     """With a coarser unit than the converter chose, levels move; the report says how many."""
     source = quantised(11, 15, 2, join=False)
     fine = convert(source)
-    coarse = convert(source, Rule(most_shift=0))
+    coarse = convert(source, NeuronRule(most_shift=0))
     assert any(fine.layers[n]["shift"] > 0 for n in ("r1", "r2"))
     assert sum(coarse.layers[n]["moved_levels"] for n in ("r1", "r2")) > 0
     assert sum(fine.layers[n]["moved_levels"] for n in ("r1", "r2")) == 0
@@ -214,7 +215,7 @@ def test_a_boundary_all_but_on_a_charge(method, pooled):
         QuantAffine(name="out", inputs=("flat",), codes=np.eye(3, dtype=int), scale=1.0),
     )
     network = QuantisedNetwork(FloatNetwork(nodes, "out"), InputScale(Fraction(1)), Fixed(6, signed=False))
-    made = convert(network, Rule(method))
+    made = convert(network, NeuronRule(method))
     assert made.layers["r"]["moved_levels"] == 0
     x = np.arange(40)
     z = np.array([1, 1, -3]) * Fraction(1, 10) * x[:, None] + [Fraction(b) for b in bias]
@@ -224,8 +225,12 @@ def test_a_boundary_all_but_on_a_charge(method, pooled):
     assert np.array_equal(run.final["r.counts"].reshape(40, 3), expected)
 
 
+def test_the_old_name_of_the_rule():
+    assert intsnn.Rule is NeuronRule and intsnn.conversion.Rule is NeuronRule
+
+
 def test_odd_thresholds():
-    network = convert(quantised(2, 7, 4), Rule(odd_thresholds=True)).network
+    network = convert(quantised(2, 7, 4), NeuronRule(odd_thresholds=True)).network
     for name in network.neurons:
         assert np.all(network.nodes[name].threshold % 2 == 1)
 
@@ -373,7 +378,7 @@ def test_states_of_a_given_width():
     source = quantised(7, 15, 4)
     free = convert(source)
     needed = max(row["membrane_bits"] for row in free.layers.values() if "membrane_bits" in row)
-    wide = convert(source, Rule(state_bits=needed + 1))
+    wide = convert(source, NeuronRule(state_bits=needed + 1))
     assert {wide.network.nodes[name].v_format for name in wide.network.neurons} == {Fixed(needed + 1)}
     x = images(7, 4)
     outcome = verify(wide.network, x, reference=0)
@@ -383,7 +388,7 @@ def test_states_of_a_given_width():
     seen = []
     for bits in range(needed, 2, -2):
         try:
-            narrow = convert(source, Rule(state_bits=bits)).network
+            narrow = convert(source, NeuronRule(state_bits=bits)).network
         except ConversionError as error:
             assert f"{bits} bits" in str(error) and f"up to {2 ** (bits - 2) - 1}" in str(error)
             break
@@ -394,7 +399,7 @@ def test_states_of_a_given_width():
         seen.append(outcome.overflows)
     assert seen[0] == 0 and seen[-1] > 0 and bits > 3
     with pytest.raises(FormatError, match="state_bits"):
-        Rule(state_bits=2)
+        NeuronRule(state_bits=2)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

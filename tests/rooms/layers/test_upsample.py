@@ -6,7 +6,7 @@ import pytest
 from intsnn.analysis.scores import accuracy, confusion, mean_iou
 from intsnn.analysis.verification import verify
 from intsnn.conversion.quantise import quantise_network
-from intsnn.conversion.spikes import Rule, convert
+from intsnn.conversion.spikes import NeuronRule, convert
 from intsnn.datasets.catalogue import load
 from intsnn.datasets.segments import compose
 from intsnn.engine.ann import integer_ann
@@ -144,7 +144,7 @@ def test_a_float_network_with_upsampling_is_quantised_and_converted():
     )  # fmt: skip
     raw = rng.integers(0, 256, (20, 1, 6, 6))
     quantised = quantise_network(FloatNetwork(nodes, "out"), raw, weight_bits=4, activation_bits=3).network
-    made = convert(quantised, Rule("qffs"))
+    made = convert(quantised, NeuronRule("qffs"))
     assert all(layer.get("moved_levels", 0) == 0 for layer in made.layers.values())
     run = simulate(made.network, raw, settle=True, keep_final=True)
     levels = forward(quantised.graph, raw / 255.0, record=["ra", "rb", "out"], dtype=np.float64)
