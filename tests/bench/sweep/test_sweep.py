@@ -448,7 +448,8 @@ def least_state_bits(ann):
 def test_views_tell_networks_apart(quantised):
     ann = files.load(quantised.ann)
     rules = {
-        "base": NeuronRule(), "cap": NeuronRule(cap=False), "signed": NeuronRule(signed=False), "v": NeuronRule("ca-lif", v_negative=-1),
+        "base": NeuronRule(), "cap": NeuronRule(cap=False), "signed": NeuronRule(signed=False),
+        "v": NeuronRule("ca-lif", v_negative=-1),
         "once": NeuronRule(bias="once"), "odd": NeuronRule(odd_thresholds=True), "drive": NeuronRule(t_drive=5),
         "bits": NeuronRule(state_bits=30),
     }  # fmt: skip
