@@ -5,13 +5,24 @@ Arrays (C,) have an entry for each channel. Charges are whole numbers of steps o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..network.quantised import QuantReLU
 
-__all__ = ["Boundaries", "boundaries"]
+__all__ = ["Boundaries", "bits_over", "boundaries", "channels"]
+
+
+def channels(values, size: int) -> np.ndarray:
+    """One float64 for each of `size` channels."""
+    return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float64), (size,)))
+
+
+def bits_over(value: float, most: float) -> int:
+    """By how many binary orders `value` is above `most`."""
+    return max(0, math.ceil(math.log2(value / most)))
 
 
 @dataclass(frozen=True, eq=False)

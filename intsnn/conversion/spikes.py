@@ -8,7 +8,6 @@ the total ``T * x``. Source: the conversion core in ``docs/semantics.md`` (Li 20
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -35,7 +34,7 @@ from ..network.floating import (
 )
 from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from ..network.spiking import Network
-from .charge_units import boundaries
+from .charge_units import bits_over, boundaries, channels
 
 __all__ = ["METHODS", "Conversion", "NeuronRule", "Rule", "convert"]
 
@@ -135,15 +134,6 @@ class _Term:
 def _holds_zero(fmt) -> bool:
     """Whether weights of this format can be zero."""
     return 0 in fmt.table if isinstance(fmt, Levels) else isinstance(fmt, Fixed)
-
-
-def _channels(values, size: int) -> np.ndarray:
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float64), (size,)))
-
-
-def _bits_over(value: float, most: float) -> int:
-    """By how many binary orders `value` is above `most`."""
-    return max(0, math.ceil(math.log2(value / most)))
 
 
 class _Converter:
@@ -404,8 +394,8 @@ class _Converter:
                 if isinstance(self.nodes[link], SumPool2d):
                     kernel = self.nodes[link].kernel_size
                     area *= kernel[0] * kernel[1]
-            return [_Term(chain, _channels(self.units[chain], size) / area, True)]
-        return [_Term(name, _channels(self.units[name], size), False, chain in self.alone)]
+            return [_Term(chain, channels(self.units[chain], size) / area, True)]
+        return [_Term(name, channels(self.units[name], size), False, chain in self.alone)]
 
     def _links(self, name: str, chain: str) -> list[str]:
         found = []
@@ -437,9 +427,7 @@ class _Converter:
             self.joins[term.node] = np.where((multiplier == 0) & term.scaled, 1.0, factor)
 
     def _areas(self, terms: list[_Term]) -> dict[str, np.ndarray]:
-        return {
-            term.node: _channels(self.units[term.node], len(term.unit)) / term.unit for term in terms if term.scaled
-        }
+        return {term.node: channels(self.units[term.node], len(term.unit)) / term.unit for term in terms if term.scaled}
 
     def _neuron(self, node: QuantReLU, source: str) -> None:
         terms = self._terms(source)
@@ -480,7 +468,7 @@ class _Converter:
                     f"layer {node.name!r}: its threshold is {theta.max():.0f} in the coarsest unit, and membranes of "
                     f"{self.rule.state_bits} bits take one up to {self.rule.largest_threshold}; give more state bits"
                 )
-            raise _TooFine(message, node.name, _bits_over(float(theta.max()), self.rule.largest_threshold))
+            raise _TooFine(message, node.name, bits_over(float(theta.max()), self.rule.largest_threshold))
         return theta.astype(np.int64)
 
     def _join_unit(self, terms: list[_Term], node: QuantReLU) -> tuple[np.ndarray, int]:
@@ -591,7 +579,7 @@ class _Converter:
             root = self.sources[root][0]
         lattice = self.drive if isinstance(self.nodes[root], Input) else 1
         low, high = self._sums(layer.weight, source)
-        pooled = float(np.round(_channels(self.units[term.node], size) / term.unit)[0])  # a pool behind it adds up sums
+        pooled = float(np.round(channels(self.units[term.node], size) / term.unit)[0])  # a pool behind it adds up sums
         return low * pooled, high * pooled, lattice
 
     def _sums(self, weight: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:

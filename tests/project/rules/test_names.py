@@ -140,7 +140,6 @@ REPEATED = {
     "Layer": (2, "of Keras; of a recipe"),
     "Outcome": (2, "of a prepared run; of a training"),
     "Recipe": (2, "one a family of training"),
-    "Rule": (2, "of neurons; of learning"),
     "Run": (2, "of a training; of a study"),
     "Source": (2, "of inputs; of a Keras file"),
     "Stage": (2, "of a conversion; of a recipe"),
