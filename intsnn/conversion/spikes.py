@@ -28,13 +28,13 @@ from ..network.floating import (
     FloatInput,
     FloatMaxPool2d,
     FloatNetwork,
-    FloatNode,
     FloatReLU,
     FloatUpsample2d,
 )
 from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from ..network.spiking import Network
 from .charge_units import bits_over, boundaries, channels
+from .joins import with_factors
 
 __all__ = ["METHODS", "Conversion", "NeuronRule", "Rule", "convert"]
 
@@ -175,7 +175,8 @@ class _Converter:
         network = self._build()
         network = self._fit_membranes(network)
         shortened = {name: int(np.ceil(np.log2(found.max()) - 0.1)) for name, found in self.shortened.items()}
-        return Conversion(network, self._joined(), self.report, self.dead, shortened)
+        joined = with_factors(graph, self.nodes, self.joins, self.shortened)
+        return Conversion(network, joined, self.report, self.dead, shortened)
 
     def relieve(self, error: _TooFine) -> bool:
         """Lower the limits of what was refined for the layer that became too fine; False if nothing is left."""
@@ -671,31 +672,6 @@ class _Converter:
             nodes[name] = replace(nodes[name], v_format=found)
             self.report[name]["membrane_bits"] = found.bits
         return replace(network, nodes=nodes)
-
-    def _joined(self) -> FloatNetwork:
-        """The quantised ANN with the rounded factors of its branches."""
-        nodes: list[FloatNode] = []
-        for node in self.graph.nodes:
-            if isinstance(node, FloatAdd):
-                inputs = []
-                for i, name in enumerate(node.inputs):
-                    factor = self.joins.get(f"{node.name}_scale_{i}")
-                    if factor is not None and len(self.graph.shapes[name]) == 3:
-                        extra = f"{node.name}_scale_{i}"
-                        nodes.append(
-                            FloatConv2d(
-                                name=extra, inputs=(name,), weight=factor.reshape(-1, 1, 1, 1), groups=len(factor)
-                            )
-                        )
-                        name = extra
-                    inputs.append(name)
-                node = replace(node, inputs=tuple(inputs))
-            elif isinstance(node, QuantConv2d | QuantAffine) and node.name in self.joins:
-                made = self.nodes[node.name].weight  # shortened and emptied, perhaps
-                scale = node.scale * self.shortened.get(node.name, 1.0) * self.joins[node.name]
-                node = replace(node, codes=made, scale=scale, weight=None)
-            nodes.append(node)
-        return FloatNetwork(tuple(nodes), self.graph.output, self.graph.metadata)
 
 
 def convert(quantised: QuantisedNetwork, rule: NeuronRule | None = None) -> Conversion:
