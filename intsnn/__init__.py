@@ -23,20 +23,13 @@ if TYPE_CHECKING:
     from .files.network_file import save
     from .formats.fixed import Fixed, Overflow, Rounding
     from .formats.weights import Bipolar, Levels
-    from .layers.base import (
-        Add,
-        Affine,
-        AvgPool2d,
-        Conv2d,
-        Flatten,
-        Input,
-        MaxPool2d,
-        Readout,
-        Scale,
-        SumPool2d,
-        Upsample2d,
-    )
-    from .layers.neurons import IF, LIF, QFFS, CaLIF, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
+    from .layers.connections import Affine, Conv2d
+    from .layers.joins import Add, Scale
+    from .layers.neurons import Decay, Neuron, Refractory
+    from .layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
+    from .layers.ports import Input, Readout
+    from .layers.presets import IF, LIF, QFFS, CaLIF, CubaLIF, SignedIF, loihi
+    from .layers.reshape import Flatten, Upsample2d
     from .models.readers import load
     from .network.spiking import Network
 

@@ -12,20 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import RangeError, UnsupportedError
-from ...layers.base import (
-    Add,
-    Affine,
-    Conv2d,
-    Flatten,
-    Input,
-    MaxPool2d,
-    Readout,
-    Scale,
-    SumPool2d,
-    padding_pairs,
-    pair,
-)
+from ...layers.base import padding_pairs, pair
+from ...layers.connections import Affine, Conv2d
+from ...layers.joins import Add, Scale
 from ...layers.neurons import Neuron
+from ...layers.pooling import MaxPool2d, SumPool2d
+from ...layers.ports import Input, Readout
+from ...layers.reshape import Flatten
 
 __all__ = ["Evaluation", "apply", "evaluate", "fire", "threshold_for"]
 

@@ -14,22 +14,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from ...engine.backends.stepwise.plan import bias_schedule
 from ...errors import UnsupportedError
-from ...layers.base import (
-    Add,
-    Affine,
-    Conv2d,
-    Flatten,
-    Input,
-    MaxPool2d,
-    Readout,
-    Scale,
-    SumPool2d,
-    padding_pairs,
-    pair,
-)
+from ...layers.base import padding_pairs, pair
+from ...layers.connections import Affine, Conv2d
+from ...layers.joins import Add, Scale
 from ...layers.neurons import Neuron
+from ...layers.pooling import MaxPool2d, SumPool2d
+from ...layers.ports import Input, Readout
+from ...layers.reshape import Flatten
+from ...layers.schedule import bias_schedule
 
 __all__ = ["PEERS", "Absent", "Peer", "absent", "prepare_peer"]
 

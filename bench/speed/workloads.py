@@ -15,8 +15,13 @@ import numpy as np
 
 from ...errors import FormatError
 from ...formats.fixed import Fixed
-from ...layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, output_shape
-from ...layers.neurons import IF
+from ...layers.base import output_shape
+from ...layers.connections import Affine, Conv2d
+from ...layers.joins import Add, Scale
+from ...layers.pooling import MaxPool2d, SumPool2d
+from ...layers.ports import Input, Readout
+from ...layers.presets import IF
+from ...layers.reshape import Flatten
 from ...network.spiking import Network
 from .evaluate import Evaluation, apply, as_frames, evaluate, fire, threshold_for
 

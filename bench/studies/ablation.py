@@ -27,7 +27,7 @@ from ...datasets.catalogue import Dataset
 from ...engine.ann import integer_ann
 from ...engine.simulation import simulate
 from ...errors import ConversionError, UnsupportedError
-from ...layers.base import Affine, Conv2d
+from ...layers.connections import Affine, Conv2d
 from ...layers.neurons import Neuron
 from ...models.readers import load
 from ...models.zoo.catalogue import find

@@ -32,21 +32,13 @@ from ...datasets import catalogue as datasets
 from ...engine.ann import integer_ann
 from ...errors import FormatError, IntsnnError, RangeError
 from ...formats.arguments import instance
-from ...layers.base import (
-    Add,
-    Affine,
-    Conv2d,
-    Flatten,
-    Input,
-    MaxPool2d,
-    Readout,
-    Scale,
-    SumPool2d,
-    Upsample2d,
-    padding_pairs,
-    pair,
-)
+from ...layers.base import padding_pairs, pair
+from ...layers.connections import Affine, Conv2d
+from ...layers.joins import Add, Scale
 from ...layers.neurons import Neuron
+from ...layers.pooling import MaxPool2d, SumPool2d
+from ...layers.ports import Input, Readout
+from ...layers.reshape import Flatten, Upsample2d
 from ...models.readers import load
 from ...network.floating import (
     FloatAffine,

@@ -25,7 +25,7 @@ from ...datasets.splitmix import shuffled
 from ...engine.ann import equality_conditions
 from ...engine.result import Result, decide, places
 from ...errors import ConversionError, FormatError, ShapeError, UnsupportedError
-from ...layers.base import Affine, Conv2d
+from ...layers.connections import Affine, Conv2d
 from ...layers.neurons import Neuron
 from ...network.floating import FloatNetwork, forward
 from ...network.quantised import InputScale, QuantisedNetwork
@@ -376,7 +376,7 @@ def _memory(network: Network, tally: Tally, operations: dict[str, int]) -> dict[
     if tally.layers:
         none = np.zeros(0, np.int64)
         steps = (network.t_drive or 1) + tally.extra_max
-        seen = Result(outputs, none, steps=steps, extra_steps=none, settled=None, layers=tally.layers)
+        seen = Result(network, outputs, steps=steps, extra_steps=none, settled=None, layers=tally.layers)
     found = memory_of(network, seen)
     layers = []
     for name in network.order:

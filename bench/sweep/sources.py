@@ -16,7 +16,7 @@ from ...conversion.quantise import Calibration
 from ...datasets import catalogue as datasets
 from ...datasets.catalogue import Dataset
 from ...errors import FormatError
-from ...layers.base import Affine, Conv2d
+from ...layers.connections import Affine, Conv2d
 from ...network.floating import FloatNetwork
 from ...network.quantised import QuantisedNetwork
 from ...network.spiking import Network

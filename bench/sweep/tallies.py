@@ -18,20 +18,13 @@ from ...engine.result import LayerReport, Result, decide, places
 from ...engine.simulation import simulate
 from ...errors import MismatchError, UnsupportedError
 from ...formats.fixed import Rounding
-from ...layers.base import (
-    Add,
-    Affine,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    MaxPool2d,
-    Readout,
-    Scale,
-    SumPool2d,
-    Upsample2d,
-    pair,
-)
+from ...layers.base import pair
+from ...layers.connections import Affine, Conv2d
+from ...layers.joins import Add, Scale
 from ...layers.neurons import Neuron
+from ...layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
+from ...layers.ports import Readout
+from ...layers.reshape import Flatten, Upsample2d
 from ...network.spiking import Network
 
 __all__ = ["Tally", "ann_view", "measure", "spike_view", "splits_alike", "synops"]
@@ -205,7 +198,7 @@ def _plain(network: Network, x, y, ann: AnnResult | None, runners: dict, i: int)
         except UnsupportedError:
             runners[i] = None
     if outcome is None:
-        outcome = simulate(network, x, settle=_settles(network))
+        outcome = simulate(network, x, settle=_settles(network), reports=False)
     return _answers(x, y, ann, outcome.outputs, outcome.predictions, outcome.extra_steps, outcome.settled)
 
 

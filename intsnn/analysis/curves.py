@@ -10,7 +10,8 @@ from ..engine.result import places, predict
 from ..engine.simulation import MOST_THREADS, simulate
 from ..errors import ShapeError, UnsupportedError
 from ..formats.arguments import STEPS, array_of, whole
-from ..layers.base import Readout, integers
+from ..formats.integers import whole_array
+from ..layers.ports import Readout
 from ..network.spiking import spiking_network
 from .scores import check_labels
 
@@ -65,7 +66,7 @@ def curve(network, images: np.ndarray, labels: np.ndarray, steps: int, *, thread
     spiking_network(network)
     steps = whole(steps, "steps", 1, STEPS)
     threads = whole(threads, "threads", 1, MOST_THREADS)
-    images, labels = array_of(images, "images"), integers(labels, "labels")
+    images, labels = array_of(images, "images"), whole_array(labels, "labels")
     if images.ndim < 2 or labels.ndim < 1 or len(labels) != len(images):
         raise ShapeError(f"curve: found images {images.shape} and labels {labels.shape}; one label for each is needed")
     output = network.nodes[network.output_name]

@@ -15,8 +15,11 @@ from ..errors import FormatError
 from ..files.network_file import stored_bytes
 from ..formats.arguments import array_of, instance, shown
 from ..formats.fixed import Fixed
-from ..layers.base import Add, Affine, AvgPool2d, Conv2d, Input, Readout, Scale, SumPool2d
+from ..layers.connections import Affine, Conv2d
+from ..layers.joins import Add, Scale
 from ..layers.neurons import Neuron
+from ..layers.pooling import AvgPool2d, SumPool2d
+from ..layers.ports import Input, Readout
 from ..network.floating import FloatNetwork
 from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from ..network.spiking import Network

@@ -1,10 +1,11 @@
-"""Is it equal? Every compiled path, the plain reference and the integer quantised ANN on the same data.
+"""Is it equal? Every backend, the plain reference and the integer quantised ANN on the same data.
 
-The compiled paths must agree in every spike of every step, in the final counts and membranes, and in outputs,
-predictions, lengths and counters on all samples; on the first few the plain reference joins them, and every membrane
-and current u of every step is compared too. The fused path, which keeps no records, must give the same outputs,
-predictions and extra steps. The settled network must equal the integer ANN in every neuron wherever the conditions of
-the theorem hold (`intsnn.engine.ann.equality_conditions`); elsewhere the mismatch is a result, not a failure.
+The backends that keep everything must agree in every spike of every step, in the final counts and membranes, and in
+outputs, predictions, lengths and counters on all samples; on the first few the plain reference joins them, and every
+membrane and current u of every step is compared too. Those that keep no records (``fused``) must give the same outputs,
+predictions and extra steps. A backend that is added to `intsnn.engine.simulation.BACKENDS` is compared too. The settled
+network must equal the integer ANN in every neuron wherever the conditions of the theorem hold
+(`intsnn.engine.ann.equality_conditions`); elsewhere the mismatch is a result, not a failure.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from typing import Any, cast
 import numpy as np
 
 from ..engine.ann import equality_conditions, integer_ann
-from ..engine.backends.fused.runner import prepare
 from ..engine.inputs import Events
 from ..engine.result import LayerReport, Result
-from ..engine.simulation import MOST_THREADS, simulate
+from ..engine.simulation import MOST_THREADS, paths_of, simulate
 from ..errors import RangeError, ShapeError, UnsupportedError
 from ..formats.arguments import STEPS, array_of, function_or_none, shown, whole, whole_or_none
 from ..network.spiking import spiking_network
@@ -175,16 +175,6 @@ def _compare_paths(outcome: Verification, baseline: list[_Quantity], other: list
         outcome.first = outcome.first or first
 
 
-def _prepared(network, settle: bool, steps: int | None, threads: int, part):
-    """The fused path, or None where the network has none."""
-    try:
-        runner = prepare(network, settle=settle, steps=steps, threads=threads)
-        runner(part)
-    except UnsupportedError:
-        return None
-    return runner
-
-
 def _compare_ann(outcome: Verification, network, part, steps: int | None, start: int, baseline: Result, due: bool):
     """Levels, outputs and predictions of the integer ANN against the settled network; first of those that are `due`."""
     ann = integer_ann(network, part, steps=steps)
@@ -252,9 +242,12 @@ def verify(
             outcome.reasons = [str(error)]
     conditions = has_ann and not outcome.reasons
     settle = has_ann or network.settling_bound is not None
-    paths = ("step",) if network.recurrent else ("layer", "step")
-    runner = _prepared(network, settle, steps, threads, _part(inputs, 0, 1, axis)) if total else None
-    outcome.paths = (*paths, *(("fused",) if runner else ()), "reference")
+    paths: tuple[str, ...] = ("step",)
+    quick: tuple[str, ...] = ()
+    if total:
+        paths, quick = paths_of(network, _part(inputs, 0, 1, axis), steps=steps, settle=settle)
+        paths = paths[:-1]  # the reference takes its turn on the first samples
+    outcome.paths = (*paths, *quick, "reference")
     sizes = sum(int(np.prod(network.shapes[name])) for name in network.spiking)
     length = (network.t_drive or steps or 16) + 4
     batch = max(1, min(BATCH, RECORD_BYTES // max(1, sizes * length * 2)))
@@ -274,8 +267,9 @@ def verify(
             _compare_paths(outcome, everything, other, path, done)
         if done < reference:
             outcome.reference_samples = stop
-        if runner is not None:
-            _compare_paths(outcome, _results(baseline), _results(runner(part)), "fused", done)
+        for path in quick:
+            given = simulate(network, part, path=path, settle=settle, steps=steps, threads=threads)
+            _compare_paths(outcome, _results(baseline), _results(given), path, done)
         if has_ann:
             due = conditions and baseline.settled is not False and not baseline.overflows
             found = _compare_ann(outcome, network, part, steps, done, baseline, due)

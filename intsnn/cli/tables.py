@@ -10,7 +10,7 @@ from ..analysis.scores import OutputError
 from ..analysis.verification import Verification
 from ..conversion.pipeline import Stage
 from ..conversion.spikes import Conversion
-from ..layers.base import Affine, Conv2d
+from ..layers.connections import Affine, Conv2d
 from .console import Console, number, percent, points
 
 __all__ = [

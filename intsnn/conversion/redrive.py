@@ -15,8 +15,11 @@ import numpy as np
 from ..errors import RangeError, UnsupportedError
 from ..formats.arguments import whole
 from ..formats.fixed import Fixed
-from ..layers.base import Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, SumPool2d, Upsample2d
+from ..layers.connections import Affine, Conv2d
 from ..layers.neurons import Neuron
+from ..layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
+from ..layers.ports import Input
+from ..layers.reshape import Flatten, Upsample2d
 from ..network.spiking import Network, spiking_network
 
 __all__ = ["redriven"]

@@ -17,8 +17,13 @@ from ..errors import ConversionError, UnsupportedError
 from ..formats.arguments import choice, flag, instance, real, whole, whole_or_none
 from ..formats.fixed import Fixed
 from ..formats.weights import Levels
-from ..layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
-from ..layers.neurons import IF, QFFS, CaLIF, Neuron, SignedIF
+from ..layers.connections import Affine, Conv2d
+from ..layers.joins import Add, Scale
+from ..layers.neurons import Neuron
+from ..layers.pooling import MaxPool2d, SumPool2d
+from ..layers.ports import Input, Readout
+from ..layers.presets import IF, QFFS, CaLIF, SignedIF
+from ..layers.reshape import Flatten, Upsample2d
 from ..network.floating import (
     FloatAdd,
     FloatAffine,

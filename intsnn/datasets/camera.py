@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import FormatError, ShapeError
 from ..formats.arguments import array_of, choice, instance, seed_of, sequence, shown, whole, wholes
-from ..formats.integers import for_kernel
-from ..layers.base import integers, pair
+from ..formats.integers import for_kernel, whole_array
+from ..layers.base import pair
 
 __all__ = ["CAMERA", "EVENT", "Camera", "pixel_table", "place", "stream", "stream_frames", "trajectory"]
 
@@ -252,7 +252,7 @@ def stream_frames(
     """
     placed = _placed(placed, 3)
     _, seed, part = _keys(camera, 0, seed, part)
-    samples = integers(samples, "saccades: samples")
+    samples = whole_array(samples, "saccades: samples")
     if samples.shape != placed.shape[:1] or (samples.size and samples.min() < 0):
         raise ShapeError(f"saccades: samples: found {shown(samples)}; a number from 0 for each image is needed")
     bin_us, clip = whole(bin_us, "bin_us", 1, 1 << 40), whole(clip, "clip", 1, 255)

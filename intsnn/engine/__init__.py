@@ -7,8 +7,10 @@ __all__, __getattr__, __dir__ = attach(
     {
         "ann": "AnnResult equality_conditions integer_ann",
         "inputs": "Events Source encode_rate",
+        "program": "Instruction Program Value lower",
         "result": "LayerReport Result decide places predict to_api",
-        "simulation": "simulate",
-        "backends.fused.runner": "Outcome Runner prepare why_not_fused",
+        "simulation": "BACKENDS backends_of simulate",
+        "state": "State",
+        "backends.fused.runner": "Fused Runner prepare",
     },
 )

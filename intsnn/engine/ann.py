@@ -12,12 +12,10 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..formats.arguments import STEPS, whole, whole_or_none
-from ..layers.base import AvgPool2d, Readout
-from ..layers.neurons import Neuron
-from ..network.schedule import duration
+from ..network.schedule import schedule
 from ..network.spiking import spiking_network
-from .backends.stepwise.plan import Plan, Worker
-from .inputs import Source
+from .program import lower
+from .result import predict, to_api
 
 __all__ = ["AnnResult", "equality_conditions", "integer_ann"]
 
@@ -36,23 +34,9 @@ class AnnResult:
 
 def _refusals(network) -> list[str]:
     """Why `network` has no integer ANN."""
-    reasons = []
-    if network.recurrent:
-        reasons.append("the network is recurrent")
+    reasons = ["the network is recurrent"] if network.recurrent else []
     for name, layer in network.nodes.items():
-        if isinstance(layer, AvgPool2d):
-            reasons.append(f"{name} rounds in every step (AvgPool2d; SumPool2d is exact)")
-        elif isinstance(layer, Readout) and layer.kind == "first_spike":
-            reasons.append(f"{name} answers the step of a spike, and an ANN has no steps")
-        elif isinstance(layer, Neuron):
-            if layer.v_decay.kind != "none" or layer.u_format is not None or layer.refractory.kind != "none":
-                reasons.append(f"{name} leaks or has a refractory state")
-            if layer.reset != "subtract":
-                reasons.append(f"{name} does not reset by subtraction")
-            if layer.max_count is None and network.levels is None:
-                reasons.append(f"{name} has no number of levels (max_count, or levels of the network)")
-            if np.any(layer.bias):
-                reasons.append(f"{name} has a bias of its own (put it on the connection)")
+        reasons += layer.no_ann(name, network.levels)
     return reasons
 
 
@@ -106,15 +90,17 @@ def integer_ann(
     batch_size = whole(batch_size, "batch_size", 1)
     if reasons:
         raise UnsupportedError(f"this network has no integer ANN: {'; '.join(reasons)}")
-    from .result import predict, to_api
+    from .backends.stepwise.plan import Plan, Worker
+    from .simulation import frames_given, sources_of
 
-    source = Source(network.nodes[network.input_name], inputs, time_axis)
-    driven = duration(network, source.steps, steps, settle=True).driven
-    worker = Worker(Plan(network, driven, driven, "ann"))
+    sources = sources_of(network, inputs, time_axis)
+    samples = next(iter(sources.values())).samples
+    when = schedule(network, frames_given(sources), steps, settle=True).of_totals()
+    worker = Worker(Plan(lower(network, when), "step"))
     outputs: list[np.ndarray] = []
     levels: dict[str, list[np.ndarray]] = {name: [] for name in network.spiking}
-    for start in range(0, source.samples, batch_size):
-        worker.begin(source, start, min(start + batch_size, source.samples))
+    for start in range(0, samples, batch_size):
+        worker.begin(sources, start, min(start + batch_size, samples))
         worker.advance(0, 1)
         for name, found in levels.items():
             found.append(to_api(worker.values[name][:, 0].astype(np.int64), network.shapes[name]))

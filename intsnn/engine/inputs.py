@@ -14,8 +14,8 @@ import numpy as np
 
 from ..errors import RangeError, ShapeError
 from ..formats.arguments import STEPS, array_of, instance, seed_of, whole
-from ..formats.integers import for_kernel
-from ..layers.base import Input, integers
+from ..formats.integers import for_kernel, whole_array
+from ..layers.ports import Input
 
 __all__ = ["Events", "Source", "encode_rate"]
 
@@ -47,7 +47,7 @@ class Events:
             value = getattr(self, name)
             if value is None and name == "value":
                 value = np.ones(size, np.int64)
-            array = integers(value, f"Events.{name}")
+            array = whole_array(value, f"Events.{name}")
             if array.ndim != 1 or array.shape != size:
                 raise ShapeError(f"Events.{name}: found shape {array.shape}, step has {size}; one length is needed")
             object.__setattr__(self, name, array)
@@ -178,7 +178,7 @@ class Source:
     @staticmethod
     def _whole(data: np.ndarray) -> np.ndarray:
         """Whole numbers of any integer type as they are; others through `integers`."""
-        return data if data.dtype.kind in "ib" or data.dtype in (np.uint8, np.uint16) else integers(data, "input")
+        return data if data.dtype.kind in "ib" or data.dtype in (np.uint8, np.uint16) else whole_array(data, "input")
 
     def block(self, start: int, stop: int, dtype) -> np.ndarray:
         """Codes of the samples ``start..stop`` as ``(B, T or 1, H * W * C)`` of `dtype`, checked and transformed."""
@@ -211,7 +211,7 @@ def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:
     """
     from ..kernels.inputs.rate import rate  # compiled code is loaded when first needed
 
-    codes = integers(codes, "encode_rate.codes")
+    codes = whole_array(codes, "encode_rate.codes")
     steps = whole(steps, "encode_rate.steps", 1, STEPS)
     maximum = whole(maximum, "encode_rate.maximum", 1, (1 << 31) - 1, error=RangeError)
     seed = seed_of(seed, "encode_rate.seed")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from ..layers.base import Readout
+from .state import State
 
 __all__ = ["LayerReport", "Result", "decide", "places", "predict", "to_api"]
 
@@ -63,15 +64,14 @@ class LayerReport:
 
 @dataclass(eq=False)
 class Result:
-    """Outcome of `simulate`.
+    """Outcome of a run, of whichever backend; what a backend does not give is empty.
 
     Attributes
     ----------
+    network : Network
     outputs : (B, K) int64
-        Accumulated readout (or net counts, or first-spike steps) of each sample.
-    predictions : (B,) int64, or (B, H, W) where the outputs are maps
-        Index of the first best output; of each pixel, the first best channel. Of a single output, 1 where it is above
-        0, else 0.
+        Accumulated readout (or net counts, or first-spike steps) of each sample; of several outputs, those of the
+        first.
     steps : int
         Steps of the longest sample.
     extra_steps : (B,) int64
@@ -83,21 +83,41 @@ class Result:
         After a sample has come to rest its spikes and currents are 0 and its states stay.
     final : dict of ``"layer.counts"`` and ``"layer.v"`` to ``(B, *shape)`` int64
         Net counts and membranes at the end (with ``keep_final=True``).
+    state : State or None
+        From which another run goes on (with ``keep_state=True``).
+    named : dict of name to ``(B, K)`` int64
+        Outputs of every output of the network.
+    backend : str
+        What ran it.
     """
 
+    network: object
     outputs: np.ndarray
-    predictions: np.ndarray
     steps: int
     extra_steps: np.ndarray
     settled: bool | None
-    layers: dict[str, LayerReport]
+    layers: dict[str, LayerReport] = field(default_factory=dict)
     records: dict[str, np.ndarray] = field(default_factory=dict)
     final: dict[str, np.ndarray] = field(default_factory=dict)
+    state: State | None = None
+    named: dict[str, np.ndarray] = field(default_factory=dict)
+    backend: str = ""
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """Decision of each sample ``(B,)`` int64, or of each pixel ``(B, H, W)`` where the outputs are maps.
+
+        Index of the first best output (of a pixel, the first best channel). Of a single output, 1 where it is above 0,
+        else 0.
+        """
+        if not self.outputs.shape[1]:
+            return np.zeros(len(self.outputs), np.int64)
+        return predict(self.network, self.outputs)
 
     @property
     def samples(self) -> int:
         """Number of samples."""
-        return len(self.predictions)
+        return len(self.outputs)
 
     @property
     def overflows(self) -> int:
@@ -128,8 +148,7 @@ def predict(network, outputs: np.ndarray) -> np.ndarray:
     shape = network.shapes[network.output_name]
     if len(shape) == 3 and shape[1:] != (1, 1):
         outputs = outputs.reshape(-1, *shape)
-    readout = network.nodes[network.output_name]
-    if isinstance(readout, Readout) and readout.kind == "first_spike":
+    if getattr(network.nodes[network.output_name], "by_time", False):
         if outputs.shape[1] == 1:
             return decide(outputs + 1)
         never = np.iinfo(np.int64).max

@@ -19,7 +19,9 @@ import numpy as np
 
 from ..errors import FormatError, ImportRefused, IntsnnError, ShapeError
 from ..formats.arguments import flag, instance, mapping, path_of, shown, text, whole
-from ..layers.base import Affine, Input, output_shape
+from ..layers.base import output_shape
+from ..layers.connections import Affine
+from ..layers.ports import Input
 from ..network.floating import FloatNetwork
 from ..network.quantised import InputScale, QuantisedNetwork
 from ..network.spiking import Network

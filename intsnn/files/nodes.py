@@ -20,24 +20,11 @@ import numpy as np
 from ..errors import FormatError, IntsnnError, UnsupportedError
 from ..formats.fixed import Fixed, Overflow, Rounding
 from ..formats.weights import Bipolar, Levels
-from ..layers.base import (
-    Add,
-    Affine,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Input,
-    MaxPool2d,
-    Readout,
-    Scale,
-    SumPool2d,
-    Upsample2d,
-)
-from ..layers.neurons import Decay, Neuron, Refractory
+from ..layers.base import kinds
+from ..layers.neurons import Decay, Refractory
 from ..network.floating import (
     FloatAdd,
     FloatAvgPool2d,
-    FloatConv2d,
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
@@ -83,26 +70,8 @@ from .values import (
 
 __all__ = ["LAYERS", "QUANTISED", "read_layer", "stored_fields", "write_layer"]
 
-# the closed registries: the type that a file names, and what it is here
-LAYERS: Mapping[str, type] = types.MappingProxyType(
-    {
-        cls.__name__: cls
-        for cls in (
-            Input,
-            Affine,
-            Conv2d,
-            Scale,
-            SumPool2d,
-            AvgPool2d,
-            MaxPool2d,
-            Upsample2d,
-            Flatten,
-            Add,
-            Readout,
-            Neuron,
-        )  # fmt: skip
-    }
-)
+# what a file may name: the kinds of layers, and those of quantised nodes
+LAYERS: Mapping[str, type] = kinds()
 QUANTISED: Mapping[str, type] = types.MappingProxyType(
     {
         "Input": FloatInput,
@@ -139,21 +108,23 @@ _RULES: dict[Any, tuple[Callable, Callable]] = {
     np.ndarray | float: (put_floats, get_floats),
 }
 _PARTS = (Decay, Refractory)  # dataclasses inside a layer: their fields are stored as "field.part"
-_RANGES = frozenset({(Neuron, "u_range")})  # pairs that may be negative
-_WEIGHTS = frozenset({(Affine, "weight"), (Conv2d, "weight"), (QuantAffine, "codes"), (QuantConv2d, "codes")})
-_ELSEWHERE: dict[type, set[str]] = {  # fields that are not in the record of a layer
-    QuantConv2d: {"weight"},  # follows from codes and scale
-    QuantAffine: {"weight"},
-}
+
+
+@cache
+def _marks(cls: type) -> Mapping[str, Mapping[str, Any]]:
+    """What the fields of a class say of themselves: ``weights`` (the field with their format), ``signed`` (a pair that
+    may be negative), ``stored`` (False: it follows from others)."""
+    return types.MappingProxyType({item.name: item.metadata for item in fields(cls)})
 
 
 @cache
 def stored_fields(cls: type) -> Mapping[str, Any]:
     """Fields of a layer class that are stored with it, and their declared types; formats come before weights."""
     hints = typing.get_type_hints(cls)
-    left_out = _ELSEWHERE.get(cls, set()) | ({"name"} if issubclass(cls, FloatNode) else set())
-    names = [item.name for item in fields(cls) if item.init and item.name not in left_out]
-    names.sort(key=lambda name: (cls, name) in _WEIGHTS)
+    left_out = {"name"} if issubclass(cls, FloatNode) else set()
+    names = [item.name for item in fields(cls) if item.init and item.metadata.get("stored", True)]
+    names = [name for name in names if name not in left_out]
+    names.sort(key=lambda name: "weights" in _marks(cls)[name])
     return types.MappingProxyType({name: hints[name] for name in names})
 
 
@@ -172,7 +143,7 @@ def _optional(hint: Any) -> tuple[Any, bool]:
 
 
 def _rule(cls: type, name: str, hint: Any) -> tuple[Callable, Callable]:
-    if (cls, name) in _RANGES:
+    if "signed" in _marks(cls)[name]:
         return put_range, get_range
     if hint is np.ndarray:
         return (put_floats, get_floats) if issubclass(cls, FloatNode) else _WHOLE
@@ -188,8 +159,8 @@ def __put_fields(record: Record, thing: Any, prefix: str = "") -> None:
         hint, optional = _optional(hint)
         if value is None and optional:
             record.attributes[key] = NONE
-        elif (cls, name) in _WEIGHTS:
-            put_weights(record, key, value, thing.weight_format)
+        elif "weights" in _marks(cls)[name]:
+            put_weights(record, key, value, getattr(thing, _marks(cls)[name]["weights"]))
         elif hint in _PARTS:
             __put_fields(record, value, f"{key}.")
         else:
@@ -208,9 +179,8 @@ def __get_fields(record: Record, cls: type, budget: Budget, prefix: str = "") ->
         elif optional and isinstance(record.attributes.get(key), str) and record.attributes[key] == NONE:
             values[name] = None
             record.take(key)
-        elif (cls, name) in _WEIGHTS:
-            fmt = values.get("weight_format", Fixed(8))
-            rank = 4 if issubclass(cls, Conv2d | FloatConv2d) else 2
+        elif "weights" in (marks := _marks(cls)[name]):
+            fmt, rank = values.get(marks["weights"], Fixed(8)), cls.rank
             # codes of a quantised layer come with the float64 weights that they stand for
             values[name] = get_weights(record, key, fmt, rank, budget, 16 if issubclass(cls, FloatNode) else 8)
         elif hint in _PARTS:

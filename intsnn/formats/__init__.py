@@ -7,7 +7,7 @@ __all__, __getattr__, __dir__ = attach(
     {
         "arithmetic": ("RandomKey accumulate add multiply negate rescale shift_left shift_right subtract"),
         "fixed": "Fixed Overflow Rounding",
-        "integers": "at_index check_range each for_kernel integer_array limits smallest_dtype",
+        "integers": "at_index check_range each for_kernel integer_array limits smallest_dtype whole_array",
         "notation": "Notation as_overflow as_rounding parse",
         "packing": "pack packed_size unpack",
         "reals": "QuantiseReport dequantise quantise",

@@ -10,9 +10,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from ..errors import FormatError, RangeError
-from .arguments import array_of
+from .arguments import array_of, whole
 
-__all__ = ["at_index", "check_range", "each", "for_kernel", "integer_array", "limits", "smallest_dtype"]
+__all__ = ["at_index", "check_range", "each", "for_kernel", "integer_array", "limits", "smallest_dtype", "whole_array"]
 
 
 def integer_array(codes, what: str = "codes") -> np.ndarray:
@@ -88,3 +88,36 @@ def smallest_dtype(lo: int, hi: int) -> np.dtype:
         if info.min <= lo and hi <= info.max:
             return np.dtype(dtype)
     raise FormatError(f"the range {lo}..{hi} does not fit in 64 bits; narrow the values")
+
+
+def whole_array(values, what: str) -> np.ndarray:
+    """`values` as a read-only, C-contiguous int64 array; whole numbers only.
+
+    Arrays of floats are taken where every one is a whole number, and arrays of booleans as 0 and 1; one single number
+    has to be an integer.
+
+    Raises
+    ------
+    FormatError
+        If a value is not a whole number within 64 bits.
+    """
+    array = array_of(values, what)
+    if array.ndim == 0:
+        array = np.asarray(
+            whole(values, what, -(1 << 63), (1 << 63) - 1, allowed="a whole number within 64 bits is needed")
+        )
+    elif array.dtype == object:
+        for x in array.ravel().tolist():
+            whole(x, what, -(1 << 63), (1 << 63) - 1, allowed="every value must be a whole number within 64 bits")
+    elif array.dtype.kind == "f":
+        if not np.all(np.isfinite(array)) or np.any(array != np.trunc(array)) or np.any(np.abs(array) >= 2.0**63):
+            raise FormatError(f"{what}: found {array.dtype} values that are not whole numbers; quantise them first")
+    elif array.dtype.kind not in "iub":
+        raise FormatError(f"{what}: found dtype {array.dtype}; give whole numbers")
+    elif array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
+        raise FormatError(f"{what}: {int(array.max())} does not fit 64 bits signed")
+    result = np.ascontiguousarray(array, dtype=np.int64).reshape(array.shape)
+    if result is values or result.base is not None:
+        result = result.copy()
+    result.setflags(write=False)
+    return result

@@ -5,10 +5,14 @@ from ..support.faces import attach
 __all__, __getattr__, __dir__ = attach(
     __name__,
     {
-        "base": (
-            "Add Affine AvgPool2d Conv2d Flatten Input MaxPool2d Readout Scale SumPool2d Upsample2d "
-            "integers output_shape"
-        ),
-        "neurons": "CaLIF CubaLIF Decay IF LIF Neuron QFFS Refractory SignedIF loihi",
+        "base": "Bound Build Layer Parameter Shape State Value fits kinds output_shape",
+        "connections": "Affine Conv2d",
+        "joins": "Add Scale",
+        "neurons": "Decay Neuron Refractory",
+        "pooling": "AvgPool2d MaxPool2d SumPool2d",
+        "ports": "Input Readout",
+        "presets": "CaLIF CubaLIF IF LIF QFFS SignedIF loihi",
+        "reshape": "Flatten Upsample2d",
+        "schedule": "Schedule bias_schedule bias_total",
     },
 )

@@ -1,77 +1,309 @@
-"""The layers of a network: frozen descriptions of exact integer operations, named after NIR.
+"""What every layer answers, and the ranges and windows that the answers are made of.
 
-A layer says what is computed, never how. Shapes are ``(C, H, W)`` or ``(N,)`` without batch and
-time. Weights are the integers that multiply (for `Bipolar` and `Levels` the values, not the codes).
+A layer is one frozen class that says what is computed, never how: which shape its output has, how large it can become,
+and which primitives it is made of (`intsnn.layers.primitives`). Shapes are ``(C, H, W)`` or ``(N,)`` without batch and
+time. Weights are the integers that multiply (for `Bipolar` and `Levels` the values, not the codes). Passes over a
+network read the facts of a layer (`Layer.spikes`, `Layer.area`, …) and never ask for its class.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
-from dataclasses import dataclass, field
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..errors import FormatError, IntsnnError, RangeError, ShapeError
-from ..formats.arguments import array_of, choice, instance, sequence, shown, text, whole, wholes
-from ..formats.fixed import Fixed, Rounding
-from ..formats.notation import as_rounding
-from ..formats.weights import Bipolar, Levels
+from ..errors import IntsnnError, RangeError, ShapeError
+from ..formats.arguments import shown, whole, wholes
+from ..formats.fixed import Fixed
+from ..kernels.parameters import Window
+from .schedule import Schedule
 
-__all__ = [
-    "Add",
-    "Affine",
-    "AvgPool2d",
-    "Conv2d",
-    "Flatten",
-    "Input",
-    "MaxPool2d",
-    "Readout",
-    "Scale",
-    "SumPool2d",
-    "Upsample2d",
-    "integers",
-    "output_shape",
-]
+__all__ = ["Bound", "Build", "Layer", "Parameter", "Shape", "State", "Value", "fits", "kinds", "output_shape"]
 
-WeightFormat = Fixed | Bipolar | Levels
-BIAS_MODES = ("step", "spread", "once")
-READOUTS = ("sum", "count", "first_spike")
-UPSAMPLINGS = ("nearest", "zeros")
+Shape = tuple[int, ...]
 LARGEST_SIDE = 1 << 20  # of a kernel, stride, padding, dilation or factor
 MOST_ELEMENTS = 1 << 31  # of one sample in a layer
+FLOAT_BITS = 32
+STEP_BITS = 63  # signed, of every sum of one step
 
 
-def integers(values, what: str) -> np.ndarray:
-    """`values` as a read-only, C-contiguous int64 array; whole numbers only.
+# -- ranges ------------------------------------------------------------------------------------------------------------
 
-    Arrays of floats are taken where every one is a whole number, and arrays of booleans as 0 and 1; one single number
-    has to be an integer.
 
-    Raises
-    ------
-    FormatError
-        If a value is not a whole number within 64 bits.
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """Ranges of one stream, one Python integer per channel (dtype object).
+
+    Attributes
+    ----------
+    low, high : (C,)
+        One step.
+    total_low, total_high : (C,)
+        Running total after any number of the steps asked for.
+    v_low, v_high : (C,) or None
+        Membrane, before and after reset (neurons only).
     """
-    array = array_of(values, what)
-    if array.ndim == 0:
-        array = np.asarray(
-            whole(values, what, -(1 << 63), (1 << 63) - 1, allowed="a whole number within 64 bits is needed")
-        )
-    elif array.dtype == object:
-        for x in array.ravel().tolist():
-            whole(x, what, -(1 << 63), (1 << 63) - 1, allowed="every value must be a whole number within 64 bits")
-    elif array.dtype.kind == "f":
-        if not np.all(np.isfinite(array)) or np.any(array != np.trunc(array)) or np.any(np.abs(array) >= 2.0**63):
-            raise FormatError(f"{what}: found {array.dtype} values that are not whole numbers; quantise them first")
-    elif array.dtype.kind not in "iub":
-        raise FormatError(f"{what}: found dtype {array.dtype}; give whole numbers")
-    elif array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
-        raise FormatError(f"{what}: {int(array.max())} does not fit 64 bits signed")
-    result = np.ascontiguousarray(array, dtype=np.int64).reshape(array.shape)
-    if result is values or result.base is not None:
-        result = result.copy()
-    result.setflags(write=False)
-    return result
+
+    low: np.ndarray
+    high: np.ndarray
+    total_low: np.ndarray
+    total_high: np.ndarray
+    v_low: np.ndarray | None = None
+    v_high: np.ndarray | None = None
+
+    @property
+    def step_format(self) -> Fixed:
+        """Narrowest format that holds every sum of one step."""
+        return Fixed.for_range(int(self.low.min()), int(self.high.max()))
+
+    @property
+    def total_format(self) -> Fixed:
+        """Narrowest format that holds every running total."""
+        return Fixed.for_range(int(self.total_low.min()), int(self.total_high.max()))
+
+    @property
+    def membrane_format(self) -> Fixed | None:
+        """Narrowest format in which the membrane never overflows."""
+        if self.v_low is None or self.v_high is None:
+            return None
+        return Fixed.for_range(int(self.v_low.min()), int(self.v_high.max()))
+
+    @property
+    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """`low`, `high`, `total_low`, `total_high`."""
+        return self.low, self.high, self.total_low, self.total_high
+
+    def with_zero(self) -> Bound:
+        """The ranges with 0 among them: something may be missing in a step, or lie in the padding."""
+        low, high, total_low, total_high = self.parts
+        return Bound(
+            at_most_zero(low), at_least_zero(high), at_most_zero(total_low), at_least_zero(total_high)
+        )  # fmt: skip
+
+    def times(self, factor) -> Bound:
+        """The ranges of `factor` (an integer or one per channel) times the stream."""
+        low, high, total_low, total_high = (part * objects(factor, len(self.low)) for part in self.parts)
+        return Bound(
+            np.minimum(low, high), np.maximum(low, high),
+            np.minimum(total_low, total_high), np.maximum(total_low, total_high),
+        )  # fmt: skip
+
+
+def fits(low: np.ndarray, high: np.ndarray, bits: int) -> bool:
+    """Whether every range lies within a signed integer of `bits`."""
+    return int(low.min()) >= -(1 << (bits - 1)) and int(high.max()) < 1 << (bits - 1)
+
+
+def objects(values, size: int) -> np.ndarray:
+    """One Python integer per channel."""
+    array = np.empty(size, dtype=object)
+    array[:] = np.broadcast_to(np.asarray(values), (size,)).tolist()
+    return array
+
+
+def at_most_zero(array: np.ndarray) -> np.ndarray:
+    """The smaller of 0 and each."""
+    return objects([min(0, x) for x in array.tolist()], len(array))
+
+
+def at_least_zero(array: np.ndarray) -> np.ndarray:
+    """The larger of 0 and each."""
+    return objects([max(0, x) for x in array.tolist()], len(array))
+
+
+# -- what a layer is ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A stream of integers between two primitives: its name (of the node that makes it), shape and proven ranges."""
+
+    name: str
+    shape: Shape
+    bound: Bound
+
+
+class Build(Protocol):
+    """What a layer makes its values with.
+
+    ``build(primitive, *inputs)`` is the output of the layer, of its shape and bound; ``build(…, part=NAME, bound=…)`` a
+    value of the same shape that only the layer itself reads.
+    """
+
+    shape: Shape
+    """Of the output of the layer."""
+
+    def __call__(self, primitive: Any, *inputs: Value, part: str = "", bound: Bound | None = None) -> Value: ...
+
+
+class Layer:
+    """Base of all layers: frozen dataclasses that answer `output_shape`, `bound` and `lower`.
+
+    Attributes
+    ----------
+    arity : (int, int or None)
+        How many inputs are possible, at least and at most.
+    spikes : bool
+        Whether it makes spikes that are counted.
+    fires : bool
+        Whether these are spikes of neurons, with membranes; a max-pool only passes on those of others.
+    answers : bool
+        Whether it can be the output of a network.
+    keeps_total : bool
+        Whether it keeps a running total of what it makes.
+    weighted : bool
+        Whether it multiplies by weights (`weight`, `bias`, `multiplier`).
+    moves_only : bool
+        Whether values are copied and none is computed.
+    monotone : bool
+        Whether the order of values is kept: a maximum before is a maximum behind it.
+    passive : bool
+        Whether its values are those of its only input in the same unit: moved, added up or chosen.
+    rounds : bool
+        Whether a step is rounded, so that a sum over steps depends on how it is cut.
+    area : int
+        How many values are added up before anything else happens to them.
+    delay : int
+        Steps by which the input comes later.
+    """
+
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    spikes: ClassVar[bool] = False
+    fires: ClassVar[bool] = False
+    answers: ClassVar[bool] = False
+    weighted: ClassVar[bool] = False
+    moves_only: ClassVar[bool] = False
+    monotone: ClassVar[bool] = False
+    passive: ClassVar[bool] = False
+    rounds: ClassVar[bool] = False
+    takes_input: ClassVar[bool] = False
+    kinds: ClassVar[dict[str, type[Layer]]] = {}
+    delay: int = 0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every class with a public name is a kind of layer that files and networks know."""
+        super().__init_subclass__(**options)
+        if not cls.__name__.startswith("_"):
+            Layer.kinds[cls.__name__] = cls
+
+    @property
+    def area(self) -> int:
+        """How many values are added up before anything else happens to them."""
+        return 1
+
+    @property
+    def cells(self) -> int:
+        """How many times as large as what comes out a sum on the way to it may be."""
+        return 1
+
+    @property
+    def rests_at(self) -> int:
+        """Spikes after which it is at rest for sure, where it may need more than the levels of a network, else 0."""
+        return 0
+
+    @property
+    def keeps_total(self) -> bool:
+        """Whether it keeps a running total of what it makes."""
+        return self.spikes
+
+    def output_shape(self, name: str, inputs: Sequence[Shape]) -> Shape:
+        """Shape of the output of the layer called `name`; `ShapeError` where `inputs` do not fit."""
+        raise NotImplementedError
+
+    def shape_in_a_loop(self, known: Sequence[Shape]) -> Shape | None:
+        """Shape of the output where only some inputs are known yet, or None: a loop needs a layer that can tell."""
+        return None
+
+    def bound(self, inputs: Sequence[Bound], shapes: Sequence[Shape], schedule: Schedule) -> Bound:
+        """Ranges of the output, from those of the `inputs` and their shapes."""
+        raise NotImplementedError
+
+    def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
+        """The output, made by primitives."""
+        raise NotImplementedError
+
+    def check_channels(self, name: str, shape: Shape) -> None:
+        """Refuse parameters per channel that do not fit `shape`."""
+
+    def check_widths(self, name: str, inputs: Sequence[Bound], bound: Bound) -> None:
+        """Refuse sums of one step that may need more than 63 bits."""
+        if not fits(bound.low * self.cells, bound.high * self.cells, STEP_BITS):
+            raise RangeError(
+                f"{name} ({type(self).__name__}): a sum of one step can need more than {STEP_BITS} bits; "
+                "use smaller weights or multipliers"
+            )
+
+    def no_ann(self, name: str, levels: int | None) -> list[str]:
+        """Why a network with this layer has no integer ANN."""
+        return []
+
+    def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
+        """How often a spike reaches each place of the output, from how often one reaches the `inputs`; None: never.
+
+        `spikes` are those that the layer fires itself.
+        """
+        return None
+
+    def parameters(self) -> list[Parameter]:
+        """What it keeps for good."""
+        return []
+
+    def states(self, shapes: Sequence[Shape], shape: Shape, bounds: Sequence[Bound], bound: Bound) -> list[State]:
+        """What it keeps from step to step, for one sample."""
+        return []
+
+
+def kinds() -> Mapping[str, type[Layer]]:
+    """Every kind of layer by its name: all files of this folder are looked at, and nothing else has to list them."""
+    package = __package__ or ""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
+    return MappingProxyType(Layer.kinds)
+
+
+@dataclass(frozen=True)
+class State:
+    """Integers that a layer keeps from step to step: what they are, how many, and how wide (as float: `float_bits`)."""
+
+    kind: str
+    name: str
+    count: int
+    bits: int
+    float_bits: int = FLOAT_BITS
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A field that a layer keeps for good: what it is, and its width; where all values are `idle` it does nothing."""
+
+    kind: str
+    field: str
+    bits: int
+    idle: int | None = None
+
+
+def least_bits(values) -> int:
+    """Bits of the narrowest format that holds `values`."""
+    values = np.asarray(values)
+    return Fixed.for_range(int(values.min()), int(values.max())).bits if values.size else 0
+
+
+def output_shape(name: str, layer: Layer, shapes: Sequence[Shape]) -> Shape:
+    """Shape that `layer` (called `name`) makes of its inputs' `shapes`; `ShapeError` where they do not fit."""
+    most = layer.arity[1]
+    if most is not None and len(shapes) != most:
+        kind = type(layer).__name__
+        raise ShapeError(f"{name} ({kind}): found {len(shapes)} inputs; exactly one is possible, join them with Add")
+    return layer.output_shape(name, shapes)
+
+
+# -- windows -----------------------------------------------------------------------------------------------------------
 
 
 def _several(value) -> bool:
@@ -114,279 +346,29 @@ def sizes_of_map(shape, what: str) -> tuple[int, ...]:
     return found
 
 
-@dataclass(frozen=True)
-class Input:
-    """What comes in: integers of shape `shape` (``(C, H, W)`` or ``(N,)``) in `format`.
-
-    The network sees ``multiplier * x + offset``. Values outside `format` are an error, never clipped.
-    """
-
-    shape: tuple[int, ...]
-    format: Fixed = Fixed(8, signed=False)
-    multiplier: int = 1
-    offset: int = 0
-
-    @property
-    def low(self) -> int:
-        """Smallest integer that the network sees."""
-        return min(self.multiplier * self.format.min, self.multiplier * self.format.max) + self.offset
-
-    @property
-    def high(self) -> int:
-        """Largest integer that the network sees."""
-        return max(self.multiplier * self.format.min, self.multiplier * self.format.max) + self.offset
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", sizes_of_map(self.shape, "Input"))
-        instance(self.format, "Input.format", Fixed)
-        for name in ("multiplier", "offset"):
-            object.__setattr__(self, name, whole(getattr(self, name), f"Input.{name}", -(1 << 62), 1 << 62))
-
-
-@dataclass(frozen=True, eq=False)
-class _Connection:
-    """What `Affine` and `Conv2d` share: ``current_t = multiplier * sum(weight * spikes_t) + bias_t``.
-
-    `bias_mode` says how a bias B is spread over the T driven steps: ``"step"`` adds B in every
-    driven step, ``"spread"`` adds ``floor((t+1)B/T) - floor(tB/T)`` (B in total), ``"once"`` adds B at t = 0.
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray | None = None
-    weight_format: WeightFormat = Fixed(8)
-    bias_mode: str = "step"
-    multiplier: np.ndarray | int = 1
-    delay: int = 0
-
-    def _check(self, rank: int) -> None:
-        name = type(self).__name__
-        weight = integers(self.weight, f"{name}.weight")
-        if weight.ndim != rank or 0 in weight.shape:
-            raise ShapeError(f"{name}.weight: found shape {weight.shape}; {rank} axes, none empty, are needed")
-        outputs = weight.shape[0]
-        instance(self.weight_format, f"{name}.weight_format", Fixed, Bipolar, Levels)
-        if isinstance(self.weight_format, Fixed):
-            low, high = self.weight_format.min, self.weight_format.max
-            if weight.min() < low or weight.max() > high:
-                raise RangeError(
-                    f"{name}.weight: values {weight.min()} to {weight.max()} do not fit {self.weight_format} "
-                    f"({low} to {high}); quantise them or widen the format"
-                )
-        else:
-            allowed = np.asarray((-1, 1) if isinstance(self.weight_format, Bipolar) else self.weight_format.table)
-            outside = ~np.isin(weight, allowed)
-            if outside.any():
-                raise RangeError(
-                    f"{name}.weight: value {weight[outside][0]} is not a level of {self.weight_format}; "
-                    f"allowed are {sorted(set(allowed.tolist()))}"
-                )
-        object.__setattr__(self, "weight", weight)
-        for field_name in ("bias", "multiplier"):
-            value = getattr(self, field_name)
-            if value is None and field_name == "bias":
-                continue
-            array = integers(value, f"{name}.{field_name}")
-            if array.shape not in ((), (outputs,)):
-                raise ShapeError(f"{name}.{field_name}: found shape {array.shape}; give one integer or {outputs}")
-            full = np.ascontiguousarray(np.broadcast_to(array, (outputs,)))
-            full.setflags(write=False)
-            object.__setattr__(self, field_name, full)
-        choice(self.bias_mode, f"{name}.bias_mode", BIAS_MODES)
-        object.__setattr__(self, "delay", whole(self.delay, f"{name}.delay", 0, 1, allowed="0 or 1 step is possible"))
-
-
-@dataclass(frozen=True, eq=False)
-class Affine(_Connection):
-    """Dense connection: `weight` ``(out, in)``, input ``(in,)`` (put `Flatten` before it), output ``(out,)``.
-
-    Raises `ShapeError`, `RangeError` or `FormatError` for weights, biases or modes that cannot be.
-    """
-
-    def __post_init__(self) -> None:
-        self._check(2)
-
-
-@dataclass(frozen=True, eq=False)
-class Conv2d(_Connection):
-    """Cross-correlation: `weight` ``(O, I / groups, kh, kw)``, `padding` may be asymmetric.
-
-    Raises `ShapeError`, `RangeError` or `FormatError` for weights, biases or modes that cannot be.
-    """
-
-    stride: tuple[int, int] | int = 1
-    padding: tuple | int = 0
-    dilation: tuple[int, int] | int = 1
-    groups: int = 1
-
-    def __post_init__(self) -> None:
-        self._check(4)
-        object.__setattr__(self, "stride", pair(self.stride, "Conv2d.stride"))
-        object.__setattr__(self, "dilation", pair(self.dilation, "Conv2d.dilation"))
-        object.__setattr__(self, "padding", padding_pairs(self.padding, "Conv2d.padding"))
-        object.__setattr__(self, "groups", whole(self.groups, "Conv2d.groups", 1, error=ShapeError))
-        if self.weight.shape[0] % self.groups:
-            raise ShapeError(f"Conv2d.groups: {self.groups} does not divide the {self.weight.shape[0]} output channels")
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """Multiplies each channel by an integer: `scale` one integer or ``(C,)``."""
-
-    scale: np.ndarray | int = 1
-
-    def __post_init__(self) -> None:
-        scale = integers(self.scale, "Scale.scale")
-        if scale.ndim > 1:
-            raise ShapeError(f"Scale.scale: found shape {scale.shape}; give one integer or one per channel")
-        object.__setattr__(self, "scale", scale)
-
-
-@dataclass(frozen=True)
-class _Pool:
-    kernel_size: tuple[int, int] | int = 2
-    stride: tuple[int, int] | int | None = None
-    padding: tuple | int = 0
-
-    def __post_init__(self) -> None:
-        name = type(self).__name__
-        kernel_size = pair(self.kernel_size, f"{name}.kernel_size")
-        stride = pair(kernel_size if self.stride is None else self.stride, f"{name}.stride")
-        padding = padding_pairs(self.padding, f"{name}.padding")
-        object.__setattr__(self, "kernel_size", kernel_size)
-        object.__setattr__(self, "stride", stride)
-        object.__setattr__(self, "padding", padding)
-        for pads, size in zip(padding, kernel_size, strict=True):
-            if max(pads) >= size:
-                raise ShapeError(f"{name}.padding: {self.padding} leaves windows of kernel {self.kernel_size} empty")
-
-
-@dataclass(frozen=True)
-class SumPool2d(_Pool):
-    """Sum over windows; padding counts as zero. `stride` defaults to `kernel_size`."""
-
-
-@dataclass(frozen=True)
-class AvgPool2d(_Pool):
-    """Window sum divided by the window size and rounded to an integer in every step.
-
-    Rounding per step loses charge; converted networks use `SumPool2d` with a scaled threshold instead.
-    Padding counts as zero and belongs to the window size.
-    """
-
-    rounding: Rounding = Rounding.RND
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "rounding", as_rounding(self.rounding, "AvgPool2d.rounding"))
-        if self.rounding is Rounding.STOCHASTIC:
-            raise FormatError("AvgPool2d.rounding: STOCHASTIC is for neuron states; choose a deterministic mode")
-
-
-@dataclass(frozen=True)
-class MaxPool2d(_Pool):
-    """Exact maximum of spike counts: the output is the step difference of ``max_i C_i(t)``.
-
-    Each output spike is in {-1, 0, +1} where the inputs are; padding never wins over a count of zero.
-    """
-
-
-@dataclass(frozen=True)
-class Upsample2d:
-    """Enlarges maps by whole factors (rows, columns).
-
-    `mode` ``"nearest"`` repeats every value, H becomes ``factor * H``; ``"zeros"`` puts ``factor - 1`` zeros between
-    neighbours, H becomes ``factor * (H - 1) + 1``: in front of a `Conv2d` that is a transposed convolution.
-    """
-
-    factor: tuple[int, int] | int = 2
-    mode: str = "nearest"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "factor", pair(self.factor, "Upsample2d.factor"))
-        choice(self.mode, "Upsample2d.mode", UPSAMPLINGS)
-
-    def sizes(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result."""
-        rows, columns = pair(self.factor, "Upsample2d.factor")
-        if self.mode == "nearest":
-            return rows * height, columns * width
-        return rows * (height - 1) + 1, columns * (width - 1) + 1
-
-
-@dataclass(frozen=True)
-class Flatten:
-    """``(C, H, W)`` to ``(C * H * W,)``, in that order."""
-
-
-@dataclass(frozen=True)
-class Add:
-    """Sum of two or more inputs of one shape (residual join)."""
-
-
-@dataclass(frozen=True)
-class Readout:
-    """Accumulates its input over all steps, without a neuron; the class is the first largest output.
-
-    `kind` ``"sum"`` adds currents or spikes; ``"count"`` is its name when spikes come in;
-    ``"first_spike"`` answers the step of the first positive spike (earlier is better, the index breaks ties).
-    """
-
-    kind: str = "sum"
-    labels: tuple[str, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        choice(self.kind, "Readout.kind", READOUTS)
-        labels = sequence(self.labels, "Readout.labels", "names of the outputs are needed")
-        object.__setattr__(self, "labels", tuple(text(name, "Readout.labels: a name") for name in labels))
-
-
-def _windows(size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int = 1) -> int:
-    return (size + pads[0] + pads[1] - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def output_shape(name: str, layer, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """Shape that `layer` (called `name`) makes of its inputs' `shapes`; `ShapeError` where they do not fit."""
-    kind = type(layer).__name__
-    if isinstance(layer, Add):
-        if len(shapes) < 2 or any(shape != shapes[0] for shape in shapes):
-            raise ShapeError(f"{name} (Add): found inputs of shapes {shapes}; at least two of one shape are needed")
-        return shapes[0]
-    if len(shapes) != 1:
-        raise ShapeError(f"{name} ({kind}): found {len(shapes)} inputs; exactly one is possible, join them with Add")
-    shape = shapes[0]
-    if isinstance(layer, Affine):
-        if shape != (layer.weight.shape[1],):
-            hint = "; put a Flatten before it" if len(shape) == 3 else ""
-            raise ShapeError(f"{name} (Affine): found input {shape}, weights take ({layer.weight.shape[1]},){hint}")
-        return (layer.weight.shape[0],)
-    if isinstance(layer, Flatten):
-        return (int(np.prod(shape)),)
-    if isinstance(layer, Scale):
-        scale = np.asarray(layer.scale)
-        if scale.ndim and scale.shape[0] != shape[0]:
-            raise ShapeError(f"{name} (Scale): found {scale.shape[0]} scales for {shape[0]} channels")
-        return shape
-    if isinstance(layer, Conv2d | Upsample2d | _Pool):
-        if len(shape) != 3:
-            raise ShapeError(f"{name} ({kind}): found input {shape}; (C, H, W) is needed")
-        channels, height, width = shape
-        if isinstance(layer, Upsample2d):
-            return (channels, *layer.sizes(height, width))
-        if isinstance(layer, Conv2d):
-            outputs, per_group, rows, columns = layer.weight.shape
-            if channels != per_group * layer.groups:
-                raise ShapeError(
-                    f"{name} (Conv2d): found {channels} input channels, weights take {per_group} x {layer.groups}"
-                )
-            kernel, dilation = (rows, columns), pair(layer.dilation, name)
-        else:
-            outputs, kernel, dilation = channels, pair(layer.kernel_size, name), (1, 1)
-        stride, padding = pair(layer.stride, name), padding_pairs(layer.padding, name)
-        sizes = [
-            _windows(n, k, s, p, d)
-            for n, k, s, p, d in zip((height, width), kernel, stride, padding, dilation, strict=True)
-        ]
-        if min(sizes) < 1:
-            raise ShapeError(f"{name} ({kind}): the kernel {kernel} is larger than the padded input {shape}")
-        return (outputs, *sizes)
+def one_map(name: str, layer: Layer, inputs: Sequence[Shape]) -> Shape:
+    """The only input of a layer, which has to be a map ``(C, H, W)``."""
+    (shape,) = inputs
+    if len(shape) != 3:
+        raise ShapeError(f"{name} ({type(layer).__name__}): found input {shape}; (C, H, W) is needed")
     return shape
+
+
+def windows(name: str, layer: Layer, shape: Shape, outputs: int, kernel, stride, padding, dilation=(1, 1)) -> Shape:
+    """``(outputs, rows, columns)``: how many windows of `kernel` there are in maps of `shape`."""
+    sizes = [
+        (n + p[0] + p[1] - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(shape[1:], kernel, stride, padding, dilation, strict=True)
+    ]
+    if min(sizes) < 1:
+        kind = type(layer).__name__
+        raise ShapeError(f"{name} ({kind}): the kernel {kernel} is larger than the padded input {shape}")
+    return (outputs, *sizes)
+
+
+def window(shape: Shape, out: Shape, kernel, stride, padding, dilation=(1, 1), groups: int = 1) -> Window:
+    """Geometry of a connection or pool from maps of `shape` to maps of `out`, as kernels take it."""
+    (top, _), (left, _) = padding
+    return Window(
+        shape[1], shape[2], shape[0], out[1], out[2], out[0], *kernel, *stride, top, left, *dilation, groups
+    )  # fmt: skip

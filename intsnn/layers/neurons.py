@@ -1,4 +1,4 @@
-"""One declarative neuron with orthogonal parts, and named presets over it.
+"""One declarative neuron with orthogonal parts; presets over it stand in `intsnn.layers.presets`.
 
 The order within a step is normative (``docs/semantics.md``):
 
@@ -11,21 +11,37 @@ The order within a step is normative (``docs/semantics.md``):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import FormatError, RangeError
+from ..errors import FormatError, RangeError, ShapeError
 from ..formats.arguments import choice, flag, instance, text, whole, whole_or_none, wholes
 from ..formats.fixed import Fixed, Overflow, Rounding
+from ..formats.integers import whole_array
 from ..formats.notation import as_overflow, as_rounding
-from .base import integers
+from . import primitives
+from .base import (
+    Bound,
+    Build,
+    Layer,
+    Parameter,
+    Shape,
+    State,
+    Value,
+    at_least_zero,
+    at_most_zero,
+    fits,
+    objects,
+)  # fmt: skip
+from .schedule import Schedule
 
-__all__ = ["CaLIF", "CubaLIF", "Decay", "IF", "LIF", "Neuron", "QFFS", "Refractory", "SignedIF", "loihi"]
+__all__ = ["Decay", "Neuron", "Refractory"]
 
 COMPARES = (">=", ">")
 RESETS = ("subtract", "zero", "none")
-WIDE = Fixed(32)
 INT31 = (1 << 31) - 1
 
 
@@ -94,7 +110,7 @@ class Refractory:
 
 
 @dataclass(frozen=True, eq=False)
-class Neuron:
+class Neuron(Layer):
     """A layer of spiking neurons; `threshold`, `v_initial`, `v_negative`, `bias`: one integer or one per channel.
 
     Raises `FormatError` for a part that cannot be and `RangeError` for a parameter outside its format.
@@ -107,7 +123,7 @@ class Neuron:
     v_decay: Decay = Decay()
     u_format: Fixed | None = None
     u_overflow: Overflow = Overflow.SAT
-    u_range: tuple[int, int] | None = None
+    u_range: tuple[int, int] | None = field(default=None, metadata={"signed": True})
     u_decay: Decay = Decay()
     u_shift: int = 0
     acc_format: Fixed | None = None
@@ -125,6 +141,10 @@ class Neuron:
     refractory: Refractory = Refractory()
     preset: str = ""
 
+    spikes = True
+    fires = True
+    answers = True
+
     def __post_init__(self) -> None:
         for name in ("v_format", "threshold_format", "bias_format"):
             instance(getattr(self, name), f"Neuron.{name}", Fixed)
@@ -139,7 +159,7 @@ class Neuron:
             ("v_negative", self.v_format),
             ("bias", self.bias_format),
         ):
-            array = integers(getattr(self, name), f"Neuron.{name}")
+            array = whole_array(getattr(self, name), f"Neuron.{name}")
             if array.ndim > 1:
                 raise FormatError(f"Neuron.{name}: found shape {array.shape}; give one integer or one per channel")
             if array.size and (array.min() < fmt.min or array.max() > fmt.max):
@@ -211,77 +231,102 @@ class Neuron:
             raise FormatError(f"Neuron: parameters for different numbers of channels {sorted(sizes)}; give one number")
         return sizes.pop() if sizes else None
 
+    # -- what every layer answers ------------------------------------------------------------------
 
-def IF(threshold, **parts) -> Neuron:
-    """Integrate and fire: no leak, reset by subtraction, `>=`; further `parts` as in `Neuron`."""
-    return Neuron(threshold, **{"preset": "IF", **parts})
+    @property
+    def leaks(self) -> bool:
+        """Whether what came in is forgotten, or held back, with time."""
+        return self.v_decay.kind != "none" or self.u_format is not None or self.refractory.kind != "none"
 
+    @property
+    def rests_at(self) -> int:
+        """`max_count` where reaching it is what may be needed to come to rest, else 0."""
+        return 0 if self.max_count is None or self.reset != "subtract" or self.leaks else self.max_count
 
-def LIF(threshold, decay: Decay, **parts) -> Neuron:
-    """Leaky integrate and fire: `decay` acts on v before the input is added."""
-    return Neuron(threshold, v_decay=decay, **{"preset": "LIF", **parts})
+    def most(self, steps: int) -> int:
+        """Largest net count after `steps` steps."""
+        most = steps * self.max_spikes_per_step
+        return most if self.max_count is None else min(self.max_count, most)
 
+    def output_shape(self, name: str, inputs: Sequence[Shape]) -> Shape:
+        return inputs[0]
 
-def CubaLIF(threshold, u_decay: Decay, v_decay: Decay, u_format: Fixed = WIDE, **parts) -> Neuron:
-    """Current-based LIF: the synaptic current u leaks with `u_decay`, the membrane v with `v_decay`."""
-    instance(u_format, "CubaLIF.u_format", Fixed)
-    return Neuron(threshold, u_decay=u_decay, v_decay=v_decay, u_format=u_format, **{"preset": "CubaLIF", **parts})
+    def check_channels(self, name: str, shape: Shape) -> None:
+        try:
+            channels = self.channels
+        except FormatError as error:
+            raise FormatError(f"{name}: {error}") from None
+        if channels not in (None, shape[0]):
+            raise ShapeError(f"{name} (Neuron): parameters for {channels} channels, the input {shape} has {shape[0]}")
 
+    def check_widths(self, name: str, inputs: Sequence[Bound], bound: Bound) -> None:
+        if self.u_format is not None and not fits(inputs[0].low, inputs[0].high, 63 - self.u_shift):
+            raise RangeError(f"{name} (Neuron): the input shifted by {self.u_shift} can need more than 63 bits")
 
-def SignedIF(threshold, levels: int | None = None, v_negative=0, **parts) -> Neuron:
-    """Signed IF of Fast-SNN (Hu et al. 2023): -1 where v < `v_negative` and the net count is positive.
+    def bound_alone(self, size: int, schedule: Schedule) -> Bound:
+        """Ranges of the spikes of `size` channels, whatever comes in."""
+        ones, spikes = objects(1, size), self.max_spikes_per_step
+        most = self.most(schedule.limit)
+        if schedule.totals:  # any level up to the cap, whatever the steps
+            most = self.max_count or schedule.levels or most
+        return Bound(ones * (-spikes if self.signed else 0), ones * spikes, ones * 0, ones * most)
 
-    V0 = threshold >> 1. `levels` caps the net count; None is the published, uncapped neuron.
-    """
-    threshold = integers(threshold, "SignedIF.threshold")
-    levels = whole_or_none(levels, f"{parts.get('preset', 'SignedIF')}.levels", 1, INT31)
-    return Neuron(
-        threshold,
-        v_initial=parts.pop("v_initial", threshold >> 1),
-        signed=True,
-        v_negative=v_negative,
-        max_count=levels,
-        **{"preset": "SignedIF", **parts},
-    )
+    def bound(self, inputs: Sequence[Bound], shapes: Sequence[Shape], schedule: Schedule) -> Bound:
+        source = inputs[0]
+        alone = self.bound_alone(len(source.low), schedule)
+        if self.leaks or self.reset != "subtract" or schedule.totals:
+            return alone
+        size, driven, most = len(source.low), schedule.driven, self.most(schedule.limit)
+        bias, theta = objects(self.bias, size), objects(self.threshold, size)
+        start = objects(self.v_initial, size)
+        q_low = source.total_low + at_most_zero(bias * driven)
+        q_high = source.total_high + at_least_zero(bias * driven)
+        lowest = np.minimum(start + q_low - theta * most, start)
+        # after a positive spike v >= 0, and from there the charge can only fall from its top to its bottom
+        recent = np.minimum(start + at_most_zero(q_low), at_most_zero(q_low) - at_least_zero(q_high))
+        return Bound(*alone.parts, np.maximum(lowest, recent), np.maximum(start + q_high, start))
 
+    def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
+        if schedule.totals:
+            top = self.max_count or schedule.levels or 1
+            return build(primitives.Level(np.asarray(self.v_initial), np.asarray(self.threshold), top), inputs[0])
+        return build(primitives.Fire(self), inputs[0])
 
-def QFFS(threshold, levels: int | None, **parts) -> Neuron:
-    """Neuron of QFFS (Li et al. 2022): count cap, negative spikes, reset applied at the next step.
+    def no_ann(self, name: str, levels: int | None) -> list[str]:
+        reasons = []
+        if self.leaks:
+            reasons.append(f"{name} leaks or has a refractory state")
+        if self.reset != "subtract":
+            reasons.append(f"{name} does not reset by subtraction")
+        if self.max_count is None and levels is None:
+            reasons.append(f"{name} has no number of levels (max_count, or levels of the network)")
+        if np.any(self.bias):
+            reasons.append(f"{name} has a bias of its own (put it on the connection)")
+        return reasons
 
-    `levels` None leaves the cap out, to see what it is for.
-    """
-    return SignedIF(threshold, levels, **{"reset_delay": 1, "preset": "QFFS", **parts})
+    def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
+        return spikes
 
+    def parameters(self) -> list[Parameter]:
+        return [
+            Parameter("thresholds", "threshold", self.threshold_format.bits),
+            Parameter("thresholds", "v_negative", self.v_format.bits, 0),
+            Parameter("initial values", "v_initial", self.v_format.bits, 0),
+            Parameter("biases", "bias", self.bias_format.bits, 0),
+        ]
 
-def CaLIF(threshold, levels: int | None = None, v_negative=0, **parts) -> Neuron:
-    """Calcium-gated bipolar neuron of Gao et al. (2023), reconstructed: calcium is the net count.
-
-    The constant leak of the paper carries the bias of the layer (`bias` here, or that of the connection).
-    """
-    return SignedIF(threshold, levels, v_negative, **{"preset": "CaLIF", **parts})
-
-
-def loihi(vth: int, du: int, dv: int, bias: int = 0) -> Neuron:
-    """LIF process of Loihi in lava's fixed-point arithmetic.
-
-    `vth` 17 bits, `du` and `dv` 0...4095 (12-bit decays toward zero), `bias` already shifted by its exponent.
-    u wraps into (-2**23, 2**23], v saturates symmetrically at 2**23 - 1, compare is `>`, reset to zero.
-    """
-    vth = whole(vth, "loihi.vth", 0, (1 << 17) - 1, error=RangeError)
-    du, dv = (whole(value, f"loihi.{name}", 0, 4095, error=RangeError) for name, value in (("du", du), ("dv", dv)))
-    bias = whole(bias, "loihi.bias", WIDE.min, WIDE.max)
-    return Neuron(
-        threshold=vth << 6,
-        v_format=Fixed(24),
-        v_overflow=Overflow.SAT_SYM,
-        v_decay=Decay.by_multiply(4096 - dv, 12, Rounding.TRN_ZERO),
-        u_format=Fixed(24),
-        u_overflow=Overflow.WRAP,
-        u_range=(-(1 << 23) + 1, 1 << 23),
-        u_decay=Decay.by_multiply(4096 - (du + 1), 12, Rounding.TRN_ZERO),
-        u_shift=6,
-        bias=bias,
-        compare=">",
-        reset="zero",
-        preset="loihi",
-    )
+    def states(self, shapes, shape, bounds, bound) -> list[State]:
+        size = math.prod(shape)
+        found = [State("membranes", "v", size, self.v_format.bits)]
+        if self.u_format is not None:
+            found.append(State("currents", "u", size, self.u_format.bits))
+        if self.refractory.kind != "none":
+            trace = self.refractory.kind == "trace"
+            bits = self.refractory.format.bits if trace else self.refractory.steps.bit_length()
+            found.append(State("traces", "refractory", size, bits))
+        if self.max_count is not None or self.signed:  # else nothing asks for the count
+            found.append(State("counts", "count", size, int(bound.total_high.max()).bit_length()))
+        spike = bound.step_format.bits
+        if self.reset_delay:
+            found.append(State("counts", "pending", size, spike))
+        return [*found, State("spikes", "out", size, spike, spike)]

@@ -12,7 +12,7 @@ __all__, __getattr__, __dir__ = attach(
             "forward"
         ),
         "quantised": "InputScale QuantAffine QuantConv2d QuantReLU QuantisedNetwork",
-        "schedule": "Duration duration settling_steps",
+        "schedule": "Schedule settling_steps",
         "spiking": "Network",
     },
 )

@@ -176,6 +176,8 @@ class FloatConv2d(FloatNode):
         Input and output channels are split into this many independent groups.
     """
 
+    rank = 4  # of the weights
+
     weight: np.ndarray
     bias: np.ndarray | None = None
     stride: Pair = (1, 1)
@@ -219,6 +221,8 @@ class FloatConv2d(FloatNode):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FloatAffine(FloatNode):
     """``weight @ x + bias`` with ``weight`` ``(out, in)`` and ``bias`` ``(out,)`` or None; the input is a vector."""
+
+    rank = 2  # of the weights
 
     weight: np.ndarray
     bias: np.ndarray | None = None

@@ -8,7 +8,7 @@ same nodes into integers. Weights are ``scale * codes`` per output channel; an a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
@@ -19,8 +19,8 @@ from ..formats.arguments import array_of, instance, rational, shown, whole
 from ..formats.arguments import real as real_number
 from ..formats.arguments import text as a_text
 from ..formats.fixed import Fixed
+from ..formats.integers import whole_array
 from ..formats.weights import Bipolar, Levels
-from ..layers.base import integers
 from .floating import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, check_node, float_array
 
 __all__ = ["InputScale", "QuantAffine", "QuantConv2d", "QuantReLU", "QuantisedNetwork"]
@@ -45,15 +45,15 @@ def _check_codes(node, codes: np.ndarray) -> None:
 class _Quantised(FloatNode):
     """Shared construction: `weight` follows from codes and scale."""
 
-    codes: np.ndarray
+    codes: np.ndarray = field(metadata={"weights": "weight_format"})
     scale: np.ndarray | float
     weight_format: Fixed | Bipolar | Levels = Fixed(8)
-    weight: Any = None  # an array once built
+    weight: Any = field(default=None, metadata={"stored": False})  # an array once built
     bias: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_node(self)
-        codes = integers(self.codes, f"layer {self.name!r}: codes")
+        codes = whole_array(self.codes, f"layer {self.name!r}: codes")
         if not codes.ndim or not codes.size:
             raise FormatError(f"layer {self.name!r}: codes of shape {codes.shape} are none")
         instance(self.weight_format, f"layer {self.name!r}: weight_format", Fixed, Bipolar, Levels)

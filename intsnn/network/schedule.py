@@ -1,29 +1,18 @@
 """How long a run lasts: which of its steps are driven, how many it has at least and at most.
 
-One rule for `simulate`, `prepare`, `integer_ann` and `verify`. See *Time* in ``docs/semantics.md``.
+One rule for every backend, for the integer ANN and for bounds. See *Time* in ``docs/semantics.md``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import FormatError
-from ..layers.neurons import Neuron
+from ..layers.schedule import Schedule
 
-__all__ = ["Duration", "duration", "settling_steps"]
-
-
-@dataclass(frozen=True)
-class Duration:
-    """`driven` steps with input and bias, `least` steps in all, `limit` steps at most (beyond `least`: to settle)."""
-
-    driven: int
-    least: int
-    limit: int
+__all__ = ["Schedule", "schedule", "settling_steps"]
 
 
-def duration(network, given: int | None, steps: int | None, settle: bool) -> Duration:
-    """Duration of a run of `network`.
+def schedule(network, given: int | None, steps: int | None, settle: bool) -> Schedule:
+    """When a run of `network` is driven and how long it lasts.
 
     Parameters
     ----------
@@ -46,7 +35,8 @@ def duration(network, given: int | None, steps: int | None, settle: bool) -> Dur
     limits = [n for n in (network.t_drive, given) if n is not None]
     driven = min(limits or [steps]) if settle else min([steps, *limits])
     least = max(steps, driven)
-    return Duration(driven, least, max(least, driven + settling_steps(network, driven)) if settle else least)
+    limit = max(least, driven + settling_steps(network, driven)) if settle else least
+    return Schedule(driven, least, limit, network.t_drive or driven, network.levels)
 
 
 def settling_steps(network, driven: int) -> int:
@@ -56,16 +46,8 @@ def settling_steps(network, driven: int) -> int:
     `max_count` (no leak, reset by subtraction) counts with that.
     """
     reach = network.levels or network.t_drive or driven
-    delays = sum(getattr(layer, "delay", 0) for layer in network.nodes.values())
+    delays = sum(layer.delay for layer in network.nodes.values())
     layers = [network.nodes[name] for name in network.spiking]
     if network.recurrent:
         return len(layers) * reach + delays
-    return sum(max(reach, _cap(layer)) for layer in layers) + delays
-
-
-def _cap(layer) -> int:
-    """`max_count` where reaching it is what a layer may need to come to rest, else 0."""
-    if not isinstance(layer, Neuron) or layer.max_count is None or layer.reset != "subtract":
-        return 0
-    leaks = layer.v_decay.kind != "none" or layer.u_format is not None or layer.refractory.kind != "none"
-    return 0 if leaks else layer.max_count
+    return sum(max(reach, layer.rests_at) for layer in layers) + delays

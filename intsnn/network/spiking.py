@@ -12,32 +12,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import FormatError, RangeError, ShapeError
+from ..errors import FormatError, ShapeError
 from ..formats.arguments import STEPS, instance, mapping, sequence, shown, text, whole_or_none
-from ..layers.base import (
-    MOST_ELEMENTS,
-    Add,
-    Affine,
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Input,
-    MaxPool2d,
-    Readout,
-    Scale,
-    SumPool2d,
-    Upsample2d,
-    output_shape,
-    pair,
-)
-from ..layers.neurons import Neuron
-from .bounds import Bound, analyse, fits
+from ..layers.base import MOST_ELEMENTS, Bound, Layer, output_shape
+from ..layers.schedule import Schedule
+from .bounds import analyse
 from .schedule import settling_steps
 
 __all__ = ["Network"]
-
-KINDS = (Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Neuron, Readout, Scale, SumPool2d, Upsample2d)
-
 
 PAIRS = "pairs (source, target) of names are needed"
 
@@ -64,7 +46,7 @@ class _Derived:
 
 @dataclass(frozen=True, eq=False)
 class Network(_Derived):
-    """A directed graph of layers with one `Input` and one output (the only node that feeds nothing).
+    """A directed graph of layers: one `Input` or more, and one output or more (nodes that feed nothing).
 
     Parameters
     ----------
@@ -128,25 +110,35 @@ class Network(_Derived):
         return self._inputs[name]
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of all inputs, in the order of the nodes."""
+        return tuple(name for name, layer in self.nodes.items() if layer.takes_input)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the nodes that feed nothing, in the order of the nodes."""
+        sources = {a for a, _ in self.edges}
+        return tuple(name for name in self.nodes if name not in sources)
+
+    @property
     def input_name(self) -> str:
-        """Name of the `Input`."""
-        return next(name for name, layer in self.nodes.items() if isinstance(layer, Input))
+        """Name of the `Input`; of several, the first."""
+        return self.inputs[0]
 
     @property
     def output_name(self) -> str:
-        """Name of the node that feeds nothing."""
-        sources = {a for a, _ in self.edges}
-        return next(name for name in self.nodes if name not in sources)
+        """Name of the node that feeds nothing; of several, the first: decisions are made by that."""
+        return self.outputs[0]
 
     @property
     def neurons(self) -> tuple[str, ...]:
         """Names of the spiking layers in the order of computation (max-pools are not among them)."""
-        return tuple(name for name in self.order if isinstance(self.nodes[name], Neuron))
+        return tuple(name for name in self.order if self.nodes[name].fires)
 
     @property
     def spiking(self) -> tuple[str, ...]:
         """Names of all layers with counts: neurons and max-pools."""
-        return tuple(name for name in self.order if isinstance(self.nodes[name], Neuron | MaxPool2d))
+        return tuple(name for name in self.order if self.nodes[name].spikes)
 
     @property
     def recurrent(self) -> bool:
@@ -166,11 +158,11 @@ class Network(_Derived):
         driven = whole_or_none(driven, "driven", 1, STEPS)
         driven = driven if driven is not None else (self.t_drive or steps or 1)
         steps = steps if steps is not None else driven + (self.settling_bound or 0)
-        return analyse(self, steps, driven)
+        return analyse(self, Schedule(driven, driven, steps, self.t_drive or driven, self.levels))
 
     def _check_edges(self) -> None:
         for name, layer in self.nodes.items():
-            if not isinstance(layer, KINDS):
+            if not isinstance(layer, Layer):
                 raise FormatError(f"Network: {name!r} is a {type(layer).__name__}, which is no layer")
         inputs: dict[str, list[str]] = {name: [] for name in self.nodes}
         for a, b in self.edges:
@@ -179,23 +171,18 @@ class Network(_Derived):
                     raise ShapeError(f"Network: edge ({a!r}, {b!r}) names {end!r}, which is no layer")
             inputs[b].append(a)
         object.__setattr__(self, "_inputs", {name: tuple(sources) for name, sources in inputs.items()})
-        found = [name for name, layer in self.nodes.items() if isinstance(layer, Input)]
-        if len(found) != 1:
-            raise ShapeError(f"Network: found {len(found)} Input layers {found}; exactly one is needed")
-        sources = {a for a, _ in self.edges}
-        sinks = [name for name in self.nodes if name not in sources]
-        if len(sinks) != 1:
-            raise ShapeError(f"Network: the layers {sinks} feed nothing; exactly one output is possible")
+        if not any(layer.takes_input for layer in self.nodes.values()):
+            raise ShapeError("Network: found no Input layer; at least one is needed")
+        if len({a for a, _ in self.edges}) == len(self.nodes):
+            raise ShapeError("Network: every layer feeds another; at least one output is needed")
         for name, layer in self.nodes.items():
-            if isinstance(layer, Input):
-                if inputs[name]:
-                    raise ShapeError(f"Network: the Input {name!r} is fed by {inputs[name]}; it must be a source")
-            elif not inputs[name]:
-                raise ShapeError(f"Network: nothing feeds {name!r} ({type(layer).__name__})")
-            elif len(inputs[name]) > 1 and not isinstance(layer, Add):
-                raise ShapeError(
-                    f"Network: {name!r} ({type(layer).__name__}) is fed by {inputs[name]}; join them with Add"
-                )
+            kind, found, most = type(layer).__name__, inputs[name], layer.arity[1]
+            if layer.takes_input and found:
+                raise ShapeError(f"Network: the Input {name!r} is fed by {found}; it must be a source")
+            if not layer.takes_input and not found:
+                raise ShapeError(f"Network: nothing feeds {name!r} ({kind})")
+            if most is not None and len(found) > most:
+                raise ShapeError(f"Network: {name!r} ({kind}) is fed by {found}; join them with Add")
 
     def _sort(self) -> tuple[str, ...]:
         """Order of computation: every edge leads forward unless its target has a delay."""
@@ -210,7 +197,7 @@ class Network(_Derived):
         done: set[str] = set()
         while len(order) < len(names):
             if not ready:  # a loop: a connection with a delay may go before its source, and only then does
-                free = [n for n in names if n not in done and getattr(self.nodes[n], "delay", False)]
+                free = [n for n in names if n not in done and self.nodes[n].delay]
                 if not free:
                     cycle = [n for n in names if n not in done]
                     raise ShapeError(f"Network: {cycle} form a loop without delay; set delay=1 on a connection in it")
@@ -224,7 +211,7 @@ class Network(_Derived):
                     heapq.heappush(ready, position[reader])
         index = {name: i for i, name in enumerate(order)}
         for a, b in self.edges:
-            if index[a] >= index[b] and not isinstance(self.nodes[a], Neuron):
+            if index[a] >= index[b] and not self.nodes[a].fires:
                 raise ShapeError(f"Network: the edge back from {a!r} to {b!r} must start at a Neuron, not at {a!r}")
         return tuple(order)
 
@@ -236,13 +223,12 @@ class Network(_Derived):
                 known = [shapes[s] for s in self._inputs[name] if s in shapes]
                 if name in shapes:
                     continue
-                if isinstance(layer, Input):
-                    shapes[name] = layer.shape
-                elif isinstance(layer, Add) and known:
-                    shapes[name] = known[0]
-                elif isinstance(layer, Affine) and not known:
-                    shapes[name] = (layer.weight.shape[0],)
-                elif known:
+                alone = None
+                if len(known) < len(self._inputs[name]):
+                    alone = layer.shape_in_a_loop(known)
+                if alone is not None:
+                    shapes[name] = alone
+                elif known or layer.takes_input:
                     shapes[name] = output_shape(name, layer, known)
         for name, shape in shapes.items():
             if math.prod(shape) >= MOST_ELEMENTS:
@@ -251,44 +237,19 @@ class Network(_Derived):
         if missing:
             raise ShapeError(f"Network: the shapes of {missing} cannot be inferred; the loop needs an Affine or an Add")
         for name, layer in self.nodes.items():
-            if not isinstance(layer, Input):
-                found = output_shape(name, layer, [shapes[s] for s in self._inputs[name]])
-                if found != shapes[name]:
-                    raise ShapeError(f"{name}: its shape would be {shapes[name]} and {found} at once")
+            found = output_shape(name, layer, [shapes[s] for s in self._inputs[name]])
+            if found != shapes[name]:
+                raise ShapeError(f"{name}: its shape would be {shapes[name]} and {found} at once")
         return shapes
 
     def _check_channels(self) -> None:
         for name, layer in self.nodes.items():
-            if isinstance(layer, Neuron):
-                try:
-                    channels = layer.channels
-                except FormatError as error:
-                    raise FormatError(f"{name}: {error}") from None
-                if channels not in (None, self.shapes[name][0]):
-                    raise ShapeError(
-                        f"{name} (Neuron): parameters for {channels} channels, the input {self.shapes[name]} has "
-                        f"{self.shapes[name][0]}"
-                    )
-            elif isinstance(layer, Readout) and layer.labels and len(layer.labels) != self.shapes[name][0]:
-                raise ShapeError(f"{name} (Readout): {len(layer.labels)} labels for {self.shapes[name][0]} outputs")
+            layer.check_channels(name, self.shapes[name])
 
     def _check_widths(self) -> None:
         bounds = self.bounds()
-        for name, bound in bounds.items():
-            layer = self.nodes[name]
-            if isinstance(layer, Neuron | Flatten):
-                continue
-            # the window of a mean is summed first
-            area = math.prod(pair(layer.kernel_size, "kernel_size")) if isinstance(layer, AvgPool2d) else 1
-            if not fits(bound.low * area, bound.high * area, 63):
-                raise RangeError(
-                    f"{name} ({type(layer).__name__}): a sum of one step can need more than 63 bits; "
-                    "use smaller weights or multipliers"
-                )
-        for name in self.neurons:
-            layer, source = self.nodes[name], bounds[self._inputs[name][0]]
-            if layer.u_format is not None and not fits(source.low, source.high, 63 - layer.u_shift):
-                raise RangeError(f"{name} (Neuron): the input shifted by {layer.u_shift} can need more than 63 bits")
+        for name in self.order:
+            self.nodes[name].check_widths(name, [bounds[source] for source in self._inputs[name]], bounds[name])
 
     def describe(self, name: str) -> str:
         """One line about a layer: kind, shape."""

@@ -24,8 +24,12 @@ import torch.nn.functional as F
 from ...errors import ConversionError
 from ...formats.fixed import Fixed
 from ...formats.weights import Bipolar, Levels
-from ...layers.base import Affine, Conv2d, Flatten, Input, Readout, SumPool2d
-from ...layers.neurons import IF, LIF, Decay
+from ...layers.connections import Affine, Conv2d
+from ...layers.neurons import Decay
+from ...layers.pooling import SumPool2d
+from ...layers.ports import Input, Readout
+from ...layers.presets import IF, LIF
+from ...layers.reshape import Flatten
 from ...network.spiking import Network
 from ..training import blueprint as parts
 from .network import EventNetwork

@@ -17,7 +17,7 @@ from ...engine.simulation import simulate
 from ...errors import FormatError
 from ...files.hdf5 import write_tree
 from ...files.network_file import load, save, stored_bytes
-from ...layers.base import Affine, Conv2d
+from ...layers.connections import Affine, Conv2d
 from ...network.spiking import Network
 from ..training.checkpoints import learned
 from ..training.provenance import epoch_line, facts, provenance, seeded, without_seconds

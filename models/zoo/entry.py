@@ -25,7 +25,7 @@ from ...engine.result import places
 from ...engine.simulation import simulate
 from ...errors import ConversionError
 from ...files.network_file import load, read_info, save, stored_bytes
-from ...layers.base import Affine, Conv2d
+from ...layers.connections import Affine, Conv2d
 from ...network.quantised import QuantisedNetwork
 from ...network.spiking import Network
 from ...support.atomic import replacing

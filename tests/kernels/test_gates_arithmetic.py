@@ -10,8 +10,7 @@ from intsnn.formats.arithmetic import RandomKey, add, multiply, negate, shift_le
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.kernels.inputs.rate import DRAW_ENCODE, LAYER_OF_INPUT
 from intsnn.kernels.numbers.reference import random_word
-from intsnn.layers.base import Affine, Input
-from intsnn.layers.neurons import Decay, Neuron, Refractory
+from intsnn.layers import Affine, Decay, Input, Neuron, Refractory
 from intsnn.network.spiking import Network
 
 

@@ -10,8 +10,8 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intsnn.engine.backends.stepwise.neuron_constants import neuron_parameters
 from intsnn.engine.backends.stepwise.neuron_width import narrowest
-from intsnn.engine.backends.stepwise.plan import neuron_parameters
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.kernels.layers import compiled as linear
 from intsnn.kernels.layers import reference, vector
@@ -19,8 +19,8 @@ from intsnn.kernels.neurons import compiled as neuron
 from intsnn.kernels.neurons import reference as neuron_reference
 from intsnn.kernels.parameters import COUNTERS, FIRSTS, Window
 from intsnn.kernels.toolchain.tier import tier
-from intsnn.layers.neurons import Decay, Neuron, Refractory
-from intsnn.network.bounds import Bound, _neuron
+from intsnn.layers import Bound, Decay, Neuron, Refractory
+from intsnn.network.bounds import _neuron
 
 SEED = st.integers(0, 2**32 - 1)
 SMALL = {np.int8: 3, np.int32: 1000, np.int64: 1 << 40}
@@ -250,7 +250,7 @@ def test_levels(kind, seed, channels, top):
     st.integers(-(2**47), 2**47 - 1), strategies.decays(), st.integers(0, 2**64 - 1)
 )  # every kind, every rounding, stochastic too
 def test_decay(x, decay, word):
-    from intsnn.engine.backends.stepwise.plan import _codes
+    from intsnn.engine.backends.stepwise.neuron_constants import _codes
 
     kind, first, second, rounding, least = _codes(decay)
     expected = oracle.leak(x, decay, word)

@@ -34,7 +34,7 @@ def child(*arguments, **environment):
 def networks():
     """Networks that take every path between them: (name, network, input, options)."""
     from intsnn import IF, Affine, Conv2d, Fixed, Flatten, Input, MaxPool2d, Network, Readout, Rounding, SignedIF
-    from intsnn.layers.neurons import LIF, QFFS, CubaLIF, Decay, loihi
+    from intsnn.layers import LIF, QFFS, CubaLIF, Decay, loihi
 
     rng = np.random.default_rng(3)
 

@@ -14,8 +14,7 @@ from intsnn.conversion.weights import Width, quantise_weights
 from intsnn.engine.ann import equality_conditions
 from intsnn.errors import RangeError
 from intsnn.formats.fixed import Fixed
-from intsnn.layers.base import Affine, Input, Readout
-from intsnn.layers.neurons import IF, SignedIF
+from intsnn.layers import IF, Affine, Input, Readout, SignedIF
 from intsnn.learning.buffers import check_sums
 from intsnn.learning.constants import layer_constants
 from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork

@@ -17,8 +17,7 @@ from intsnn.errors import ConversionError, DataNotFoundError, ImportRefused
 from intsnn.files.network_file import load, read_info, save
 from intsnn.formats.fixed import Fixed
 from intsnn.formats.weights import Bipolar
-from intsnn.layers.base import Affine, Conv2d, Flatten, Input, Readout
-from intsnn.layers.neurons import LIF, Decay
+from intsnn.layers import LIF, Affine, Conv2d, Decay, Flatten, Input, Readout
 from intsnn.models import readers
 from intsnn.models.zoo import catalogue as zoo
 from intsnn.models.zoo import entry as zoo_entry

@@ -8,8 +8,7 @@ import pytest
 
 from intsnn.engine.simulation import simulate
 from intsnn.formats.fixed import Fixed, Rounding
-from intsnn.layers.base import Affine, Conv2d, Input
-from intsnn.layers.neurons import Decay, loihi
+from intsnn.layers import Affine, Conv2d, Decay, Input, loihi
 from intsnn.network.spiking import Network
 
 BINARY = Fixed(1, signed=False)

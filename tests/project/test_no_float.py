@@ -50,8 +50,23 @@ def exercise():
     from intsnn.formats.fixed import Fixed, Overflow, Rounding
     from intsnn.formats.packing import pack, unpack
     from intsnn.formats.reals import quantise
-    from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
-    from intsnn.layers.neurons import IF, CubaLIF, Decay, Refractory, SignedIF
+    from intsnn.layers import (
+        IF,
+        Add,
+        Affine,
+        AvgPool2d,
+        Conv2d,
+        CubaLIF,
+        Decay,
+        Flatten,
+        Input,
+        MaxPool2d,
+        Readout,
+        Refractory,
+        Scale,
+        SignedIF,
+        SumPool2d,
+    )
     from intsnn.network.spiking import Network
 
     rng = np.random.default_rng(1)
@@ -169,7 +184,7 @@ def exercise_camera(rng):
 
 def exercise_spike_timing(rng):
     """Pair-based and three-factor rules with random bits everywhere, narrow and wide weights."""
-    from intsnn.layers.neurons import Decay
+    from intsnn.layers import Decay
     from intsnn.learning.stdp import PairRule, Plasticity, Trace, by_shift
 
     trace = Trace(7, 64, Decay.by_shift(3, 7))

@@ -22,7 +22,7 @@ from intsnn.engine.backends.fused.runner import prepare
 from intsnn.engine.inputs import Events, Source
 from intsnn.errors import IntsnnError
 from intsnn.files import network_file as files
-from intsnn.layers.neurons import Decay
+from intsnn.layers import Decay
 from intsnn.learning.learner import Dense, Learner, LearningNetwork, Rule, Schedule
 from intsnn.learning.stdp import PairRule, Plasticity, by_shift
 from intsnn.network.floating import FloatAffine, FloatInput, FloatNetwork, FloatNode, FloatReLU
@@ -45,7 +45,7 @@ ANSWERS = set(
 # Names that other modules of the package share: they get what was checked at the door.
 SHARED = set(
     """layers.output_shape layers.Upsample2d.sizes engine.Source.raw engine.Source.block engine.Events.frames
-    engine.why_not_fused engine.decide engine.places engine.predict engine.to_api conversion.Width
+    engine.sources_of engine.decide engine.places engine.predict engine.to_api conversion.Width
     conversion.quantised_node conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning
     datasets.warn_if_empty datasets.words learning.Learner.check_state learning.Learner.renew""".split()
 )

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from intsnn.engine.inputs import Events
 from intsnn.engine.simulation import simulate
 from intsnn.formats.fixed import Fixed
-from intsnn.layers.base import Affine, AvgPool2d, Conv2d, Input, MaxPool2d, SumPool2d
-from intsnn.layers.neurons import Neuron
+from intsnn.layers import Affine, AvgPool2d, Conv2d, Input, MaxPool2d, Neuron, SumPool2d
 
 DRAWS = 400
 # how many of the draws have it at least: about a quarter of what is usual, since a change of a strategy draws others

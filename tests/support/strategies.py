@@ -13,22 +13,23 @@ from hypothesis import strategies as st
 from intsnn.engine.inputs import Events
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.formats.weights import Bipolar, apot
-from intsnn.layers.base import (
+from intsnn.layers import (
     Add,
     Affine,
     AvgPool2d,
     Conv2d,
+    Decay,
     Flatten,
     Input,
     MaxPool2d,
+    Neuron,
     Readout,
+    Refractory,
     Scale,
     SumPool2d,
     Upsample2d,
-    padding_pairs,
-    pair,
 )
-from intsnn.layers.neurons import Decay, Neuron, Refractory
+from intsnn.layers.base import padding_pairs, pair
 from intsnn.network.spiking import Network
 
 QUIET_MODES = (Overflow.SAT, Overflow.SAT_SYM, Overflow.WRAP)

@@ -20,8 +20,6 @@ from ...files.values import PACKED
 from ...formats.fixed import Fixed
 from ...formats.packing import pack
 from ...formats.weights import Bipolar
-from ...layers.base import Affine, Conv2d, Input, MaxPool2d, Readout
-from ...layers.neurons import Neuron
 from ...network.spiking import Network
 from .formulas import FLOAT_BITS, Item
 
@@ -67,12 +65,6 @@ def allocate(items: Iterable[Item], seed: int = 0) -> dict[tuple[str, str, str],
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _least(values) -> int:
-    """Bits of the narrowest format that holds `values`."""
-    values = np.asarray(values)
-    return Fixed.for_range(int(values.min()), int(values.max())).bits if values.size else 0
-
-
 def network_items(network: Network) -> list[Item]:
     """Parameters (measured: as stored in a file) and states of one sample (not measured yet), at declared widths.
 
@@ -83,7 +75,6 @@ def network_items(network: Network) -> list[Item]:
     items = []
     for name in network.order:
         layer, bound = network.nodes[name], bounds[name]
-        size = int(np.prod(network.shapes[name]))
         record = write_layer(layer, LAYERS, name)
 
         def parameter(kind, field, width, idle=None, name=name, layer=layer, record=record):
@@ -95,57 +86,11 @@ def network_items(network: Network) -> list[Item]:
                 stored.nbytes if stored is not None else ATTRIBUTE, values.nbytes,
             )  # fmt: skip
 
-        def state(kind, field, count, width, float_width=FLOAT_BITS, name=name):
-            return Item(name, kind, field, count, width, float_width)
-
-        if isinstance(layer, Input):
-            items.append(state("inputs", "codes", size, layer.format.bits))
-        elif isinstance(layer, Affine | Conv2d):
-            items.append(parameter("weights", "weight", layer.weight_format.bits))
-            if layer.bias is not None:
-                items.append(parameter("biases", "bias", _least(layer.bias), 0))
-            items.append(parameter("scales", "multiplier", _least(layer.multiplier), 1))
-            if layer.delay:
-                source = network.inputs_of(name)[0]
-                count = int(np.prod(network.shapes[source]))
-                bits = bounds[source].step_format.bits
-                items.append(state("spikes", "delay line", count, bits, bits))
-        elif isinstance(layer, Neuron):
-            items += [
-                parameter("thresholds", "threshold", layer.threshold_format.bits),
-                parameter("thresholds", "v_negative", layer.v_format.bits, 0),
-                parameter("initial values", "v_initial", layer.v_format.bits, 0),
-                parameter("biases", "bias", layer.bias_format.bits, 0),
-            ]
-            items += _neuron_states(layer, state, size, bound)
-        elif isinstance(layer, MaxPool2d):
-            inputs = int(np.prod(network.shapes[network.inputs_of(name)[0]]))
-            bits = bound.total_format.bits
-            items.append(state("counts", "count", inputs, bits))
-            items.append(state("counts", "best", size, bits))
-            items.append(state("spikes", "out", size, bound.step_format.bits, bound.step_format.bits))
-        elif isinstance(layer, Readout):
-            total = bound.total_format
-            items.append(state("readouts", "total", size, total.bits + (not total.signed)))
-        elif hasattr(layer, "scale"):
-            items.append(parameter("scales", "scale", _least(layer.scale), 1))
-    return items
-
-
-def _neuron_states(layer: Neuron, state, size: int, bound) -> list[Item]:
-    items = [state("membranes", "v", size, layer.v_format.bits)]
-    if layer.u_format is not None:
-        items.append(state("currents", "u", size, layer.u_format.bits))
-    if layer.refractory.kind != "none":
-        trace = layer.refractory.kind == "trace"
-        bits = layer.refractory.format.bits if trace else layer.refractory.steps.bit_length()
-        items.append(state("traces", "refractory", size, bits))
-    if layer.max_count is not None or layer.signed:  # else nothing asks for the count
-        items.append(state("counts", "count", size, int(bound.total_high.max()).bit_length()))
-    spike = bound.step_format.bits
-    if layer.reset_delay:
-        items.append(state("counts", "pending", size, spike))
-    items.append(state("spikes", "out", size, spike, spike))
+        items += [parameter(p.kind, p.field, p.bits, p.idle) for p in layer.parameters()]
+        sources = network.inputs_of(name)
+        shapes = [network.shapes[source] for source in sources]
+        states = layer.states(shapes, network.shapes[name], [bounds[source] for source in sources], bound)
+        items += [Item(name, s.kind, s.name, s.count, s.bits, s.float_bits) for s in states]
     return items
 
 
@@ -168,6 +113,8 @@ def run_bytes(network: Network, steps: int | None = None) -> tuple[dict[tuple[st
     """
     from ...engine.backends.stepwise.plan import Plan, Worker
     from ...engine.inputs import Source
+    from ...engine.program import lower
+    from ...layers.schedule import Schedule
 
     sizes: dict[tuple[str, str], int] = {}
 
@@ -177,29 +124,32 @@ def run_bytes(network: Network, steps: int | None = None) -> tuple[dict[tuple[st
             sizes[name, what] = max(sizes.get((name, what), 0), array.nbytes)
             return array
 
-    source = Source(network.nodes[network.input_name], _one_sample(network))
+    sources = {name: Source(network.nodes[name], _one_sample(network, name)) for name in network.inputs}
     driven = network.t_drive or steps or 1
-    plan = Plan(network, max(steps or 0, driven + max(1, network.settling_bound or 0)), driven, "step")
+    limit = max(steps or 0, driven + max(1, network.settling_bound or 0))
+    plan = Plan(lower(network, Schedule(driven, driven, limit, driven, network.levels)), "step")
     worker = Measured(plan)
-    worker.begin(source, 0, 1)
+    worker.begin(sources, 0, 1)
     for step in (0, driven):
         worker.advance(step, 1)
-    sizes[network.input_name, "codes"] = worker.codes.nbytes
+    for name, codes in worker.codes.items():
+        sizes[name, "codes"] = codes.nbytes
     found: dict[tuple[str, str, str], int] = {}
     for (name, what), size in sizes.items():
         if not size:
             continue
         kind = RUN_KINDS.get(what, "sums")
-        if what == "out" and isinstance(network.nodes[name], Neuron | MaxPool2d):
+        if what == "out" and plan.by_name[name].node in network.spiking:
             kind = "spikes"
-        found[name, kind, what] = size
+        key = plan.by_name[name].node, kind, what
+        found[key] = max(size, found.get(key, 0))
     prepared = sum(_own_arrays(operation) for operation in plan.operations)
     return found, prepared
 
 
-def _one_sample(network: Network) -> np.ndarray:
+def _one_sample(network: Network, name: str) -> np.ndarray:
     """The least input: constant codes of a converted network, else one frame."""
-    layer = network.nodes[network.input_name]
+    layer = network.nodes[name]
     value = min(max(0, layer.format.min), layer.format.max)
     frames = () if network.t_drive else (1,)
     return np.full((*frames, 1, *layer.shape), value, np.int64)
@@ -215,7 +165,7 @@ def runner_bytes(network: Network) -> dict[str, int]:
     """
     from ...engine.backends.fused.runner import prepare
 
-    sample = _one_sample(network)
+    sample = _one_sample(network, network.input_name)
     runner = prepare(network, settle=network.levels is not None)
     runner(np.repeat(sample, MOST_BLOCK, axis=0 if network.t_drive else 1))
     return runner.buffers()

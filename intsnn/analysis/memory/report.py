@@ -28,8 +28,10 @@ from ...engine.result import Result
 from ...errors import FormatError
 from ...formats.arguments import choice, flag, instance, mapping, seed_of
 from ...formats.fixed import Fixed
-from ...layers.base import Affine, Conv2d, MaxPool2d, Readout, SumPool2d
+from ...layers.connections import Affine, Conv2d
 from ...layers.neurons import Neuron
+from ...layers.pooling import MaxPool2d, SumPool2d
+from ...layers.ports import Readout
 from ...network.spiking import Network, spiking_network
 from .formulas import Architecture, Item, Sizes, check_convention, count, resolve_widths
 from .measured import FileBytes, allocate, file_bytes, network_items, run_bytes, with_run

@@ -20,8 +20,11 @@ from intsnn.bench.speed import measure as speed
 from intsnn.cli import speed_tables as present
 from intsnn.cli.console import Console
 from intsnn.cli.main import main
-from intsnn.engine.backends.fused.runner import prepare, why_not_fused
+from intsnn.engine.backends.fused.accepts import refuses
+from intsnn.engine.backends.fused.runner import prepare
+from intsnn.engine.program import lower
 from intsnn.errors import FormatError, MismatchError, RangeError, UnsupportedError
+from intsnn.layers.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = {"lenet-b64": 12, "vgg16-224-b1": 32}
@@ -84,7 +87,7 @@ def test_one_function(name):
     """The runner, simulate, the evaluation in float32 and plain numpy agree, and every layer spikes."""
     work = small(name)
     network, steps = work.network, work.steps
-    assert why_not_fused(network, network.bounds(steps, steps), frames=not work.constant) is None
+    assert refuses(lower(network, Schedule(steps, steps, steps, steps)), frames=not work.constant) is None
     outputs = prepare(network, steps=steps)(work.inputs).outputs
     assert outputs.any()
     assert np.array_equal(outputs, simulate(network, work.inputs, steps=steps, path="layer").outputs)

@@ -15,8 +15,7 @@ from intsnn.engine.simulation import simulate
 from intsnn.errors import ConversionError, UnsupportedError
 from intsnn.files.network_file import save
 from intsnn.formats.fixed import Fixed
-from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, Readout, SumPool2d
-from intsnn.layers.neurons import SignedIF
+from intsnn.layers import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, Readout, SignedIF, SumPool2d
 from intsnn.models.readers import load as read
 from intsnn.network.spiking import Network
 

@@ -28,7 +28,7 @@ from intsnn.datasets import catalogue as datasets
 from intsnn.datasets.splitmix import shuffled
 from intsnn.errors import ConversionError, FormatError, IntsnnError
 from intsnn.files import network_file as files
-from intsnn.layers.base import Affine, Conv2d, SumPool2d
+from intsnn.layers import Affine, Conv2d, SumPool2d
 from intsnn.models.keras import load as keras
 from intsnn.network.floating import (
     FloatAffine,

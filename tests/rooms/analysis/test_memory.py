@@ -32,11 +32,13 @@ from intsnn.conversion.pipeline import convert_float
 from intsnn.datasets import catalogue as datasets
 from intsnn.engine.backends.stepwise.plan import Plan, Worker
 from intsnn.engine.inputs import Source
+from intsnn.engine.program import lower
 from intsnn.errors import DataNotFoundError, FormatError, IntsnnError, UnsupportedError
 from intsnn.files.network_file import save
 from intsnn.formats.packing import unpack
 from intsnn.formats.weights import Bipolar, Levels, apot
-from intsnn.layers.base import Conv2d
+from intsnn.layers import Conv2d
+from intsnn.layers.schedule import Schedule
 from intsnn.models import digits
 from intsnn.models.keras import load as keras
 from intsnn.models.published import ARCHITECTURES, architecture
@@ -373,9 +375,8 @@ def test_items_of_a_small_network():
     assert sizes["conv", "weight"] == 7 and sizes["dense", "weight"] == 3  # packed
     assert sizes["conv", "bias"] == 2 and sizes["if", "threshold"] == 2  # int8
     assert sizes["if", "bias"] == 8  # one 0, kept as an attribute and not counted
-    plan = Plan(network, 6, 5, "step")
-    worker = Worker(plan)
-    worker.begin(Source(network.nodes["input_0"], np.zeros((1, 1, 6, 6), int)), 0, 1)
+    worker = Worker(Plan(lower(network, Schedule(5, 5, 6, 5)), "step"))
+    worker.begin({"input_0": Source(network.nodes["input_0"], np.zeros((1, 1, 6, 6), int))}, 0, 1)
     assert sizes["if", "v"] == worker.states["if"]["v"].nbytes
     assert sizes["if", "count"] == worker.states["if"]["count"].nbytes
     assert sizes["pool", "best"] == worker.states["pool"]["count"].nbytes
@@ -396,8 +397,8 @@ def test_states_are_measured_as_the_run_keeps_them(steps, width):
     codes = np.full((1, 4), 15)
     result = simulate(network, codes, steps=steps)
     found = {(i.layer, i.name): i.measured_bytes for i in memory(network, result=result, file=False).items}
-    worker = Worker(Plan(network, steps, steps, "step"))
-    worker.begin(Source(network.nodes["input_0"], codes), 0, 1)
+    worker = Worker(Plan(lower(network, Schedule(steps, steps, steps, steps)), "step"))
+    worker.begin({"input_0": Source(network.nodes["input_0"], codes)}, 0, 1)
     state = worker.states["n"]["v"]
     assert found["n", "v"] == state.nbytes and state.dtype.itemsize == width
 

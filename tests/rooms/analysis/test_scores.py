@@ -17,8 +17,7 @@ from intsnn.engine.result import decide
 from intsnn.engine.simulation import simulate
 from intsnn.errors import IntsnnError, RangeError, ShapeError
 from intsnn.files import network_file as files
-from intsnn.layers.base import Affine, Conv2d, Input, Readout
-from intsnn.layers.neurons import SignedIF
+from intsnn.layers import Affine, Conv2d, Input, Readout, SignedIF
 from intsnn.network.floating import FloatAffine, FloatInput, FloatNetwork, FloatReLU, forward
 from intsnn.network.spiking import Network
 

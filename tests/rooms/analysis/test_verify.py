@@ -1,6 +1,7 @@
 """`verify`: no exact network is called broken, and a difference of any kind on any path is named."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import oracle
@@ -9,12 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intsnn.analysis.verification import verify
+from intsnn.engine import simulation
 from intsnn.engine.ann import equality_conditions, integer_ann
 from intsnn.engine.inputs import Events
-from intsnn.engine.simulation import simulate
+from intsnn.engine.simulation import BACKENDS, simulate
 from intsnn.formats.fixed import Fixed, Overflow
-from intsnn.layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, Upsample2d
-from intsnn.layers.neurons import CubaLIF, Decay, Neuron, SignedIF
+from intsnn.layers import (
+    Add,
+    Affine,
+    Conv2d,
+    CubaLIF,
+    Decay,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Neuron,
+    Readout,
+    Scale,
+    SignedIF,
+    SumPool2d,
+    Upsample2d,
+)
 from intsnn.network.spiking import Network
 
 MODULE = sys.modules["intsnn.analysis.verification"]
@@ -338,51 +354,42 @@ def test_length_of_records(monkeypatch, path, samples, first, more):
     assert (outcome.first.expected, outcome.first.found) == (length, length + more)
 
 
-@pytest.mark.parametrize("key, at", [("outputs", (2, 3)), ("extra_steps", (2,))])
+@pytest.mark.parametrize(
+    "key, at", [("outputs", (2, 3)), ("extra_steps", (2,)), ("predictions", (2,)), ("settled", ())]
+)
 def test_the_fused_path(monkeypatch, key, at):
-    made = MODULE.prepare
+    def alter(result):
+        if key == "settled":
+            return replace(result, settled=False)
+        for part in (result.predictions, result.outputs) if key == "outputs" else ():
+            assert part.size  # the predictions are made before the outputs are changed
+        getattr(result, key)[at] -= 1
+        return None
 
-    def wrong(*arguments, **options):
-        runner = made(*arguments, **options)
-
-        def call(inputs):
-            outcome = runner(inputs)
-            if len(inputs) == 4:
-                getattr(outcome, key)[at] -= 1
-            return outcome
-
-        return call
-
-    monkeypatch.setattr(MODULE, "prepare", wrong)
+    plant(monkeypatch, "simulate", alter, path="fused")
     outcome = verify(network(), images(), reference=2)
     found = outcome.first
-    assert not outcome.ok and found.between == "layer path against fused"
-    assert (found.layer, found.sample, found.step) == (key.replace("_", " "), 4, None)
-    assert found.neuron == at[1:] and found.found == found.expected - 1
+    assert outcome.mismatches == 1 and found.between == "layer path against fused"
+    assert (found.layer, found.step) == (key.replace("_", " "), None)
+    assert found.sample == (4 if at else None) and found.neuron == at[1:] and found.found == found.expected - 1
 
 
-def test_predictions_and_rest_of_the_fused_path(monkeypatch):
-    from intsnn.engine.backends.fused.runner import Outcome
+def test_a_backend_that_is_added_is_compared(monkeypatch):
+    class Off:
+        name, gives = "off", frozenset({"outputs"})
 
-    exact = Outcome.predictions.fget
-    monkeypatch.setattr(
-        Outcome, "predictions", property(lambda self: exact(self) + (np.arange(len(self.outputs)) == 1))
-    )
-    outcome = verify(network(), images(), reference=0)
-    assert outcome.mismatches == 1 and outcome.first.between == "layer path against fused"
-    assert (outcome.first.layer, outcome.first.sample) == ("predictions", 1)
-    monkeypatch.undo()
-    made = MODULE.prepare
+        def refuses(self, program, frames=False):
+            return None
 
-    def restless(*arguments, **options):
-        runner = made(*arguments, **options)
-        return lambda inputs: Outcome(
-            *(getattr(runner(inputs), key) for key in ("network", "outputs", "extra_steps")), False
-        )
+        def run(self, request):
+            result = BACKENDS[-1].run(request)
+            result.outputs[-1, -1] += 1
+            return result
 
-    monkeypatch.setattr(MODULE, "prepare", restless)
-    outcome = verify(network(), images(), reference=0)
-    assert outcome.mismatches == 1 and outcome.first.layer == "settled"
+    monkeypatch.setattr(simulation, "BACKENDS", (Off(), *BACKENDS))
+    outcome = verify(network(), images(), reference=1)
+    assert "off" in outcome.paths and not outcome.ok
+    assert outcome.first.between == "layer path against off" and outcome.first.layer == "outputs"
 
 
 @pytest.mark.parametrize("samples, first", [(4, 2), (2, 0)])

@@ -16,8 +16,7 @@ from intsnn.engine.ann import equality_conditions
 from intsnn.errors import ConversionError, FormatError
 from intsnn.formats.fixed import Fixed
 from intsnn.formats.weights import Bipolar
-from intsnn.layers.base import Affine
-from intsnn.layers.neurons import Neuron
+from intsnn.layers import Affine, Neuron
 from intsnn.network.floating import (
     FloatAdd,
     FloatAffine,

@@ -14,8 +14,7 @@ from intsnn.datasets.framing import frame_set, frame_shape, frames
 from intsnn.errors import FormatError, RangeError, ShapeError
 from intsnn.files.network_file import save
 from intsnn.formats.fixed import Fixed
-from intsnn.layers.base import Affine, Flatten, Input, Readout
-from intsnn.layers.neurons import IF
+from intsnn.layers import IF, Affine, Flatten, Input, Readout
 from intsnn.network.spiking import Network
 
 SHAPE = (2, 7, 9)

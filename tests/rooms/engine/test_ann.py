@@ -12,8 +12,25 @@ from intsnn.engine.inputs import Events
 from intsnn.engine.simulation import simulate
 from intsnn.errors import UnsupportedError
 from intsnn.formats.fixed import Fixed, Overflow
-from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
-from intsnn.layers.neurons import IF, LIF, QFFS, CubaLIF, Decay, Refractory, SignedIF
+from intsnn.layers import (
+    IF,
+    LIF,
+    QFFS,
+    Add,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    CubaLIF,
+    Decay,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Readout,
+    Refractory,
+    Scale,
+    SignedIF,
+    SumPool2d,
+)
 from intsnn.network.spiking import Network
 
 SEED = st.integers(0, 2**32 - 1)

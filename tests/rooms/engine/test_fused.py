@@ -24,12 +24,14 @@ from intsnn import (
 )
 from intsnn.bench.speed.workloads import build
 from intsnn.engine.backends.fused import table as program
+from intsnn.engine.backends.fused.accepts import refuses
 from intsnn.engine.backends.fused.runner import prepare
-from intsnn.engine.backends.fused.table import why_not_fused
+from intsnn.engine.program import lower
 from intsnn.errors import FormatError, RangeError, ShapeError, UnsupportedError
 from intsnn.kernels import selftest
 from intsnn.kernels.toolchain import tier as cpu
-from intsnn.layers.neurons import LIF, Decay
+from intsnn.layers import LIF, Decay
+from intsnn.layers.schedule import Schedule
 
 
 @st.composite
@@ -188,7 +190,7 @@ def small(neuron=None, connection=None):
 def test_what_is_not_fused_says_why(network, said):
     with pytest.raises(UnsupportedError, match=said):
         prepare(network, steps=3)(np.zeros((1, *network.shapes[network.input_name]), np.uint8))
-    assert said in why_not_fused(network, network.bounds(3, 3))
+    assert said in refuses(lower(network, Schedule(3, 3, 3, 3)))
 
 
 def test_many_events_in_one_sum():

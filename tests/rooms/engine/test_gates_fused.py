@@ -7,8 +7,7 @@ import pytest
 from intsnn.engine.backends.fused import table as program
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.formats.fixed import Fixed
-from intsnn.layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
-from intsnn.layers.neurons import IF, SignedIF
+from intsnn.layers import IF, Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SignedIF, SumPool2d
 from intsnn.network.spiking import Network
 
 BIT = Fixed(1, signed=False)
@@ -154,5 +153,6 @@ def test_blocks_of_samples_fit_the_cache(neurons, whole):
     runner = prepare(network)
     frames = codes(network, 1, (16, 20))
     assert runner(frames).outputs.ravel().tolist() == (frames.sum(axis=(0, 2)) // 2 * neurons).tolist()
-    (found,) = runner._programs.values()
+    (pool,) = runner._pools.values()
+    found = pool.table
     assert (found.block == program.MOST_SAMPLES) is whole and found.block * neurons * 16 <= program.BLOCK_BYTES

@@ -13,11 +13,25 @@ from intsnn.engine.backends.fused.runner import prepare
 from intsnn.engine.backends.stepwise.neuron_width import _Range, _settles
 from intsnn.engine.backends.stepwise.plan import Plan
 from intsnn.engine.inputs import Events
+from intsnn.engine.program import lower
 from intsnn.engine.simulation import simulate
 from intsnn.errors import RangeError, UnsupportedError
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
-from intsnn.layers.base import Affine, Conv2d, Flatten, Input, Readout, SumPool2d
-from intsnn.layers.neurons import IF, LIF, Decay, Neuron, Refractory, SignedIF
+from intsnn.layers import (
+    IF,
+    LIF,
+    Affine,
+    Conv2d,
+    Decay,
+    Flatten,
+    Input,
+    Neuron,
+    Readout,
+    Refractory,
+    SignedIF,
+    SumPool2d,
+)
+from intsnn.layers.schedule import Schedule
 from intsnn.network.spiking import Network
 
 BIT = Fixed(1, signed=False)
@@ -71,7 +85,7 @@ def test_sums_of_16_bits(fmt, bias, value, kind, convolution):
     shape = (1, 1, 1) if convolution else (1,)
     neuron = IF(32768, v_format=Fixed(24)) if value > 0 else SignedIF(40000, 3, v_format=Fixed(24))
     network = Network.sequential(Input(shape, fmt), ("w", layer), ("n", neuron))
-    assert Plan(network, 3, 3, "layer").dtypes["w"] is kind
+    assert Plan(lower(network, Schedule(3, 3, 3, 3)), "layer").dtypes["w"] is kind
     agree(network, np.reshape([value, 0, value // 2], (3, *shape)), steps=3)
 
 
@@ -80,7 +94,7 @@ def test_sums_of_16_bits(fmt, bias, value, kind, convolution):
 def test_sums_of_32_bits(multiplier, bias, kind):
     layer = Affine([[1]], multiplier=multiplier, bias=bias, bias_mode="step")
     network = Network.sequential(Input((1,), BIT), ("w", layer), ("o", Readout()))
-    assert Plan(network, 2, 2, "layer").dtypes["w"] is kind
+    assert Plan(lower(network, Schedule(2, 2, 2, 2)), "layer").dtypes["w"] is kind
     assert agree(network, [[1], [0]], steps=2) == [[2 * (multiplier + bias)], [2 * bias]]
 
 

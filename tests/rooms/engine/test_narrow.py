@@ -8,14 +8,14 @@ import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from intsnn.engine.backends.stepwise.neuron_constants import neuron_parameters
 from intsnn.engine.backends.stepwise.neuron_width import narrowest
-from intsnn.engine.backends.stepwise.plan import neuron_parameters
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.kernels.neurons import reference
 from intsnn.kernels.parameters import COUNTERS, FIRSTS
 from intsnn.kernels.toolchain.tier import tier
-from intsnn.layers.neurons import IF, LIF, QFFS, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
-from intsnn.network.bounds import Bound, _neuron
+from intsnn.layers import IF, LIF, QFFS, Bound, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
+from intsnn.layers.schedule import Schedule
 
 SEED = st.integers(0, 2**32 - 1)
 needs_vectors = pytest.mark.skipif(tier() == "portable", reason="the tier portable has no vector neurons")
@@ -37,7 +37,15 @@ def bound_of(low, high, steps, channels):
 def fit(layer, low, high, steps=40, shape=(5, 3), current_type=np.int32, counts=True):
     """The vector kernel of a layer that a charge of `low` to `high` flows into."""
     charge = bound_of(low, high, steps, shape[0])
-    return narrowest(layer, charge, _neuron(layer, charge, steps, steps), current_type, steps, shape, counts)
+    return narrowest(
+        layer,
+        charge,
+        layer.bound([charge], [shape], Schedule(steps, steps, steps, steps)),
+        current_type,
+        steps,
+        shape,
+        counts,
+    )
 
 
 class Side:

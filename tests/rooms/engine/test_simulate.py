@@ -14,8 +14,21 @@ from intsnn.errors import FormatError, RangeError, ShapeError, UnsupportedError
 from intsnn.files import recording
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.kernels.numbers.reference import random_word
-from intsnn.layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale
-from intsnn.layers.neurons import IF, LIF, Decay, Neuron, SignedIF
+from intsnn.layers import (
+    IF,
+    LIF,
+    Add,
+    Affine,
+    Conv2d,
+    Decay,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Neuron,
+    Readout,
+    Scale,
+    SignedIF,
+)
 from intsnn.network.spiking import Network
 
 BINARY, BYTE = Fixed(1, signed=False), Fixed(8)
@@ -281,7 +294,7 @@ def test_bias_schedules():
 
 @given(st.integers(-(10**6), 10**6), st.integers(1, 400))
 def test_spread_bias_adds_up_exactly(total, drive):
-    from intsnn.engine.backends.stepwise.plan import bias_schedule
+    from intsnn.layers.schedule import bias_schedule
 
     rows = bias_schedule(np.array([total]), "spread", drive, 0, drive + 3)[:, 0].tolist()
     assert sum(rows) == total and rows[drive:] == [0, 0, 0]
@@ -420,7 +433,7 @@ def test_recurrence_takes_one_step(path):
     assert found.records["n.spikes"][:, 0, 0].tolist() == [1, 0, 0, 1, 0, 0, 1]
     assert found.records["back.current"][:, 0, 0].tolist() == [0, -2, 0, 0, -2, 0, 0]
     assert found.records["n.v"][:, 0, 0].tolist() == [0, -1, 0, 0, -1, 0, 0]
-    with pytest.raises(FormatError, match="recurrent"):
+    with pytest.raises(UnsupportedError, match="recurrent"):
         simulate(network, [[1]], steps=7, path="layer")
 
 

@@ -8,14 +8,29 @@ from hypothesis import strategies as st
 
 from intsnn.engine.ann import integer_ann
 from intsnn.engine.backends.fused.runner import prepare
-from intsnn.engine.backends.stepwise import plan as executor
+from intsnn.engine.backends.stepwise import bindings
 from intsnn.engine.backends.stepwise.plan import Plan
 from intsnn.engine.inputs import Events
+from intsnn.engine.program import lower
 from intsnn.engine.simulation import simulate
 from intsnn.errors import IntsnnError, RangeError, UnsupportedError
 from intsnn.formats.fixed import Fixed, Overflow
-from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
-from intsnn.layers.neurons import IF, Neuron, SignedIF
+from intsnn.layers import (
+    IF,
+    Add,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Neuron,
+    Readout,
+    Scale,
+    SignedIF,
+    SumPool2d,
+)
+from intsnn.layers.schedule import Schedule
 from intsnn.network.spiking import Network
 
 PATHS = ("reference", "step", "layer")
@@ -196,6 +211,10 @@ def test_what_only_neurons_read_is_no_total():
     assert all_equal(network, [[(1 << 61) - 1]], steps=9) == [[9]]
 
 
+def plan(network, steps):
+    return Plan(lower(network, Schedule(steps, steps, steps, steps)), "step")
+
+
 def test_every_path_refuses_alike():
     """A network that the fused path takes, for a number of steps that nobody could wait for."""
     network = Network.sequential(
@@ -216,13 +235,13 @@ def test_counts_of_neurons():
     network = Network.sequential(Input((1,), BIT), ("n", Neuron(1, max_spikes_per_step=127)))
     edge = (1 << 31) // 127  # 127 of them: 2^31 - 2^31 % 127
     for steps, kind in ((edge, np.int32), (edge + 1, np.int64)):
-        assert Plan(network, steps, steps, "layer").neuron_operation("n").count_type is kind
+        assert plan(network, steps).neuron_operation("n").count_type is kind
     narrow = Network.sequential(Input((1,), BIT), ("n", SignedIF(1 << 40, v_format=WIDE, threshold_format=WIDE)))
     for steps, kind in (((1 << 31) - 1, np.int32), (1 << 31, np.int64)):
-        assert Plan(narrow, steps, steps, "layer").neuron_operation("n").count_type is kind
+        assert plan(narrow, steps).neuron_operation("n").count_type is kind
     for steps in (LIMIT // 127 + 1, LIMIT):
         with pytest.raises(RangeError, match=f"n .Neuron.: its total over {steps} steps"):
-            Plan(network, steps, steps, "step")
+            plan(network, steps)
 
 
 def test_wide_counts_are_counted(monkeypatch):
@@ -232,13 +251,13 @@ def test_wide_counts_are_counted(monkeypatch):
     )
     frames = np.array([127, 100, 100, -50, 20]).reshape(5, 1, 1)
     expected = all_equal(network, frames)
-    made = executor._Neuron.__init__
+    made = bindings.FireOperation.__init__
 
     def wide(operation, *arguments):
         made(operation, *arguments)
         operation.count_type = np.int64
 
-    monkeypatch.setattr(executor._Neuron, "__init__", wide)
+    monkeypatch.setattr(bindings.FireOperation, "__init__", wide)
     assert simulate(network, frames, keep_final=True).final["n.counts"].tolist() == expected == [[297]]
 
 

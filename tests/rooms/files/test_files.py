@@ -29,22 +29,32 @@ from intsnn.files.values import Budget, Record
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.formats.packing import packed_size
 from intsnn.formats.weights import Bipolar, Levels, apot
-from intsnn.layers import base as layers
-from intsnn.layers import neurons
-from intsnn.layers.base import (
+from intsnn.layers import (
+    IF,
+    LIF,
+    QFFS,
     Add,
     Affine,
     AvgPool2d,
+    CaLIF,
     Conv2d,
+    CubaLIF,
+    Decay,
     Flatten,
     Input,
     MaxPool2d,
+    Neuron,
     Readout,
+    Refractory,
     Scale,
+    SignedIF,
     SumPool2d,
     Upsample2d,
+    loihi,
 )
-from intsnn.layers.neurons import IF, LIF, QFFS, CaLIF, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
+from intsnn.layers.base import Layer
+from intsnn.layers.connections import BIAS_MODES
+from intsnn.layers.ports import READOUTS
 from intsnn.network import floating as floatnet
 from intsnn.network import quantised
 from intsnn.network.floating import (
@@ -202,14 +212,8 @@ LEFT_AT_DEFAULT = {(Neuron, "reset")}  # the other resets exclude max_spikes_per
 
 def test_registry_knows_every_layer():
     """A layer class that is added without a place in files turns this red."""
-    found = {
-        cls
-        for module in (layers, neurons)
-        for name, cls in vars(module).items()
-        if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module.__name__
-        if not name.startswith("_") and name not in ("Decay", "Refractory")
-    }
-    assert found == set(layout.LAYERS.values()) == set(EXAMPLES)
+    found = {cls for cls in Layer.kinds.values() if cls.__module__.startswith("intsnn.")}
+    assert found == {cls for cls in layout.LAYERS.values() if cls in found} == set(EXAMPLES)
     nodes = {
         cls
         for name, cls in vars(quantised).items()
@@ -325,7 +329,7 @@ def networks(draw):
     bias = draw(
         st.one_of(st.none(), st.integers(-99, 99), st.lists(st.integers(-(1 << 40), 99), min_size=3, max_size=3))
     )
-    shared = {"weight_format": fmt, "bias": bias, "bias_mode": draw(st.sampled_from(layers.BIAS_MODES))}
+    shared = {"weight_format": fmt, "bias": bias, "bias_mode": draw(st.sampled_from(BIAS_MODES))}
     shared |= {"multiplier": draw(st.integers(-300, 300)), "delay": draw(st.integers(0, 1))}
     chain = [Input((2, 6, 6), Fixed(8, signed=draw(st.booleans())), draw(st.integers(1, 9)), draw(st.integers(-9, 9)))]
     chain.append(Conv2d(codes_in(fmt, (3, 2, 3, 3), rng), padding=draw(st.integers(0, 2)), **shared))
@@ -346,7 +350,7 @@ def networks(draw):
     nodes["tail"] = Flatten()
     edges.append((names[-1], "tail"))
     if draw(st.booleans()):
-        nodes["out"] = Readout(draw(st.sampled_from(layers.READOUTS)))
+        nodes["out"] = Readout(draw(st.sampled_from(READOUTS)))
         edges.append(("tail", "out"))
     order = draw(st.permutations(list(nodes)))
     json_values = st.recursive(
@@ -909,7 +913,7 @@ import os, sys
 import numpy as np
 from intsnn.files import network_file as files
 from intsnn.files.hdf5 import write as hdf5
-from intsnn.layers.base import Affine, Input, Readout
+from intsnn.layers import Affine, Input, Readout
 from intsnn.network.spiking import Network
 from intsnn.formats.fixed import Fixed
 

@@ -9,8 +9,23 @@ from hypothesis import strategies as st
 
 from intsnn.engine.simulation import simulate
 from intsnn.formats.fixed import Fixed, Overflow
-from intsnn.layers.base import Add, Affine, AvgPool2d, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d
-from intsnn.layers.neurons import IF, LIF, Decay, Neuron, SignedIF
+from intsnn.layers import (
+    IF,
+    LIF,
+    Add,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Decay,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Neuron,
+    Readout,
+    Scale,
+    SignedIF,
+    SumPool2d,
+)
 from intsnn.network.spiking import Network
 
 BINARY = Fixed(1, signed=False)
@@ -204,7 +219,7 @@ def test_formats_of_a_bound():
 
 @given(st.integers(1, 62), st.integers(-(2**61), 2**61), st.integers(0, 2**20))
 def test_fits(bits, low, size):
-    from intsnn.network.bounds import fits
+    from intsnn.layers import fits
 
     low, high = np.array([low], object), np.array([low + size], object)
     assert fits(low, high, bits) == (-(2 ** (bits - 1)) <= low[0] and high[0] < 2 ** (bits - 1))

@@ -8,8 +8,7 @@ import pytest
 from intsnn.engine.simulation import simulate
 from intsnn.errors import FormatError, RangeError
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
-from intsnn.layers.base import Affine, Input
-from intsnn.layers.neurons import IF, LIF, QFFS, CaLIF, CubaLIF, Decay, Neuron, Refractory, SignedIF, loihi
+from intsnn.layers import IF, LIF, QFFS, Affine, CaLIF, CubaLIF, Decay, Input, Neuron, Refractory, SignedIF, loihi
 from intsnn.network.spiking import Network
 
 PATHS = ("reference", "step", "layer")

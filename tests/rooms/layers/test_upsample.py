@@ -15,8 +15,7 @@ from intsnn.engine.simulation import simulate
 from intsnn.errors import FormatError, ImportRefused, ShapeError
 from intsnn.files import network_file as files
 from intsnn.formats.fixed import Fixed
-from intsnn.layers.base import Conv2d, Flatten, Input, Readout, Upsample2d
-from intsnn.layers.neurons import IF, SignedIF
+from intsnn.layers import IF, Conv2d, Flatten, Input, Readout, SignedIF, Upsample2d
 from intsnn.network.floating import FloatConv2d, FloatInput, FloatNetwork, FloatReLU, FloatUpsample2d, forward
 from intsnn.network.spiking import Network
 

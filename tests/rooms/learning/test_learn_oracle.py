@@ -11,7 +11,7 @@ import pytest
 from intsnn.errors import FormatError, ShapeError
 from intsnn.formats.fixed import Rounding
 from intsnn.kernels.learning import parameters as P
-from intsnn.layers.neurons import Decay
+from intsnn.layers import Decay
 from intsnn.learning.constants import layer_constants
 from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork, Rule, Widths
 from intsnn.learning.rule import LETTERS

@@ -8,7 +8,7 @@ from intsnn.errors import FormatError, RangeError, ShapeError
 from intsnn.formats.fixed import Rounding
 from intsnn.kernels.learning import parameters as P
 from intsnn.kernels.numbers.reference import random_word
-from intsnn.layers.neurons import Decay
+from intsnn.layers import Decay
 from intsnn.learning.stdp import PairRule, Plasticity, Trace, by_shift
 
 

@@ -1,4 +1,4 @@
-"""A network prepared for speed: the fused path behind one call, numpy array in, outputs out.
+"""A network prepared for speed: the fused backend behind one call, numpy array in, outputs out.
 
 `prepare` packs weights and lays out small buffers once; the `Runner` it returns answers the outputs (and extra steps)
 of `simulate` with the same bits and no per-layer report. Feed-forward integrate-and-fire networks inside proven
@@ -18,16 +18,19 @@ import numpy as np
 from ....errors import UnsupportedError
 from ....formats.arguments import STEPS, flag, whole, whole_or_none
 from ....formats.integers import for_kernel
-from ....network.bounds import analyse, check_totals
-from ....network.schedule import Duration, duration
-from ....network.spiking import spiking_network
+from ....layers.schedule import Schedule
+from ....network.schedule import schedule
+from ....network.spiking import Network, spiking_network
 from ...inputs import Source
-from ...result import predict, to_api
-from ...simulation import MOST_THREADS
-from .table import BUFFERS, Program, why_not_fused
+from ...program import Program, lower
+from ...result import Result, to_api
+from ..base import Request
+from .accepts import refuses
+from .table import BUFFERS, Table
 
-__all__ = ["Outcome", "Runner", "prepare", "why_not_fused"]
+__all__ = ["Fused", "Runner", "prepare"]
 
+MOST_THREADS = 1024
 LONGEST_CHUNK = 16
 NO_CODES, NO_FRAMES = np.zeros((1, 1, 1), np.int32), np.zeros((1, 1, 1), np.int8)
 BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
@@ -35,22 +38,7 @@ GRAIN = 4  # samples that a thread takes at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """Result of a `Runner`: `outputs` (B, K) int64, `extra_steps` (B,), `settled` and `predictions` (B,)."""
-
-    network: object
-    outputs: np.ndarray
-    extra_steps: np.ndarray
-    settled: bool | None
-
-    @property
-    def predictions(self) -> np.ndarray:
-        """Index of the first best output of each sample."""
-        return predict(self.network, self.outputs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Again:
+class _SameShapeCall:
     """A call whose inputs look like those of an earlier one: frames of bytes that the kernel reads where they are.
 
     Nothing in it depends on the values, which are still looked at. For small networks finding it out again in every
@@ -62,8 +50,7 @@ class _Again:
     frames: tuple[int, int, int]
     least: int  # of the input format
     most: int
-    key: tuple
-    program: Program
+    pool: _Pool
     extent: Callable
     before: tuple  # arguments of `run_samples` up to the frames, and behind them
     behind: tuple
@@ -79,81 +66,17 @@ class _Again:
         )
 
 
-class Runner:
-    """A prepared network; call it with inputs as `simulate` takes them. Made by `prepare`."""
+class _Pool:
+    """The buffers of a table, one set for each thread that runs it."""
 
-    def __init__(self, network, steps: int | None, settle: bool, threads: int) -> None:
-        self.network = spiking_network(network)
-        self.steps, self.settle = whole_or_none(steps, "steps", 1, STEPS), flag(settle, "settle")
-        self.threads = whole(threads, "threads", 1, MOST_THREADS)
-        self._programs: dict[tuple, Program] = {}
-        self._buffers: dict[tuple, list[tuple[np.ndarray, ...]]] = {}
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.free: list[tuple[np.ndarray, ...]] = []
         self._lock = threading.Lock()
-        self._input = network.nodes[network.input_name]
-        self._output_shape = network.shapes[network.output_name]
-        self._known_lengths: dict[int | None, Duration] = {}
-        self._again: _Again | None = None
 
-    def _lengths(self, source: Source) -> Duration:
-        """The same as in `simulate`."""
-        known = self._known_lengths.get(source.steps)
-        if known is None:
-            known = duration(self.network, source.steps, self.steps, self.settle)
-            self._known_lengths[source.steps] = known
-        return known
-
-    def _program(self, constant: bool, driven: int, limit: int) -> tuple[tuple, Program]:
-        key = (constant, driven, limit)
-        if key not in self._programs:
-            bounds = analyse(self.network, limit, driven)
-            check_totals(self.network, bounds, limit, driven)
-            reason = why_not_fused(self.network, bounds, not constant)
-            if reason:
-                raise UnsupportedError(f"prepare: {reason}; use simulate")
-            chunk = min(LONGEST_CHUNK, limit if limit > driven else driven)
-            kept = limit > driven or driven > chunk
-            self._programs[key] = Program(self.network, bounds, constant, driven, chunk, kept)
-        return key, self._programs[key]
-
-    def buffers(self) -> dict[str, int]:
-        """Bytes of every buffer that a thread holds, by name, for the programs used so far (largest of each)."""
-        found: dict[str, int] = {}
-        for sets in self._buffers.values():
-            for arrays in sets:
-                for name, array in zip(BUFFERS, arrays, strict=True):
-                    found[name] = max(found.get(name, 0), array.nbytes)
-        return found
-
-    def __call__(self, inputs, *, time_axis: int | None = None) -> Outcome:
-        """Outputs of `inputs` (as in `simulate`), the same bits for any number of threads."""
-        again = self._again
-        if again is not None and time_axis is None and again.fits(inputs):
-            frames = inputs.view(np.int8).reshape(again.frames)
-            low, high = again.extent(inputs.reshape(-1))
-            if again.least <= low and high <= again.most:
-                return self._run(again.key, again.program, (*again.before, frames, *again.behind), again.frames[1])
-        source = Source(self._input, inputs, time_axis)
-        length = self._lengths(source)
-        driven, least, limit = length.driven, length.least, length.limit
-        key, program = self._program(source.constant, driven, limit)
-        codes, frames, area = self._inputs(source)
-        before = (*program.layout, codes)
-        behind = (
-            area, program.input_slot, program.input_by, source.constant, driven, least, limit, self.settle,
-            *program.constants,
-        )  # fmt: skip
-        if time_axis is None and isinstance(inputs, np.ndarray) and inputs.dtype in BYTES and frames.base is not None:
-            from ....kernels.inputs.rate import extent
-
-            known = self._input.format
-            self._again = _Again(
-                inputs.shape, inputs.dtype, frames.shape, known.min, known.max, key, program, extent, before, behind
-            )
-        return self._run(key, program, (*before, frames, *behind), source.samples)
-
-    def _run(self, key: tuple, program: Program, arguments: tuple, samples: int) -> Outcome:
+    def run(self, network: Network, settle: bool, threads: int, arguments: tuple, samples: int) -> Result:
         """Outputs of `samples` samples from the arguments of the kernel in front of the buffers."""
-        shape, settle, run = self._output_shape, self.settle, program.run_samples
+        shape, run = network.shapes[network.output_name], self.table.run_samples
         totals = np.empty((samples, math.prod(shape)), np.int64)
         extra = np.empty(samples, np.int64)
         settled = np.empty(samples, np.bool_)
@@ -161,64 +84,164 @@ class Runner:
         def work(buffers, start, stop):
             run(start, stop, *arguments, *buffers, totals, extra, settled)
 
-        held = self._take(key, program, min(self.threads, max(1, samples // 2)))
+        held = self._take(min(threads, max(1, samples // 2)))
         try:
             if len(held) == 1:
                 work(held[0], 0, samples)
             else:
-                self._share(work, held, samples, program.block)
+                _share(work, held, samples, self.table.block)
         finally:
             with self._lock:
-                self._buffers[key].extend(held)
+                self.free.extend(held)
         outputs = totals
         if len(shape) == 3:
             outputs = np.ascontiguousarray(to_api(totals, shape).reshape(samples, -1))
         done = bool(settled.all()) if settle else None
-        return Outcome(self.network, outputs, extra, done)
+        when = self.table.program.schedule
+        steps = (max(when.driven + int(extra.max()), when.least) if settle else when.limit) if samples else 0
+        return Result(network, outputs, steps, extra, done, named={network.output_name: outputs}, backend="fused")
 
-    def _take(self, key, program: Program, count: int) -> list[tuple[np.ndarray, ...]]:
+    def _take(self, count: int) -> list[tuple[np.ndarray, ...]]:
         with self._lock:
-            free = self._buffers.setdefault(key, [])
-            return [free.pop() if free else program.buffers() for _ in range(count)]
+            return [self.free.pop() if self.free else self.table.buffers() for _ in range(count)]
 
-    def _share(self, work, held, samples: int, block: int) -> None:
-        """Threads take a block or a few samples at a time: a slow core gets fewer of them."""
-        grain = max(GRAIN, block)
-        spans = itertools.count(0, grain)
-        failures: list[BaseException] = []
 
-        def loop(buffers):
-            try:
-                while not failures:
-                    start = next(spans)
-                    if start >= samples:
-                        return
-                    work(buffers, start, min(start + grain, samples))
-            except BaseException as error:
-                failures.append(error)
+def _share(work, held, samples: int, block: int) -> None:
+    """Threads take a block or a few samples at a time: a slow core gets fewer of them."""
+    grain = max(GRAIN, block)
+    spans = itertools.count(0, grain)
+    failures: list[BaseException] = []
 
-        threads = [threading.Thread(target=loop, args=(buffers,)) for buffers in held[1:]]
-        for thread in threads:
-            thread.start()
-        loop(held[0])
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+    def loop(buffers):
+        try:
+            while not failures:
+                start = next(spans)
+                if start >= samples:
+                    return
+                work(buffers, start, min(start + grain, samples))
+        except BaseException as error:
+            failures.append(error)
 
-    def _inputs(self, source: Source):
-        """Codes of constant inputs (B, 1, H * W * C) int32, or frames (T, B, C * H * W) int8; and pixels."""
-        if source.constant:
-            return source.block(0, source.samples, np.int32), NO_FRAMES, 1
-        layer = source.layer
-        raw = source.raw(0, source.samples)
-        if layer.multiplier != 1 or layer.offset != 0:
-            raw = raw.astype(np.int64) * layer.multiplier + layer.offset
-        if raw.dtype != np.int8:
-            # the format is checked, and its bound was checked to be small: no value is lost
-            raw = raw.view(np.int8) if raw.dtype.itemsize == 1 else raw.astype(np.int8)
-        area = math.prod(layer.shape[1:]) if len(layer.shape) == 3 else 1
-        return NO_CODES, for_kernel(raw), area
+    threads = [threading.Thread(target=loop, args=(buffers,)) for buffers in held[1:]]
+    for thread in threads:
+        thread.start()
+    loop(held[0])
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _table(program: Program, constant: bool) -> Table:
+    when = program.schedule
+    chunk = min(LONGEST_CHUNK, when.limit if when.limit > when.driven else when.driven)
+    return Table(program, constant, chunk, when.limit > when.driven or when.driven > chunk)
+
+
+def _arguments(table: Table, source: Source, settle: bool) -> tuple[tuple, np.ndarray, tuple]:
+    """Arguments of the kernel before the frames, the frames, and those up to the buffers."""
+    codes, frames, area = _inputs(source)
+    when = table.program.schedule
+    behind = (
+        area, table.input_slot, table.input_by, source.constant, when.driven, when.least, when.limit, settle,
+        *table.constants,
+    )  # fmt: skip
+    return (*table.layout, codes), frames, behind
+
+
+def _inputs(source: Source):
+    """Codes of constant inputs (B, 1, H * W * C) int32, or frames (T, B, C * H * W) int8; and pixels."""
+    if source.constant:
+        return source.block(0, source.samples, np.int32), NO_FRAMES, 1
+    layer = source.layer
+    raw = source.raw(0, source.samples)
+    if layer.multiplier != 1 or layer.offset != 0:
+        raw = raw.astype(np.int64) * layer.multiplier + layer.offset
+    if raw.dtype != np.int8:
+        # the format is checked, and its bound was checked to be small: no value is lost
+        raw = raw.view(np.int8) if raw.dtype.itemsize == 1 else raw.astype(np.int8)
+    area = math.prod(layer.shape[1:]) if len(layer.shape) == 3 else 1
+    return NO_CODES, for_kernel(raw), area
+
+
+class Fused:
+    """Backend of whole samples in one compiled call; gives outputs only."""
+
+    name = "fused"
+    gives = frozenset({"outputs"})
+
+    def refuses(self, program: Program, frames: bool = False) -> str | None:
+        """What has no fused form; see `intsnn.engine.backends.fused.accepts`."""
+        return refuses(program, frames)
+
+    def run(self, request: Request) -> Result:
+        """All samples, shared by the threads."""
+        (source,) = request.sources.values()
+        table = _table(request.program, source.constant)
+        before, frames, behind = _arguments(table, source, request.settle)
+        result = _Pool(table).run(
+            request.program.network, request.settle, request.threads, (*before, frames, *behind), source.samples
+        )
+        if request.progress is not None:
+            request.progress(source.samples, source.samples)
+        return result
+
+
+class Runner:
+    """A prepared network; call it with inputs as `simulate` takes them. Made by `prepare`."""
+
+    def __init__(self, network, steps: int | None, settle: bool, threads: int) -> None:
+        self.network = spiking_network(network)
+        self.steps, self.settle = whole_or_none(steps, "steps", 1, STEPS), flag(settle, "settle")
+        self.threads = whole(threads, "threads", 1, MOST_THREADS)
+        self._pools: dict[tuple, _Pool] = {}
+        self._input = network.nodes[network.input_name]
+        self._schedules: dict[int | None, Schedule] = {}
+        self._again: _SameShapeCall | None = None
+
+    def _pool(self, source: Source) -> _Pool:
+        """Table and buffers for inputs that look like `source`."""
+        when = self._schedules.get(source.steps)
+        if when is None:
+            when = self._schedules[source.steps] = schedule(self.network, source.steps, self.steps, self.settle)
+        key = (source.constant, when)
+        if key not in self._pools:
+            program = lower(self.network, when)
+            reason = refuses(program, not source.constant)
+            if reason:
+                raise UnsupportedError(f"prepare: {reason}; use simulate")
+            self._pools[key] = _Pool(_table(program, source.constant))
+        return self._pools[key]
+
+    def buffers(self) -> dict[str, int]:
+        """Bytes of every buffer that a thread holds, by name, for the tables used so far (largest of each)."""
+        found: dict[str, int] = {}
+        for pool in self._pools.values():
+            for arrays in pool.free:
+                for name, array in zip(BUFFERS, arrays, strict=True):
+                    found[name] = max(found.get(name, 0), array.nbytes)
+        return found
+
+    def __call__(self, inputs, *, time_axis: int | None = None) -> Result:
+        """Outputs of `inputs` (as in `simulate`), the same bits for any number of threads."""
+        again = self._again
+        if again is not None and time_axis is None and again.fits(inputs):
+            frames = inputs.view(np.int8).reshape(again.frames)
+            low, high = again.extent(inputs.reshape(-1))
+            if again.least <= low and high <= again.most:
+                arguments = (*again.before, frames, *again.behind)
+                return again.pool.run(self.network, self.settle, self.threads, arguments, again.frames[1])
+        source = Source(self._input, inputs, time_axis)
+        pool = self._pool(source)
+        before, frames, behind = _arguments(pool.table, source, self.settle)
+        if time_axis is None and isinstance(inputs, np.ndarray) and inputs.dtype in BYTES and frames.base is not None:
+            from ....kernels.inputs.rate import extent
+
+            known = self._input.format
+            self._again = _SameShapeCall(
+                inputs.shape, inputs.dtype, frames.shape, known.min, known.max, pool, extent, before, behind
+            )
+        return pool.run(self.network, self.settle, self.threads, (*before, frames, *behind), source.samples)
 
 
 def prepare(network, *, steps: int | None = None, settle: bool = False, threads: int = 1) -> Runner:

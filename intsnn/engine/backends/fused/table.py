@@ -1,25 +1,26 @@
-"""A network as a table of operations with flat constants: what `intsnn.kernels.fused.interpreter` interprets.
+"""A program as a table of operations with flat constants: what `intsnn.kernels.fused.interpreter` interprets.
 
-`why_not_fused` answers whether there is one; `Program` lays it out: operations in order, where the tail of dense layers
-begins, which spikes share memory because they are never needed at once, and how large every buffer has to be.
+`Table` lays it out: operations in order, where the tail of dense layers begins, which spikes share memory because they
+are never needed at once, and how large every buffer has to be. What has no
+such table says `intsnn.engine.backends.fused.accepts`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ....errors import UnsupportedError
-from ....formats.fixed import Overflow
 from ....kernels.toolchain.arrays import zeros
-from ....layers.base import Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SumPool2d, pair
-from ....layers.neurons import Neuron
-from ....network.bounds import fits
-from ..stepwise.plan import bias_schedule
+from ....layers import primitives as P
+from ....layers.base import fits
+from ....layers.schedule import bias_schedule
+from ...program import Program
+from .accepts import connection, covers, spikes_of
 
-__all__ = ["BUFFERS", "Program", "why_not_fused"]
+__all__ = ["BUFFERS", "Table"]
 
 WIDTH = 32  # of a tile, see intsnn.kernels.fused.tiles
 BLOCK_BYTES = 5 << 17  # spikes, charges, states and lists of a block of samples
@@ -49,121 +50,10 @@ def _tiles(channels: int) -> list[tuple[int, int]]:
     return found
 
 
-def _consumers(network, name: str) -> list[str]:
-    return [b for a, b in network.edges if a == name]
-
-
-def _spikes_of(network, connection: str) -> str:
-    """The node whose spikes a connection reads (through a Flatten)."""
-    source = network.inputs_of(connection)[0]
-    return network.inputs_of(source)[0] if isinstance(network.nodes[source], Flatten) else source
-
-
-def _covers(network, name: str) -> bool:
-    """Whether a convolution is one window over its whole input: then it is a dense layer."""
-    layer, shape = network.nodes[name], network.shapes[network.inputs_of(name)[0]]
-    return layer.weight.shape[2:] == shape[1:] and layer.padding == ((0, 0), (0, 0)) and layer.dilation == (1, 1)
-
-
-def _reach(layer: Affine | Conv2d, bound) -> int:
-    """The largest sum of weights times inputs, in size, before the multiplier."""
-    most = max(-int(bound.low.min()), int(bound.high.max()))
-    return int(np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1).sum(axis=1).max()) * most
-
-
-def _is_wide(layer: Neuron, bound, charge) -> bool:
+def _is_wide(layer, bound, charge) -> bool:
     """Whether a neuron needs more than 32 bits for a number of its own or for the charge of a step."""
     own = map(np.asarray, (layer.threshold, layer.v_negative, layer.v_initial))
     return not all(fits(number, number, 32) for number in (*own, bound.v_low, bound.v_high, charge.low, charge.high))
-
-
-def why_not_fused(network, bounds, frames: bool = False) -> str | None:
-    """Why the fused path does not take `network`, or None. `bounds` are those of the run; `frames`: input by steps."""
-    if network.recurrent:
-        return "the network is recurrent"
-    if not isinstance(network.nodes[network.output_name], Readout):
-        return "the output is no Readout"
-    for name in network.order:
-        layer = network.nodes[name]
-        sources = network.inputs_of(name)
-        source = network.nodes[sources[0]] if sources else None
-        kind = type(layer).__name__
-        if isinstance(layer, Affine | Conv2d):
-            if layer.delay:
-                return f"{name} has a delay"
-            if np.abs(layer.weight).max() > 127:
-                return f"{name} has weights beyond 127"
-            if np.abs(layer.multiplier).max() >= 1 << 31:
-                return f"{name} has multipliers beyond 31 bits"
-            if isinstance(layer, Conv2d) and (layer.groups != 1 or pair(layer.dilation, name)[1] != 1):
-                return f"{name} has groups or a horizontal dilation"
-            feeds_neuron = all(isinstance(network.nodes[b], Neuron) for b in _consumers(network, name))
-            if _reach(layer, bounds[sources[0]]) >= 1 << 31 or not (
-                feeds_neuron or fits(bounds[name].low, bounds[name].high, 32)
-            ):
-                return f"the sums of {name} need more than 32 bits"
-            if not isinstance(source, Input | Neuron | MaxPool2d | SumPool2d | Flatten):
-                return f"{name} reads sums of {sources[0]}"
-        elif isinstance(layer, Neuron):
-            bound = bounds[name]
-            plain = (
-                bound.v_low is not None
-                and layer.max_spikes_per_step == 1
-                and layer.compare == ">="
-                and not np.any(layer.bias)
-                and layer.acc_format is None
-            )
-            if not plain:
-                return f"{name} is no plain integrate-and-fire neuron"
-            symmetric = layer.v_overflow == Overflow.SAT_SYM and layer.v_format.signed
-            lowest = -layer.v_format.max if symmetric else layer.v_format.min
-            if int(bound.v_low.min()) < lowest or int(bound.v_high.max()) > layer.v_format.max:
-                return f"the membrane of {name} may overflow"
-            own = map(np.asarray, (layer.threshold, layer.v_negative, layer.v_initial))
-            fitting = all(fits(number, number, 62) for number in (*own, bound.v_low, bound.v_high))
-            if not fitting or int(bound.total_high.max()) >= 1 << 15:
-                return f"the membrane of {name} needs more than 62 bits, or its count more than 15"
-            if not isinstance(source, Affine | Conv2d | Add):
-                return f"{name} is not fed by a connection or a join"
-        elif isinstance(layer, SumPool2d | MaxPool2d):
-            if not isinstance(source, Neuron | MaxPool2d | SumPool2d):
-                return f"{name} pools no spikes"
-            if int(bounds[name].high.max()) > 16 or int(bounds[name].low.min()) < -16:
-                return f"the sums of {name} are too large to be listed"
-            if isinstance(layer, MaxPool2d) and not fits(bounds[name].total_low, bounds[name].total_high, 16):
-                return f"the totals of {name} need more than 16 bits"
-        elif isinstance(layer, Flatten):
-            if not all(isinstance(network.nodes[b], Affine) for b in _consumers(network, name)):
-                return f"{name} feeds no dense layer"
-            if not isinstance(source, Input | Neuron | MaxPool2d | SumPool2d):
-                return f"{name} reads sums of {sources[0]}"
-        elif isinstance(layer, Scale):
-            if not isinstance(source, Neuron | MaxPool2d | SumPool2d) or not all(
-                isinstance(network.nodes[b], Add) for b in _consumers(network, name)
-            ):
-                return f"{name} is no branch of a join"
-        elif isinstance(layer, Add):
-            if not all(
-                isinstance(network.nodes[s], Affine | Conv2d | Scale | Neuron | MaxPool2d | SumPool2d) for s in sources
-            ):
-                return f"{name} joins something else than connections and spikes"
-            if not all(isinstance(network.nodes[b], Neuron) for b in _consumers(network, name)):
-                return f"{name} feeds no neuron"
-            if not fits(bounds[name].low, bounds[name].high, 32):
-                return f"the sums of {name} need more than 32 bits"
-        elif isinstance(layer, Readout):
-            if layer.kind == "first_spike" or not isinstance(source, Affine | Conv2d):
-                return f"{name} is no sum of a connection"
-            if isinstance(source, Conv2d) and not _covers(network, sources[0]):
-                return f"{sources[0]} reads out more than one window"
-            if isinstance(network.nodes[_spikes_of(network, sources[0])], Input):
-                return f"{name} reads the input without a neuron in between"
-        elif isinstance(layer, Input):
-            if frames and not -16 <= layer.low <= layer.high <= 16:
-                return f"frames of {name} may hold values beyond 16"
-        else:
-            return f"{name} ({kind}) has no fused form"
-    return None
 
 
 @dataclass
@@ -198,18 +88,16 @@ class _Sizes:
     lists: list[tuple[dict, int, int]] = field(default_factory=list)  # fields, repeats, items of a sample at most
 
 
-class Program:
-    """Table of operations and the flat constants for one network, one kind of input and one number of steps.
+class Table:
+    """Table of operations and the flat constants for one program and one kind of input.
 
     Parameters
     ----------
-    network : Network
-    bounds : dict
-        Of the run.
+    program : Program
     constant : bool
         Whether the input is a constant code, else frames of small integers.
-    driven, chunk : int
-        Steps with input; steps of one pass.
+    chunk : int
+        Steps of one pass.
     kept : bool
         Whether states outlive a pass.
 
@@ -228,15 +116,15 @@ class Program:
         Where the frames of the first sample go, and how far the next one is.
     """
 
-    def __init__(self, network, bounds, constant: bool, driven: int, chunk: int, kept: bool) -> None:
+    def __init__(self, program: Program, constant: bool, chunk: int, kept: bool) -> None:
         from ....kernels.fused import interpreter as fused
         from ....kernels.fused import rows, tiles
 
         self.run_samples = fused.run_samples
         self._tiles_module, self._rows_module = tiles, rows
         self._columns, self._kinds = fused.Operation, fused.Kind
-        self.network, self.bounds, self.constant = network, bounds, constant
-        self.drive, self.driven, self.chunk, self.kept = network.t_drive or driven, driven, chunk, kept
+        self.program, self.bounds, self.constant = program, program.bounds, constant
+        self.drive, self.driven, self.chunk, self.kept = program.schedule.drive, program.schedule.driven, chunk, kept
         self._steps: list[_Step] = []
         self._rows: list[np.ndarray] = []
         self._dots: list[np.ndarray] = []
@@ -245,8 +133,8 @@ class Program:
         self._used = {"rows": 0, "dots": 0, "numbers": 0, "big": 0}
         self._sizes = _Sizes()
         self._zeros = self._put_numbers(0, WIDTH)
-        for name in network.order:
-            self._node(name, network.nodes[name])
+        for instruction in program.instructions:
+            self._instruction(instruction.name, instruction.primitive)
         self._lay_out()
 
     # -- constants -------------------------------------------------------------------------------
@@ -267,11 +155,11 @@ class Program:
         full[:channels] = np.broadcast_to(values, (channels,))
         return self._put("big", full) if wide else self._put("numbers", full.astype(np.int32))
 
-    def _put_bias(self, layer, channels: int, wide: bool = False) -> int:
+    def _put_bias(self, connect: P.Connect | None, channels: int, wide: bool = False) -> int:
         """Rows of the driven steps and one of zeros."""
         rows = np.zeros((self.driven + 1, _padded(channels)), np.int64)
-        if layer is not None and layer.bias is not None:
-            schedule = bias_schedule(layer.bias, layer.bias_mode, self.drive, 0, self.driven)
+        if connect is not None and connect.bias is not None:
+            schedule = bias_schedule(connect.bias, connect.bias_mode, self.drive, 0, self.driven)
             rows[: self.driven, :channels] = schedule
         return self._put("big", rows) if wide else self._put("numbers", rows.astype(np.int32))
 
@@ -283,36 +171,47 @@ class Program:
 
     # -- operations ------------------------------------------------------------------------------
 
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.program.values[name].shape
+
     def _map(self, name: str) -> tuple[int, int, int]:
-        """Height, width and padded channels of a node."""
-        shape = self.network.shapes[name]
+        """Height, width and padded channels of a value."""
+        shape = self._shape(name)
         return (shape[1], shape[2], _padded(shape[0])) if len(shape) == 3 else (1, 1, _padded(shape[0]))
 
-    def _node(self, name: str, layer) -> None:
-        network = self.network
-        if isinstance(layer, Neuron):
-            self._neuron(name, layer)
-        elif isinstance(layer, SumPool2d | MaxPool2d):
-            source = network.inputs_of(name)[0]
-            fields = self._geometry(source, name, layer.kernel_size, layer.stride, layer.padding, (1, 1))
-            step = _Step("SUM_POOL", fields, source, name)
-            if isinstance(layer, MaxPool2d):
+    def _instruction(self, name: str, primitive: P.Primitive) -> None:
+        if isinstance(primitive, P.Fire):
+            self._neuron(name, primitive.neuron)
+        elif isinstance(primitive, P.Pool):
+            (source,) = self.program[name].inputs
+            step = _Step("SUM_POOL", self._windows(source, name, primitive.window), source, name)
+            if primitive.kind == "max":
                 (h, w, c), (oh, ow, _) = self._map(source), self._map(name)
                 step.kind, step.states = "MAX_POOL", (h * w + oh * ow) * c
             self._steps.append(step)
-        elif isinstance(layer, Readout):
-            connection = network.inputs_of(name)[0]
-            fields, source = self._connection(connection)
-            fields["OUTPUTS"] = int(np.prod(network.shapes[name]))
+        elif isinstance(primitive, P.Accumulate):
+            (feeding,) = self.program[name].inputs
+            fields, source = self._connection(feeding)
+            fields["OUTPUTS"] = math.prod(self._shape(name))
             self._steps.append(_Step("READOUT", fields, source))
+        elif not isinstance(primitive, P.Feed | P.Connect | P.Copy | P.Scale | P.Add):  # those go into their readers
+            raise TypeError(f"{name}: no table has a {type(primitive).__name__}")
 
-    def _geometry(self, source: str, name: str, kernel, stride, padding, dilation) -> dict[str, int]:
+    def _places(self, source: str, name: str) -> dict[str, int]:
+        """Sizes of maps of which every place is by itself."""
         h, w, c = self._map(source)
         oh, ow, oc = self._map(name)
         return {
             "HEIGHT": h, "WIDTH_IN": w, "CHANNELS": c, "OUT_HEIGHT": oh, "OUT_WIDTH": ow, "OUT_CHANNELS": oc,
-            "KERNEL_Y": kernel[0], "KERNEL_X": kernel[1], "STRIDE_Y": stride[0], "STRIDE_X": stride[1],
-            "TOP": padding[0][0], "LEFT": padding[1][0], "DILATION_Y": dilation[0],
+            "KERNEL_Y": 1, "KERNEL_X": 1, "STRIDE_Y": 1, "STRIDE_X": 1, "TOP": 0, "LEFT": 0, "DILATION_Y": 1,
+        }  # fmt: skip
+
+    def _windows(self, source: str, name: str, window) -> dict[str, int]:
+        """Sizes of maps and of the windows over them."""
+        return self._places(source, name) | {
+            "KERNEL_Y": window.kernel_height, "KERNEL_X": window.kernel_width, "STRIDE_Y": window.stride_y,
+            "STRIDE_X": window.stride_x, "TOP": window.pad_top, "LEFT": window.pad_left,
+            "DILATION_Y": window.dilation_y,
         }  # fmt: skip
 
     def _padded_map(self, f: dict[str, int]) -> tuple[int, int]:
@@ -323,23 +222,22 @@ class Program:
 
     def _connection(self, name: str, wide: bool = False) -> tuple[dict[str, int], str]:
         """Geometry, weights, multiplier and bias of a connection from spikes, and whose spikes."""
-        network, layer = self.network, self.network.nodes[name]
-        feeding, source = network.inputs_of(name)[0], _spikes_of(network, name)
+        connect, source = connection(self.program, name), spikes_of(self.program, name)
+        (feeding,) = self.program[name].inputs
         h, w, c = self._map(source)
-        outputs = layer.weight.shape[0]
-        if isinstance(layer, Conv2d) and not _covers(network, name):
-            fields = self._geometry(source, name, layer.weight.shape[2:], layer.stride, layer.padding, layer.dilation)
-            inputs, kh, kw = layer.weight.shape[1:]
+        outputs, inputs, kh, kw = connect.weight.shape
+        if len(self._shape(feeding)) == 3 and not covers(connect):
+            fields = self._windows(source, name, connect.window)
             packed: np.ndarray = np.zeros((kh, kw, c, _padded(outputs)), np.int8)
-            packed[:, :, :inputs, :outputs] = layer.weight.transpose(2, 3, 1, 0)
+            packed[:, :, :inputs, :outputs] = connect.weight.transpose(2, 3, 1, 0)
         else:
-            real = network.shapes[source]
-            weight = layer.weight.reshape(outputs, *real)
+            real = self._shape(source)
+            weight = connect.weight.reshape(outputs, *real)
             if len(real) == 3:
                 weight = weight.transpose(0, 2, 3, 1)
             packed = np.zeros((h * w, c, _padded(outputs)), np.int8)
             packed[:, : real[0], :outputs] = weight.reshape(outputs, h * w, real[0]).transpose(1, 2, 0)
-            fields = self._geometry(source, name, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+            fields = self._places(source, name)
             fields |= {"HEIGHT": 1, "WIDTH_IN": 1, "CHANNELS": h * w * c}  # a map as one long pixel
         packed = packed.reshape(-1, packed.shape[-1])
         low, high = int(self.bounds[feeding].low.min()), int(self.bounds[feeding].high.max())
@@ -351,9 +249,9 @@ class Program:
         self._sizes.flat = max(self._sizes.flat, window * repeat)
         dense = fields["DOTS"] >= 0
         self._sizes.lists.append((fields, repeat, self.chunk * (fields["DENSE_ABOVE"] if dense else cells * repeat)))
-        fields["MULTIPLIER"] = self._put_numbers(layer.multiplier, outputs)
-        fields["SCALED"] = int(np.any(layer.multiplier != 1))
-        fields["BIAS"] = self._put_bias(layer, outputs, wide)
+        fields["MULTIPLIER"] = self._put_numbers(connect.multiplier, outputs)
+        fields["SCALED"] = int(np.any(connect.multiplier != 1))
+        fields["BIAS"] = self._put_bias(connect, outputs, wide)
         return fields, source
 
     def _put_rows_of(self, fields: dict[str, int], packed: np.ndarray, signed: bool) -> None:
@@ -386,25 +284,25 @@ class Program:
 
     def _constant_connection(self, name: str, neuron: str) -> None:
         """Sums of the constant input, once per sample; its neuron multiplies."""
-        network, layer = self.network, self.network.nodes[name]
-        source = _spikes_of(network, name)
-        shape, outputs = network.shapes[source], layer.weight.shape[0]
-        if isinstance(layer, Conv2d):
-            fields = self._geometry(source, name, layer.weight.shape[2:], layer.stride, layer.padding, layer.dilation)
-            weight, inputs = layer.weight.transpose(2, 3, 1, 0), shape[0]
+        connect, source = connection(self.program, name), spikes_of(self.program, name)
+        (feeding,) = self.program[name].inputs
+        shape, outputs = self._shape(source), connect.weight.shape[0]
+        if len(self._shape(feeding)) == 3:
+            fields = self._windows(source, name, connect.window)
+            weight, inputs = connect.weight.transpose(2, 3, 1, 0), shape[0]
         else:
-            fields = self._geometry(source, name, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
-            inputs = int(np.prod(shape))
-            weight = layer.weight
+            fields = self._places(source, name) | {"HEIGHT": 1, "WIDTH_IN": 1}
+            inputs, weight = math.prod(shape), connect.weight.reshape(outputs, -1)
             if len(shape) == 3:
                 weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(weight.shape)
             weight = weight.T[None, None]
-            fields |= {"HEIGHT": 1, "WIDTH_IN": 1}
         fields |= {
             "IN_CHANNELS": inputs, "REAL_OUT": outputs, "MULTIPLIER": self._put_numbers(1, outputs),
             "BIAS": self._put_numbers(0, outputs), "DOTS": -1, "FIRST": 1,
         }  # fmt: skip
-        depth, low, high = self._tiles_module.DOT_DEPTH, network.nodes[source].low, network.nodes[source].high
+        depth, feed = self._tiles_module.DOT_DEPTH, self.program[source].primitive
+        assert isinstance(feed, P.Feed)
+        low, high = feed.input.low, feed.input.high
         narrow = (0 <= low and high <= 255) or (-128 <= low and high <= 127)
         deep = -(-inputs // depth) * depth
         if narrow and DENSE_SHARE[self._tiles_module.TIER][0] < 1 and weight[..., 0].size <= MOST_PRODUCTS:
@@ -422,33 +320,31 @@ class Program:
             fields["WIDE_WEIGHTS"] = self._put("rows", np.ascontiguousarray(weight, np.int8))
             entries = fields["HEIGHT"] * fields["WIDTH_IN"] * inputs
             self._sizes.inputs = max(self._sizes.inputs, entries + 1)
-            self._sizes.loose = max(self._sizes.loose, int(np.prod(network.shapes[name])))
+            self._sizes.loose = max(self._sizes.loose, math.prod(self._shape(name)))
             self._sizes.wide = max(self._sizes.wide, outputs)
         self._steps.append(_Step("CURRENT", fields, charge=neuron))
 
     def _is_constant(self, name: str) -> bool:
         """Whether a connection reads the constant input."""
-        return self.constant and isinstance(self.network.nodes[_spikes_of(self.network, name)], Input)
+        return self.constant and isinstance(self.program[spikes_of(self.program, name)].primitive, P.Feed)
 
-    def _neuron(self, name: str, layer: Neuron) -> None:
-        network = self.network
-        feeding = network.inputs_of(name)[0]
-        joins = isinstance(network.nodes[feeding], Add)
-        branches = network.inputs_of(feeding) if joins else (feeding,)
+    def _neuron(self, name: str, layer) -> None:
+        program = self.program
+        (feeding,) = program[name].inputs
+        joins = isinstance(program[feeding].primitive, P.Add)
+        branches = program[feeding].inputs if joins else (feeding,)
         h, w, c = self._map(name)
-        channels = network.shapes[name][0]
-        if joins and any(isinstance(network.nodes[b], Affine | Conv2d) and self._is_constant(b) for b in branches):
-            raise UnsupportedError(f"{name}: a join with a branch from a constant input has no fused form")
+        channels = self._shape(name)[0]
         source = None
         wide = _is_wide(layer, self.bounds[name], self.bounds[feeding])
         if joins or self._is_constant(feeding):
-            multiplier = 1 if joins else network.nodes[feeding].multiplier
-            fields = self._geometry(name, name, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+            multiplier = 1 if joins else connection(program, feeding).multiplier
+            fields = self._places(name, name)
             fields |= {
                 "DOTS": -1, "EXTRA_STEPS": 2 if joins else 1, "SCALED": int(np.any(multiplier != 1)),
                 "MULTIPLIER": self._put_numbers(multiplier, channels),
             }  # fmt: skip
-            fields["BIAS"] = self._put_bias(None if joins else network.nodes[feeding], channels, wide)
+            fields["BIAS"] = self._put_bias(None if joins else connection(program, feeding), channels, wide)
             if joins:
                 for first, branch in enumerate(branches):
                     self._branch(branch, name, int(first == 0))
@@ -471,15 +367,16 @@ class Program:
 
     def _branch(self, name: str, neuron: str, first: int) -> None:
         """A branch of a join: its charge of every step."""
-        layer = self.network.nodes[name]
-        if isinstance(layer, Affine | Conv2d):
+        primitive = self.program[name].primitive
+        if isinstance(primitive, P.Connect):
             fields, source = self._connection(name)
             kind = "CONNECT_ADD"
         else:
-            kind, source = "SCALE_ADD", self.network.inputs_of(name)[0] if isinstance(layer, Scale) else name
-            fields = self._geometry(source, name, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
-            factor = layer.scale if isinstance(layer, Scale) else 1
-            fields["MULTIPLIER"] = self._put_numbers(factor, self.network.shapes[name][0])
+            scale = isinstance(primitive, P.Scale)
+            kind, source = "SCALE_ADD", self.program[name].inputs[0] if scale else name
+            fields = self._places(source, name)
+            factor = primitive.factor if isinstance(primitive, P.Scale) else 1
+            fields["MULTIPLIER"] = self._put_numbers(factor, self._shape(name)[0])
         fields["FIRST"] = first
         self._steps.append(_Step(kind, fields, source, charge=neuron))
 
@@ -524,7 +421,7 @@ class Program:
             for node in (step.target, step.source):
                 if node is not None:
                     lives.setdefault(node, [i, i])[1] = i
-        source = self.network.input_name
+        source = self.program.network.input_name
         if source in lives:
             lives[source][0] = -1
         sizes = {node: _lined(self.chunk * int(np.prod(self._map(node)))) for node in lives}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....formats.fixed import Overflow, Rounding
+from ....layers.base import Bound
 from ....layers.neurons import Decay, Neuron
-from ....network.bounds import Bound
 
 __all__ = ["Narrow", "narrowest"]
 
@@ -35,6 +35,8 @@ class Narrow:
         Of u, v and refractory counters; of net counts.
     capped, counted : bool
         Whether the cap on counts can bind; whether net counts are needed to run at all.
+    reach : dict of str to (int, int)
+        Least and largest u and v that are proven.
     """
 
     constants: np.ndarray
@@ -44,6 +46,7 @@ class Narrow:
     count_type: type
     capped: bool
     counted: bool
+    reach: dict[str, tuple[int, int]]
 
 
 class _Unfit(Exception):
@@ -218,6 +221,7 @@ def _fit(
     from ....kernels import parameters as P
 
     fit = _Fit(layer, width, steps)
+    reach: dict[str, tuple[int, int]] = {}
     k, theta = fit.names, _range(layer.threshold)
     if layer.max_spikes_per_step > 1 or layer.refractory.kind == "trace":
         raise _Unfit
@@ -245,6 +249,7 @@ def _fit(
         limits = _format_range(*ends, layer.u_overflow)
         settles = _settles(layer.u_decay, change, _Range(0, 0), steps)
         flow = fit.state(layer.u_decay, change, limits, layer.u_overflow, settles, settles, k.U)
+        reach["u"] = (flow.low, flow.high)
     # 3. v
     change = flow.with_zero + _range(layer.bias).with_zero
     if layer.reset_delay and layer.reset == "subtract":
@@ -257,7 +262,8 @@ def _fit(
     exact = not fit.constants[k.ACC + k.CLAMP]  # the bounds hold as long as nothing overflows
     if exact and own.v_low is not None and own.v_high is not None:
         proven = proven.also(_Range(_range(own.v_low).low, _range(own.v_high).high)).with_zero
-    fit.state(layer.v_decay, change, limits, layer.v_overflow, settles, proven, k.V)
+    there = fit.state(layer.v_decay, change, limits, layer.v_overflow, settles, proven, k.V)
+    reach["v"] = (there.low, there.high)
     if layer.signed and layer.reset == "subtract" and not layer.reset_delay and fit.constants[k.V + k.CLAMP]:
         if least.high + theta.high - 1 > limits.high:  # adding the threshold back could overflow a second time
             raise _Unfit
@@ -281,7 +287,8 @@ def _fit(
     fit.put(0, {k.SIGNED: int(layer.signed), k.COUNTED: int(counted)})
     fit.constants[k.LEVEL] = next(n for n, absent in enumerate(k.ABSENT) if not fit.constants[list(absent)].any())
     rows = (np.asarray(layer.threshold) + strict, layer.threshold, layer.v_negative if layer.signed else 0, layer.bias)
-    return Narrow(fit.constants, *_table(rows, shape, TYPES[width]), TYPES[width], COUNT_TYPES[width], capped, counted)
+    kind, table = TYPES[width], _table(rows, shape, TYPES[width])
+    return Narrow(fit.constants, *table, kind, COUNT_TYPES[width], capped, counted, reach)
 
 
 def _table(rows, shape: tuple[int, ...], dtype) -> tuple[np.ndarray, int]:
