@@ -272,6 +272,7 @@ def paths_of(network, inputs, *, steps=None, settle=False, time_axis=None) -> tu
 
     Parameters as in `simulate`.
     """
+    steps, settle = whole_or_none(steps, "steps", 1, STEPS), flag(settle, "settle")
     sources = sources_of(spiking_network(network), inputs, time_axis)
     program = lower(network, schedule(network, frames_given(sources), steps, settle))
     frames = any(not source.constant for source in sources.values())

@@ -57,6 +57,13 @@ class State:
         """Number of samples; None if there is nothing that outlives a step."""
         return next((len(values) for values in self.arrays.values()), None)
 
+    def belongs(self, names: set[str]) -> None:
+        """`ShapeError` unless it holds what is called `names`, and nothing else."""
+        for missing in sorted(names - self.arrays.keys()):
+            raise ShapeError(f"state: {missing} is missing; a state of another network?")
+        for unknown in sorted(self.arrays.keys() - names):
+            raise ShapeError(f"state: it has {unknown}, which this network does not keep; a state of another network?")
+
     def __getitem__(self, rows: Any) -> State:
         try:
             return State(self.step, {name: values[rows] for name, values in self.arrays.items()})

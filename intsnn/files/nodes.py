@@ -167,7 +167,7 @@ def __put_fields(record: Record, thing: Any, prefix: str = "") -> None:
             _rule(cls, name, hint)[0](record, key, value)
 
 
-def __get_fields(record: Record, cls: type, budget: Budget, prefix: str = "") -> dict[str, Any]:
+def __get_fields(record: Record, cls: Any, budget: Budget, prefix: str = "") -> dict[str, Any]:
     values: dict[str, Any] = {}
     required = {item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING}
     for name, hint in stored_fields(cls).items():

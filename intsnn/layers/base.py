@@ -368,7 +368,8 @@ def windows(name: str, layer: Layer, shape: Shape, outputs: int, kernel, stride,
 
 def window(shape: Shape, out: Shape, kernel, stride, padding, dilation=(1, 1), groups: int = 1) -> Window:
     """Geometry of a connection or pool from maps of `shape` to maps of `out`, as kernels take it."""
+    (height, width), (y, x), (dy, dx) = kernel, stride, dilation
     (top, _), (left, _) = padding
     return Window(
-        shape[1], shape[2], shape[0], out[1], out[2], out[0], *kernel, *stride, top, left, *dilation, groups
+        shape[1], shape[2], shape[0], out[1], out[2], out[0], height, width, y, x, top, left, dy, dx, groups
     )  # fmt: skip

@@ -35,7 +35,7 @@ class Add(Layer):
         return Bound(*(reduce(np.add, parts) for parts in zip(*(bound.parts for bound in inputs), strict=True)))
 
     def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
-        return build(primitives.Add(), *inputs)
+        return build(primitives.Sum(), *inputs)
 
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         return reduce(np.add, inputs)
@@ -64,7 +64,7 @@ class Scale(Layer):
         return inputs[0].times(self.scale)
 
     def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
-        return build(primitives.Scale(np.asarray(self.scale)), inputs[0])
+        return build(primitives.Times(np.asarray(self.scale)), inputs[0])
 
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         return inputs[0]

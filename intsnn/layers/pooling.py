@@ -59,8 +59,8 @@ class _Pool(Layer):
         shape = one_map(name, self, inputs)
         return windows(name, self, shape, shape[0], self.kernel_size, self.stride, self.padding)
 
-    def _pool(self, kind: str, source: Value, shape: Shape) -> primitives.Pool:
-        return primitives.Pool(window(source.shape, shape, self.kernel_size, self.stride, self.padding), kind)
+    def _pool(self, kind: str, source: Value, shape: Shape) -> primitives.Reduce:
+        return primitives.Reduce(window(source.shape, shape, self.kernel_size, self.stride, self.padding), kind)
 
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         padded = np.pad(inputs[0], ((0, 0), *self.padding))  # type: ignore[misc]

@@ -19,8 +19,19 @@ if TYPE_CHECKING:
     from .ports import Input
 
 __all__ = [
-    "PRIMITIVES", "Accumulate", "Add", "Connect", "Copy", "Divide", "Feed", "Fire", "FirstSpike", "Level", "Pool",
-    "Primitive", "Scale",
+    "PRIMITIVES",
+    "Accumulate",
+    "Connect",
+    "Copy",
+    "Divide",
+    "Feed",
+    "Fire",
+    "FirstSpike",
+    "Level",
+    "Primitive",
+    "Reduce",
+    "Sum",
+    "Times",
 ]  # fmt: skip
 
 
@@ -69,7 +80,7 @@ class Level(Primitive):
 
 
 @dataclass(frozen=True, eq=False)
-class Pool(Primitive):
+class Reduce(Primitive):
     """Over windows of a map: the ``"sum"``, or the step difference of the ``"max"`` of running totals."""
 
     window: Window
@@ -92,14 +103,14 @@ class Copy(Primitive):
 
 
 @dataclass(frozen=True, eq=False)
-class Scale(Primitive):
+class Times(Primitive):
     """``factor * x``, `factor` one integer or ``(C,)``."""
 
     factor: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Primitive):
+class Sum(Primitive):
     """Sum of all inputs."""
 
 
@@ -113,4 +124,4 @@ class FirstSpike(Primitive):
     """The step of the first positive x, -1 as long as there is none."""
 
 
-PRIMITIVES = (Feed, Connect, Fire, Level, Pool, Divide, Copy, Scale, Add, Accumulate, FirstSpike)
+PRIMITIVES = (Feed, Connect, Fire, Level, Reduce, Divide, Copy, Times, Sum, Accumulate, FirstSpike)

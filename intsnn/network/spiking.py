@@ -180,7 +180,7 @@ class Network(_Derived):
             if layer.takes_input and found:
                 raise ShapeError(f"Network: the Input {name!r} is fed by {found}; it must be a source")
             if not layer.takes_input and not found:
-                raise ShapeError(f"Network: nothing feeds {name!r} ({kind})")
+                raise ShapeError(f"Network: nothing feeds {name!r} ({kind}); the edges lead to other layers")
             if most is not None and len(found) > most:
                 raise ShapeError(f"Network: {name!r} ({kind}) is fed by {found}; join them with Add")
 

@@ -20,7 +20,7 @@ from intsnn.kernels.neurons import reference as neuron_reference
 from intsnn.kernels.parameters import COUNTERS, FIRSTS, Window
 from intsnn.kernels.toolchain.tier import tier
 from intsnn.layers import Bound, Decay, Neuron, Refractory
-from intsnn.network.bounds import _neuron
+from intsnn.layers.schedule import Schedule
 
 SEED = st.integers(0, 2**32 - 1)
 SMALL = {np.int8: 3, np.int32: 1000, np.int64: 1 << 40}
@@ -338,7 +338,8 @@ def run_vector(layer, current, v, u=0, count=0, pending=0, refractory=0, driven=
 
     charge = [np.array([end], object) for end in (-40, 40, -40_000, 40_000)]
     bound = Bound(*charge)
-    narrow = narrowest(layer, bound, _neuron(layer, bound, 1000, 1000), np.int32, 1000, (1,))
+    own = layer.bound([bound], [(1,)], Schedule(1000, 1000, 1000, 1000))
+    narrow = narrowest(layer, bound, own, np.int32, 1000, (1,))
     if narrow is None:
         return None
     rows, kind = len(current), narrow.state_type

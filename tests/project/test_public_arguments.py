@@ -20,20 +20,22 @@ from intsnn import IF, Affine, Fixed, Input, Network, Readout, Rounding, SignedI
 from intsnn.conversion.quantise import quantise_network
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.engine.inputs import Events, Source
+from intsnn.engine.state import State
 from intsnn.errors import IntsnnError
 from intsnn.files import network_file as files
 from intsnn.layers import Decay
+from intsnn.layers.base import Layer
 from intsnn.learning.learner import Dense, Learner, LearningNetwork, Rule, Schedule
 from intsnn.learning.stdp import PairRule, Plasticity, by_shift
 from intsnn.network.floating import FloatAffine, FloatInput, FloatNetwork, FloatNode, FloatReLU
 
 MODULES = """formats.fixed formats.weights formats.arithmetic formats.reals formats.notation formats.packing
 layers.neurons layers.base network.spiking engine.inputs engine.simulation engine.result
-engine.backends.fused.runner engine.ann
-analysis.verification conversion.spikes network.floating network.quantised conversion.quantise conversion.weights
-conversion.fold conversion.redrive learning.learner learning.rule learning.stdp learning.files datasets.catalogue
-files.network_file analysis.memory.report analysis.description analysis.curves datasets.framing datasets.events
-datasets.camera datasets.splitmix models.readers models.keras.load models.zoo.catalogue""".split()
+engine.backends.fused.runner engine.ann analysis.verification conversion.spikes network.floating network.quantised
+conversion.quantise conversion.weights conversion.fold conversion.redrive learning.learner learning.rule
+learning.stdp learning.files datasets.catalogue files.network_file analysis.memory.report analysis.description
+analysis.curves datasets.framing datasets.events datasets.camera datasets.splitmix models.readers models.keras.load
+models.zoo.catalogue engine.state""".split()
 
 # Made by functions of ours as their answer, never by a caller; what they are handed to looks at them again.
 ANSWERS = set(
@@ -44,10 +46,14 @@ ANSWERS = set(
 )
 # Names that other modules of the package share: they get what was checked at the door.
 SHARED = set(
-    """layers.output_shape layers.Upsample2d.sizes engine.Source.raw engine.Source.block engine.Events.frames
-    engine.sources_of engine.decide engine.places engine.predict engine.to_api conversion.Width
-    conversion.quantised_node conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning
-    datasets.warn_if_empty datasets.words learning.Learner.check_state learning.Learner.renew""".split()
+    """layers.output_shape engine.Source.raw engine.Source.block engine.Events.frames engine.Fused.refuses
+    engine.Fused.run engine.backends_of engine.decide layers.Bound layers.Bound.times layers.Bound.with_zero
+    layers.Build layers.Build.__call__ layers.Value layers.fits layers.Layer layers.Schedule
+    layers.bias_schedule layers.bias_total network.analyse network.check_totals network.schedule
+    network.settling_steps engine.State.belongs learning.Learner.check_state learning.Learner.renew
+    engine.places engine.predict engine.to_api conversion.Width conversion.quantised_node
+    conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning datasets.warn_if_empty
+    datasets.words""".split()
 )
 WORDS = {"what"}  # parameters that only name something in messages
 
@@ -63,6 +69,8 @@ def members(cls):
     for name in dir(cls):
         found = inspect.getattr_static(cls, name)
         found = found.__func__ if isinstance(found, classmethod | staticmethod) else found
+        if issubclass(cls, Layer) and name in (*vars(Layer), "fan_out", "bound_alone", "most", "places", "sizes"):
+            continue  # what a layer answers is asked by networks, which were checked
         if inspect.isfunction(found) and (not name.startswith("_") or (name == "__call__" and name in vars(cls))):
             yield name, found
 
@@ -270,6 +278,9 @@ VALID = {
     "engine.simulate": lambda: {"network": network(), "inputs": CODES, "path": "reference"},
     "engine.Runner": lambda: {"network": network(), "steps": None, "settle": False, "threads": 1},
     "engine.Runner.__call__": lambda: {"self": prepare(network()), "inputs": CODES},
+    "engine.paths_of": lambda: {"network": network(), "inputs": CODES},
+    "engine.State": lambda: {"step": 1, "arrays": {"n.v": [[1, 2]]}},
+    "engine.State.__getitem__": lambda: {"self": State(1, {"n.v": [[1, 2]]}), "rows": [0]},
     "engine.prepare": lambda: {"network": network()},
     "engine.equality_conditions": lambda: {"network": network()},
     "engine.integer_ann": lambda: {"network": network(), "inputs": CODES},
@@ -525,7 +536,9 @@ ALSO: dict[str, str] = {
     "formats.Fixed.for_range.lo": "range",
     "formats.Fixed.for_range.hi": "range",
     "engine.Source.data": "input",
+    "engine.paths_of.inputs": "input",
     "engine.simulate.inputs": "input",
+    "engine.paths_of.inputs": "input",
     "engine.integer_ann.inputs": "input",
     "analysis.verify.inputs": "input",
     "engine.Runner.__call__.inputs": "input",

@@ -88,9 +88,13 @@ class Request:
 class Backend(Protocol):
     """A way to run a program: same integers, other speed."""
 
-    name: str
-    gives: frozenset[str]
-    """What of `WANTS` it can give."""
+    @property
+    def name(self) -> str:
+        """How it is called."""
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What of `WANTS` it can give."""
 
     def refuses(self, program: Program, frames: bool) -> str | None:
         """Why it does not take `program`, or None; `frames`: whether an input comes by steps."""

@@ -251,13 +251,13 @@ def test_wide_counts_are_counted(monkeypatch):
     )
     frames = np.array([127, 100, 100, -50, 20]).reshape(5, 1, 1)
     expected = all_equal(network, frames)
-    made = bindings.FireOperation.__init__
+    made = bindings.FireBinding.__init__
 
     def wide(operation, *arguments):
         made(operation, *arguments)
         operation.count_type = np.int64
 
-    monkeypatch.setattr(bindings.FireOperation, "__init__", wide)
+    monkeypatch.setattr(bindings.FireBinding, "__init__", wide)
     assert simulate(network, frames, keep_final=True).final["n.counts"].tolist() == expected == [[297]]
 
 

@@ -14,7 +14,7 @@ from ...program import Instruction, Program
 __all__ = ["connection", "covers", "refuses", "spikes_of"]
 
 MOST_IN_FRAMES = 16  # in size, of the values of frames and of pooled spikes: they are listed that often
-SPIKES = P.Fire | P.Pool
+SPIKES = P.Fire | P.Reduce
 
 
 def connection(program: Program, name: str) -> P.Connect:
@@ -114,7 +114,7 @@ def _fire(program: Program, instruction: Instruction, frames: bool) -> str | Non
     if not fitting or int(bound.total_high.max()) >= 1 << 15:
         return f"the membrane of {name} needs more than 62 bits, or its count more than 15"
     source = _source(program, instruction)
-    if not isinstance(source, P.Connect | P.Add):
+    if not isinstance(source, P.Connect | P.Sum):
         return f"{name} is not fed by a connection or a join"
     return None
 
@@ -125,7 +125,7 @@ def _pool(program: Program, instruction: Instruction, frames: bool) -> str | Non
         return f"{name} pools no spikes"
     if int(bound.high.max()) > MOST_IN_FRAMES or int(bound.low.min()) < -MOST_IN_FRAMES:
         return f"the sums of {name} are too large to be listed"
-    if cast(P.Pool, instruction.primitive).kind == "max" and not fits(bound.total_low, bound.total_high, 16):
+    if cast(P.Reduce, instruction.primitive).kind == "max" and not fits(bound.total_low, bound.total_high, 16):
         return f"the totals of {name} need more than 16 bits"
     return None
 
@@ -143,14 +143,14 @@ def _copy(program: Program, instruction: Instruction, frames: bool) -> str | Non
 
 
 def _scale(program: Program, instruction: Instruction, frames: bool) -> str | None:
-    if not isinstance(_source(program, instruction), SPIKES) or not _all_read_by(program, instruction.name, P.Add):
+    if not isinstance(_source(program, instruction), SPIKES) or not _all_read_by(program, instruction.name, P.Sum):
         return f"{instruction.name} is no branch of a join"
     return None
 
 
 def _add(program: Program, instruction: Instruction, frames: bool) -> str | None:
     name, branches = instruction.name, [program[source] for source in instruction.inputs]
-    if not all(isinstance(branch.primitive, P.Connect | P.Scale | SPIKES) for branch in branches):
+    if not all(isinstance(branch.primitive, P.Connect | P.Times | SPIKES) for branch in branches):
         return f"{name} joins something else than connections and spikes"
     if not _all_read_by(program, name, P.Fire):
         return f"{name} feeds no neuron"
@@ -181,6 +181,6 @@ def _feed(program: Program, instruction: Instruction, frames: bool) -> str | Non
 
 
 _CHECKS = {
-    P.Feed: _feed, P.Connect: _connect, P.Fire: _fire, P.Pool: _pool, P.Copy: _copy, P.Scale: _scale, P.Add: _add,
+    P.Feed: _feed, P.Connect: _connect, P.Fire: _fire, P.Reduce: _pool, P.Copy: _copy, P.Times: _scale, P.Sum: _add,
     P.Accumulate: _total, P.FirstSpike: _total,
 }  # fmt: skip

@@ -182,7 +182,7 @@ class Table:
     def _instruction(self, name: str, primitive: P.Primitive) -> None:
         if isinstance(primitive, P.Fire):
             self._neuron(name, primitive.neuron)
-        elif isinstance(primitive, P.Pool):
+        elif isinstance(primitive, P.Reduce):
             (source,) = self.program[name].inputs
             step = _Step("SUM_POOL", self._windows(source, name, primitive.window), source, name)
             if primitive.kind == "max":
@@ -194,7 +194,9 @@ class Table:
             fields, source = self._connection(feeding)
             fields["OUTPUTS"] = math.prod(self._shape(name))
             self._steps.append(_Step("READOUT", fields, source))
-        elif not isinstance(primitive, P.Feed | P.Connect | P.Copy | P.Scale | P.Add):  # those go into their readers
+        elif isinstance(primitive, P.Feed | P.Connect | P.Copy | P.Times | P.Sum):
+            pass  # these go into what reads them
+        else:
             raise TypeError(f"{name}: no table has a {type(primitive).__name__}")
 
     def _places(self, source: str, name: str) -> dict[str, int]:
@@ -331,7 +333,7 @@ class Table:
     def _neuron(self, name: str, layer) -> None:
         program = self.program
         (feeding,) = program[name].inputs
-        joins = isinstance(program[feeding].primitive, P.Add)
+        joins = isinstance(program[feeding].primitive, P.Sum)
         branches = program[feeding].inputs if joins else (feeding,)
         h, w, c = self._map(name)
         channels = self._shape(name)[0]
@@ -372,10 +374,10 @@ class Table:
             fields, source = self._connection(name)
             kind = "CONNECT_ADD"
         else:
-            scale = isinstance(primitive, P.Scale)
+            scale = isinstance(primitive, P.Times)
             kind, source = "SCALE_ADD", self.program[name].inputs[0] if scale else name
             fields = self._places(source, name)
-            factor = primitive.factor if isinstance(primitive, P.Scale) else 1
+            factor = primitive.factor if isinstance(primitive, P.Times) else 1
             fields["MULTIPLIER"] = self._put_numbers(factor, self._shape(name)[0])
         fields["FIRST"] = first
         self._steps.append(_Step(kind, fields, source, charge=neuron))

@@ -23,7 +23,7 @@ from .neuron_width import Narrow, narrowest
 if TYPE_CHECKING:
     from .plan import Plan, Worker
 
-__all__ = ["BINDINGS", "ConnectOperation", "FireOperation", "Operation", "forgets_order"]
+__all__ = ["BINDINGS", "ConnectBinding", "FireBinding", "Binding", "forgets_order"]
 
 MOST_SCHEDULED = 1 << 20  # biases of all steps are made once where they are not more than this
 
@@ -68,7 +68,7 @@ def narrow_ints(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-class Operation(ABC):
+class Binding(ABC):
     """One instruction: `begin` makes its state for a block, `run` its values for a chunk."""
 
     def __init__(self, plan: Plan, instruction: Instruction) -> None:
@@ -120,7 +120,7 @@ class Operation(ABC):
         return worker.buffer(self.name, "out", (worker.samples, steps, self.size), self.dtype)
 
 
-class FeedOperation(Operation):
+class FeedBinding(Binding):
     """Codes in driven steps, then silence; of totals, the sum of what all driven steps bring."""
 
     def run(self, worker: Worker) -> np.ndarray:
@@ -140,7 +140,7 @@ class FeedOperation(Operation):
         return mixed
 
 
-class ConnectOperation(Operation):
+class ConnectBinding(Binding):
     """Weights times what comes in, and the bias of the step."""
 
     primitive: P.Connect
@@ -236,7 +236,7 @@ class ConnectOperation(Operation):
         return out
 
 
-class FireOperation(Operation):
+class FireBinding(Binding):
     """Spiking neurons, in the narrowest kernel that is proven to do."""
 
     primitive: P.Fire
@@ -318,9 +318,11 @@ class FireOperation(Operation):
     def outlives(self) -> dict[str, Kept]:
         layer, bound = self.layer, self.instruction.output.bound
         reach = {} if self.narrow is None else self.narrow.reach
-        ends = {"v": (layer.v_format.min, layer.v_format.max)}
-        if bound.v_low is not None:
-            ends["v"] = bound.v_low, bound.v_high
+        ends: dict[str, tuple[Any, Any]] = {"v": (layer.v_format.min, layer.v_format.max)}
+        least, most = ends["v"]
+        if bound.v_low is not None and bound.v_high is not None and layer.acc_format is None:
+            if least <= int(bound.v_low.min()) and int(bound.v_high.max()) <= most:  # proven: it never overflows
+                ends["v"] = bound.v_low, bound.v_high
         found = {}
         if layer.u_format is not None:
             ends["u"] = layer.u_range or (layer.u_format.min, layer.u_format.max)
@@ -364,7 +366,7 @@ class FireOperation(Operation):
         return worker.states[self.name]["v"]
 
 
-class LevelOperation(Operation):
+class LevelBinding(Binding):
     """The neuron of the integer ANN: level of the total charge."""
 
     primitive: P.Level
@@ -384,7 +386,7 @@ class LevelOperation(Operation):
         return out
 
 
-class CopyOperation(Operation):
+class CopyBinding(Binding):
     """Values are moved, none is computed: every backend does the same."""
 
     primitive: P.Copy
@@ -417,10 +419,10 @@ def _fastest_last(shape: tuple[int, ...]) -> np.ndarray:
     return (np.moveaxis(order, 0, -1) if len(shape) == 3 else order).reshape(-1)
 
 
-class PoolOperation(Operation):
+class ReduceBinding(Binding):
     """Sums over windows, or the step difference of the maximum of totals."""
 
-    primitive: P.Pool
+    primitive: P.Reduce
 
     def __init__(self, plan: Plan, instruction: Instruction) -> None:
         super().__init__(plan, instruction)
@@ -461,7 +463,7 @@ class PoolOperation(Operation):
         return out
 
 
-class DivideOperation(Operation):
+class DivideBinding(Binding):
     """The quotient of each step, rounded, where the sum lies: nobody else reads that."""
 
     primitive: P.Divide
@@ -475,10 +477,10 @@ class DivideOperation(Operation):
         return x
 
 
-class ScaleOperation(Operation):
+class TimesBinding(Binding):
     """A factor for each channel."""
 
-    primitive: P.Scale
+    primitive: P.Times
 
     def __init__(self, plan: Plan, instruction: Instruction) -> None:
         super().__init__(plan, instruction)
@@ -492,7 +494,7 @@ class ScaleOperation(Operation):
         return out
 
 
-class AddOperation(Operation):
+class SumBinding(Binding):
     """The sum of all inputs, one after the other."""
 
     def run(self, worker: Worker) -> np.ndarray:
@@ -505,7 +507,7 @@ class AddOperation(Operation):
         return total
 
 
-class TotalOperation(Operation):
+class TotalBinding(Binding):
     """Running totals of what comes in, or when it came first; its values are those of its input."""
 
     def choose_dtype(self) -> Any:
@@ -532,16 +534,16 @@ class TotalOperation(Operation):
         return x
 
 
-BINDINGS: dict[type[P.Primitive], type[Operation]] = {
-    P.Feed: FeedOperation,
-    P.Connect: ConnectOperation,
-    P.Fire: FireOperation,
-    P.Level: LevelOperation,
-    P.Pool: PoolOperation,
-    P.Divide: DivideOperation,
-    P.Copy: CopyOperation,
-    P.Scale: ScaleOperation,
-    P.Add: AddOperation,
-    P.Accumulate: TotalOperation,
-    P.FirstSpike: TotalOperation,
+BINDINGS: dict[type[P.Primitive], type[Binding]] = {
+    P.Feed: FeedBinding,
+    P.Connect: ConnectBinding,
+    P.Fire: FireBinding,
+    P.Level: LevelBinding,
+    P.Reduce: ReduceBinding,
+    P.Divide: DivideBinding,
+    P.Copy: CopyBinding,
+    P.Times: TimesBinding,
+    P.Sum: SumBinding,
+    P.Accumulate: TotalBinding,
+    P.FirstSpike: TotalBinding,
 }

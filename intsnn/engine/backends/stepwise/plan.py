@@ -21,7 +21,7 @@ import numpy as np
 from ....formats.fixed import Overflow
 from ....kernels.toolchain.arrays import zeros
 from ...program import Program
-from .bindings import BINDINGS, ConnectOperation, FireOperation, Operation, forgets_order
+from .bindings import BINDINGS, Binding, ConnectBinding, FireBinding, forgets_order
 
 __all__ = ["PATHS", "Plan", "Worker"]
 
@@ -50,28 +50,31 @@ class Plan:
         self.linear: ModuleType
         self.neuron: ModuleType
         if self.reference:
-            from ....kernels.layers import reference as linear
-            from ....kernels.neurons import reference as neuron
+            from ....kernels.layers import reference as plain_linear
+            from ....kernels.neurons import reference as plain_neuron
+
+            self.linear, self.neuron = plain_linear, plain_neuron
         else:
             from ....kernels.layers import compiled as linear
             from ....kernels.neurons import compiled as neuron
-        self.linear, self.neuron = linear, neuron
+
+            self.linear, self.neuron = linear, neuron
         self.absorbing = absorbing(self.network)
         self.layers = {name: i for i, name in enumerate(self.network.order)}  # the key of random bits, too
         self.sizes = {name: program.size(name) for name in program.values}
         self.aliases = forgets_order(program)
         self.dtypes: dict[str, type] = {}
-        self.operations: list[Operation] = []
+        self.operations: list[Binding] = []
         for instruction in program.instructions:
             operation = BINDINGS[type(instruction.primitive)](self, instruction)
             self.dtypes[instruction.name] = operation.dtype
             self.operations.append(operation)
         self.by_name = {operation.name: operation for operation in self.operations}
-        self.delayed = [op for op in self.operations if isinstance(op, ConnectOperation) and op.primitive.delay]
+        self.delayed = [op for op in self.operations if isinstance(op, ConnectBinding) and op.primitive.delay]
 
-    def neuron_operation(self, name: str) -> FireOperation:
+    def neuron_operation(self, name: str) -> FireBinding:
         """The operation of a layer of neurons."""
-        return cast(FireOperation, self.by_name[name])
+        return cast(FireBinding, self.by_name[name])
 
     def bytes_per_sample(self) -> int:
         """Largest buffer of one sample in one chunk."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -85,13 +86,19 @@ class _Run:
         self.request, self.network, self.schedule = request, request.program.network, request.schedule
         counts = bool(request.wants & {"final", "state"})
         self.plan = Plan(request.program, path, request.seed, counts)
-        self.began = 0 if request.start is None else request.start.step
+        self.began = 0
+        if request.start is not None:
+            self.began = request.start.step
+            request.start.belongs({f"{op.name}.{what}" for op in self.plan.operations for what in op.outlives()})
 
     def block(self, worker: Worker, start: int, stop: int) -> _Block:
         """Run the samples ``start..stop`` to their end."""
         request, schedule, plan, samples = self.request, self.schedule, self.plan, stop - start
         worker.begin(request.sources, start, stop, request.start)
         tallies = {name: self._new_tally(name) for name in self.network.spiking}
+        before = {}
+        if request.start is not None:  # net counts go on, too
+            before = {name: worker.states[name]["count"][:, None].astype(np.int64) for name in self.network.spiking}
         pieces: dict[str, list[np.ndarray]] = {}
         last = np.zeros(samples, np.int64)  # steps up to and including the last active one
         done, now = False, self.began
@@ -125,7 +132,7 @@ class _Run:
         overflows = self._overflow(worker, False), self._overflow(worker, True)
         records, final, state = {}, {}, {}
         if overflows[1] is None:  # a trapped value may have grown beyond any type: the run is an error
-            records, final = self._assemble(worker, pieces, lengths), self._final(worker)
+            records, final = self._assemble(worker, pieces, lengths, before), self._final(worker)
             state = self._state(worker)
         named = {name: self._outputs(worker, name) for name in self.network.outputs}
         return _Block(
@@ -173,7 +180,7 @@ class _Run:
                 elif "spikes" not in quantities:
                     pieces.setdefault(f"{name}.spikes", []).append(block.copy())
 
-    def _assemble(self, worker: Worker, pieces, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    def _assemble(self, worker: Worker, pieces, lengths: np.ndarray, before) -> dict[str, np.ndarray]:
         """Records ``(B, T, *shape)`` of the block; after its own end a sample rests."""
         records: dict[str, np.ndarray] = {}
         whole = {key: np.concatenate(parts, axis=1)[:, : int(lengths.max(initial=0))] for key, parts in pieces.items()}
@@ -182,7 +189,7 @@ class _Run:
                 key = f"{name}.{quantity}"
                 if quantity == "counts":
                     spikes = _rest(whole[f"{name}.spikes"].astype(np.int64), lengths, holds=False)
-                    found = np.cumsum(spikes, axis=1)
+                    found = np.cumsum(spikes, axis=1) + before.get(name, 0)
                 else:
                     dtype = record_dtype(self.plan, name, quantity)
                     found = _rest(whole[key].astype(dtype), lengths, holds=quantity in ("u", "v"))
@@ -310,7 +317,7 @@ class _Collector:
     def __init__(self, run: _Run) -> None:
         self.run, self.request = run, run.request
         self.blocks: list[_Block] = []
-        self.writer = None
+        self.writer: Any = None
 
     def __enter__(self):
         if self.request.recorder is not None:
