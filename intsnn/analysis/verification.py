@@ -197,6 +197,17 @@ def _compare_ann(outcome: Verification, network, part, steps: int | None, start:
     return first_due
 
 
+def _conclude(outcome: Verification, conditions: bool, has_ann: bool) -> None:
+    """Whether equality with the ANN is due, and why not."""
+    if conditions and outcome.overflows:
+        outcome.reasons.append(f"{outcome.overflows} overflows were seen")
+    if conditions and not outcome.settled:
+        outcome.reasons.append("not every sample came to rest")
+    outcome.due = has_ann and not outcome.reasons
+    if not outcome.layers.get("predictions"):  # they have a number of their own
+        outcome.layers.pop("predictions", None), outcome.neurons.pop("predictions", None)
+
+
 def verify(
     network,
     inputs,
@@ -281,12 +292,6 @@ def verify(
         if progress is not None:
             progress(done, total)
     outcome.samples = total
-    if conditions and outcome.overflows:
-        outcome.reasons.append(f"{outcome.overflows} overflows were seen")
-    if conditions and not outcome.settled:
-        outcome.reasons.append("not every sample came to rest")
-    outcome.due = has_ann and not outcome.reasons
-    if not outcome.layers.get("predictions"):  # they have a number of their own
-        outcome.layers.pop("predictions", None), outcome.neurons.pop("predictions", None)
+    _conclude(outcome, conditions, has_ann)
     outcome.first = outcome.first or first_due
     return outcome

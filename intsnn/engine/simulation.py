@@ -267,7 +267,9 @@ def backends_of(request: Request) -> tuple[Backend, ...]:
     return tuple(b for b in BACKENDS if request.wants <= b.gives and not b.refuses(request.program, request.frames))
 
 
-def paths_of(network, inputs, *, steps=None, settle=False, time_axis=None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def paths_of(
+    network, inputs, *, steps: int | None = None, settle: bool = False, time_axis: int | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the backends that take such a run, the fastest first: those that give everything, and those that do not.
 
     Parameters as in `simulate`.

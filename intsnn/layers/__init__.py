@@ -5,7 +5,7 @@ from ..support.faces import attach
 __all__, __getattr__, __dir__ = attach(
     __name__,
     {
-        "base": "Bound Build Layer Parameter Shape State Value fits kinds output_shape",
+        "base": "Bound Build Layer ParameterSize Shape StateSize Value fits kinds output_shape",
         "connections": "Affine Conv2d",
         "joins": "Add Scale",
         "neurons": "Decay Neuron Refractory",

@@ -24,7 +24,7 @@ from ..formats.fixed import Fixed
 from ..kernels.parameters import Window
 from .schedule import Schedule
 
-__all__ = ["Bound", "Build", "Layer", "Parameter", "Shape", "State", "Value", "fits", "kinds", "output_shape"]
+__all__ = ["Bound", "Build", "Layer", "ParameterSize", "Shape", "StateSize", "Value", "fits", "kinds", "output_shape"]
 
 Shape = tuple[int, ...]
 LARGEST_SIDE = 1 << 20  # of a kernel, stride, padding, dilation or factor
@@ -250,11 +250,11 @@ class Layer:
         """
         return None
 
-    def parameters(self) -> list[Parameter]:
+    def parameters(self) -> list[ParameterSize]:
         """What it keeps for good."""
         return []
 
-    def states(self, shapes: Sequence[Shape], shape: Shape, bounds: Sequence[Bound], bound: Bound) -> list[State]:
+    def states(self, shapes: Sequence[Shape], shape: Shape, bounds: Sequence[Bound], bound: Bound) -> list[StateSize]:
         """What it keeps from step to step, for one sample."""
         return []
 
@@ -268,7 +268,7 @@ def kinds() -> Mapping[str, type[Layer]]:
 
 
 @dataclass(frozen=True)
-class State:
+class StateSize:
     """Integers that a layer keeps from step to step: what they are, how many, and how wide (as float: `float_bits`)."""
 
     kind: str
@@ -279,7 +279,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ParameterSize:
     """A field that a layer keeps for good: what it is, and its width; where all values are `idle` it does nothing."""
 
     kind: str

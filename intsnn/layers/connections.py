@@ -20,9 +20,9 @@ from .base import (
     Bound,
     Build,
     Layer,
-    Parameter,
+    ParameterSize,
     Shape,
-    State,
+    StateSize,
     Value,
     at_least_zero,
     at_most_zero,
@@ -139,17 +139,17 @@ class _Connection(Layer):
         weight = self.weight.reshape(*self.weight.shape, *(1,) * (4 - self.weight.ndim))
         return build(primitives.Connect(weight, seen, multiplier, bias, mode, delay), source)
 
-    def parameters(self) -> list[Parameter]:
-        found = [Parameter("weights", "weight", self.weight_format.bits)]
+    def parameters(self) -> list[ParameterSize]:
+        found = [ParameterSize("weights", "weight", self.weight_format.bits)]
         if self.bias is not None:
-            found.append(Parameter("biases", "bias", least_bits(self.bias), 0))
-        return [*found, Parameter("scales", "multiplier", least_bits(self.multiplier), 1)]
+            found.append(ParameterSize("biases", "bias", least_bits(self.bias), 0))
+        return [*found, ParameterSize("scales", "multiplier", least_bits(self.multiplier), 1)]
 
-    def states(self, shapes, shape, bounds, bound) -> list[State]:
+    def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
         if not self.delay:
             return []
         bits = bounds[0].step_format.bits
-        return [State("spikes", "delay line", math.prod(shapes[0]), bits, bits)]
+        return [StateSize("spikes", "delay line", math.prod(shapes[0]), bits, bits)]
 
     def fan_out(self, shape: Shape, target: Shape) -> np.ndarray:
         """Weights that a spike at each position of the input reaches: ``(H, W)``, or one number if dense."""

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..formats.integers import whole_array
 from . import primitives
-from .base import Bound, Build, Layer, Parameter, Shape, Value, least_bits
+from .base import Bound, Build, Layer, ParameterSize, Shape, Value, least_bits
 from .schedule import Schedule
 
 __all__ = ["Add", "Scale"]
@@ -69,5 +69,5 @@ class Scale(Layer):
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         return inputs[0]
 
-    def parameters(self) -> list[Parameter]:
-        return [Parameter("scales", "scale", least_bits(self.scale), 1)]
+    def parameters(self) -> list[ParameterSize]:
+        return [ParameterSize("scales", "scale", least_bits(self.scale), 1)]

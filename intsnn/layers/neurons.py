@@ -27,9 +27,9 @@ from .base import (
     Bound,
     Build,
     Layer,
-    Parameter,
+    ParameterSize,
     Shape,
-    State,
+    StateSize,
     Value,
     at_least_zero,
     at_most_zero,
@@ -307,26 +307,26 @@ class Neuron(Layer):
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         return spikes
 
-    def parameters(self) -> list[Parameter]:
+    def parameters(self) -> list[ParameterSize]:
         return [
-            Parameter("thresholds", "threshold", self.threshold_format.bits),
-            Parameter("thresholds", "v_negative", self.v_format.bits, 0),
-            Parameter("initial values", "v_initial", self.v_format.bits, 0),
-            Parameter("biases", "bias", self.bias_format.bits, 0),
+            ParameterSize("thresholds", "threshold", self.threshold_format.bits),
+            ParameterSize("thresholds", "v_negative", self.v_format.bits, 0),
+            ParameterSize("initial values", "v_initial", self.v_format.bits, 0),
+            ParameterSize("biases", "bias", self.bias_format.bits, 0),
         ]
 
-    def states(self, shapes, shape, bounds, bound) -> list[State]:
+    def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
         size = math.prod(shape)
-        found = [State("membranes", "v", size, self.v_format.bits)]
+        found = [StateSize("membranes", "v", size, self.v_format.bits)]
         if self.u_format is not None:
-            found.append(State("currents", "u", size, self.u_format.bits))
+            found.append(StateSize("currents", "u", size, self.u_format.bits))
         if self.refractory.kind != "none":
             trace = self.refractory.kind == "trace"
             bits = self.refractory.format.bits if trace else self.refractory.steps.bit_length()
-            found.append(State("traces", "refractory", size, bits))
+            found.append(StateSize("traces", "refractory", size, bits))
         if self.max_count is not None or self.signed:  # else nothing asks for the count
-            found.append(State("counts", "count", size, int(bound.total_high.max()).bit_length()))
+            found.append(StateSize("counts", "count", size, int(bound.total_high.max()).bit_length()))
         spike = bound.step_format.bits
         if self.reset_delay:
-            found.append(State("counts", "pending", size, spike))
-        return [*found, State("spikes", "out", size, spike, spike)]
+            found.append(StateSize("counts", "pending", size, spike))
+        return [*found, StateSize("spikes", "out", size, spike, spike)]

@@ -17,7 +17,7 @@ from .base import (
     Build,
     Layer,
     Shape,
-    State,
+    StateSize,
     Value,
     at_least_zero,
     at_most_zero,
@@ -153,10 +153,10 @@ class MaxPool2d(_Pool):
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         return spikes
 
-    def states(self, shapes, shape, bounds, bound) -> list[State]:
+    def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
         bits, step = bound.total_format.bits, bound.step_format.bits
         return [
-            State("counts", "count", math.prod(shapes[0]), bits),
-            State("counts", "best", math.prod(shape), bits),
-            State("spikes", "out", math.prod(shape), step, step),
+            StateSize("counts", "count", math.prod(shapes[0]), bits),
+            StateSize("counts", "best", math.prod(shape), bits),
+            StateSize("spikes", "out", math.prod(shape), step, step),
         ]

@@ -10,7 +10,7 @@ from ..errors import ShapeError
 from ..formats.arguments import choice, instance, sequence, text, whole
 from ..formats.fixed import Fixed
 from . import primitives
-from .base import Bound, Build, Layer, Shape, State, Value, at_least_zero, at_most_zero, objects, sizes_of_map
+from .base import Bound, Build, Layer, Shape, StateSize, Value, at_least_zero, at_most_zero, objects, sizes_of_map
 from .schedule import Schedule
 
 __all__ = ["Input", "Readout"]
@@ -60,8 +60,8 @@ class Input(Layer):
     def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
         return build(primitives.Feed(self))
 
-    def states(self, shapes, shape, bounds, bound) -> list[State]:
-        return [State("inputs", "codes", math.prod(shape), self.format.bits)]
+    def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
+        return [StateSize("inputs", "codes", math.prod(shape), self.format.bits)]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,6 @@ class Readout(Layer):
     def no_ann(self, name: str, levels: int | None) -> list[str]:
         return [f"{name} answers the step of a spike, and an ANN has no steps"] if self.by_time else []
 
-    def states(self, shapes, shape, bounds, bound) -> list[State]:
+    def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
         total = bound.total_format
-        return [State("readouts", "total", math.prod(shape), total.bits + (not total.signed))]
+        return [StateSize("readouts", "total", math.prod(shape), total.bits + (not total.signed))]

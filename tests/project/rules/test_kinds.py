@@ -200,6 +200,7 @@ OUTSIDE = {
 
 # Function -> (chains that do not raise, why the other kinds need nothing there).
 GUESSING = {
+    "intsnn/engine/backends/fused/accepts.py:_total": (1, "refuses one kind; the other is read out"),
     "intsnn/analysis/description.py:_spiking": (1, "lists what it has something to say about"),
     "intsnn/analysis/description.py:_quantised": (1, "lists what it has something to say about"),
     "intsnn/analysis/memory/measured.py:network_items": (1, "counts what takes memory"),

@@ -14,10 +14,8 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 MODULES = {
     "intsnn/conversion/spikes.py": (721, "the walk of the conversion and its units, still in one"),
     "intsnn/engine/backends/fused/table.py": (667, "lowers and runs, still in one"),
-    "intsnn/engine/backends/stepwise/plan.py": (701, "lowers and runs, still in one"),
-    "intsnn/engine/simulation.py": (505, "lowers and runs, still in one"),
     "intsnn/files/values.py": (546, "one codec a kind of value"),
-    "intsnn/network/floating.py": (664, "nodes and network, still in one"),
+    "intsnn/network/floating.py": (668, "nodes and network, still in one"),
     "kernels/fused/interpreter.py": (703, "one loop over all operations, compiled as a whole"),
     "kernels/neurons/vector.py": (577, "printed code of one kernel"),
     "bench/speed/peers.py": (629, "a class for each peer, behind one registry"),
@@ -26,7 +24,6 @@ MODULES = {
 # Function -> (lines of code, why it stays whole).
 LENGTHS = {
     "intsnn/analysis/verification.py:verify": (67, "checks, one after the other"),
-    "intsnn/engine/backends/fused/table.py:why_not_fused": (85, "refusals, one after the other"),
     "intsnn/engine/backends/stepwise/neuron_width.py:_fit": (62, "one width, tried from the narrowest"),
     "kernels/fused/interpreter.py:_columns": (172, "a hot loop: a call costs atomic operations on each array"),
     "kernels/fused/interpreter.py:run_samples": (68, "a hot loop: a call costs atomic operations on each array"),
@@ -51,7 +48,7 @@ SIGNATURES = {
         "intsnn/datasets/events.py:_tables": 10,
     },
     "public: keyword options of a run, each documented": {
-        "intsnn/engine/simulation.py:simulate": 16,
+        "intsnn/engine/simulation.py:simulate": 19,
     },
     "limits of what a file may hold, each with its default": {
         "intsnn/files/hdf5/read.py:read_tree": 9,

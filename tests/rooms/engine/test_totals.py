@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from intsnn.engine.ann import integer_ann
 from intsnn.engine.backends.fused.runner import prepare
-from intsnn.engine.backends.stepwise import bindings
+from intsnn.engine.backends.stepwise import firing
 from intsnn.engine.backends.stepwise.plan import Plan
 from intsnn.engine.inputs import Events
 from intsnn.engine.program import lower
@@ -251,13 +251,13 @@ def test_wide_counts_are_counted(monkeypatch):
     )
     frames = np.array([127, 100, 100, -50, 20]).reshape(5, 1, 1)
     expected = all_equal(network, frames)
-    made = bindings.FireBinding.__init__
+    made = firing.FireBinding.__init__
 
     def wide(operation, *arguments):
         made(operation, *arguments)
         operation.count_type = np.int64
 
-    monkeypatch.setattr(bindings.FireBinding, "__init__", wide)
+    monkeypatch.setattr(firing.FireBinding, "__init__", wide)
     assert simulate(network, frames, keep_final=True).final["n.counts"].tolist() == expected == [[297]]
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,110 +13,18 @@ import numpy as np
 from ....layers import primitives as P
 from ....layers.base import fits
 from ....layers.schedule import bias_schedule
-from ...program import Instruction, Program
-from ...result import to_api
-from ...state import Kept, State, checked
-from .neuron_constants import neuron_parameters
-from .neuron_width import Narrow, narrowest
+from ...program import Instruction
+from ...state import Kept
 
 if TYPE_CHECKING:
     from .plan import Plan, Worker
 
-__all__ = ["BINDINGS", "ConnectBinding", "FireBinding", "Binding", "forgets_order"]
+from .binding import Binding, narrow_ints
+from .firing import FireBinding, LevelBinding
+
+__all__ = ["BINDINGS", "ConnectBinding"]
 
 MOST_SCHEDULED = 1 << 20  # biases of all steps are made once where they are not more than this
-
-
-def forgets_order(program: Program) -> dict[str, str]:
-    """Flattened maps that only dense connections read, and the maps: the weights are reordered instead."""
-    found = {}
-    for instruction in program.instructions:
-        if not isinstance(instruction.primitive, P.Copy) or instruction.name in program.network.outputs:
-            continue
-        (source,) = instruction.inputs
-        shape, readers = program.values[source].shape, program.readers(instruction.name)
-        flat = len(shape) == 3 and len(instruction.output.shape) == 1
-        dense = all(isinstance(r.primitive, P.Connect) and r.primitive.window.height == 1 for r in readers)
-        if flat and dense and np.array_equal(instruction.primitive.places, np.arange(math.prod(shape))):
-            found[instruction.name] = source
-    return found
-
-
-def sum_dtype(plan: Plan, instruction: Instruction):
-    """int32 where the range proves it, else int64; Python integers for the reference.
-
-    int16 for what only neurons read, where the range proves that: few other kernels have to be compiled for it.
-    """
-    if plan.reference:
-        return object
-    program, name, primitive = plan.program, instruction.name, instruction.primitive
-    readers = program.readers(name)
-    if isinstance(primitive, P.Connect) and readers and not plan.totals and program.holds(name, 16):
-        narrow = np.abs(primitive.multiplier).max(initial=0) < 1 << 15
-        if narrow and all(isinstance(reader.primitive, P.Fire) for reader in readers):
-            return np.int16
-    return np.int32 if program.holds(name, 32) else np.int64
-
-
-def narrow_ints(array: np.ndarray) -> np.ndarray:
-    """`array` in the narrowest of int8, int32, int64 (few types: every one is compiled once)."""
-    for dtype in (np.int8, np.int32):
-        info = np.iinfo(dtype)
-        if array.size == 0 or (array.min() >= info.min and array.max() <= info.max):
-            return np.ascontiguousarray(array, dtype=dtype)
-    return np.ascontiguousarray(array, dtype=np.int64)
-
-
-class Binding(ABC):
-    """One instruction: `begin` makes its state for a block, `run` its values for a chunk."""
-
-    def __init__(self, plan: Plan, instruction: Instruction) -> None:
-        self.plan, self.instruction = plan, instruction
-        self.name, self.node, self.primitive = instruction.name, instruction.node, instruction.primitive
-        self.shape = instruction.output.shape
-        self.size = plan.sizes[self.name]
-        self.sources = instruction.inputs
-        self.dtype = self.choose_dtype()
-
-    @property
-    def source(self) -> str:
-        """Name of the only value that is read."""
-        return self.sources[0]
-
-    def choose_dtype(self) -> Any:
-        """Type of its values."""
-        return sum_dtype(self.plan, self.instruction)
-
-    def begin(self, worker: Worker) -> dict[str, np.ndarray]:
-        """States of a block, as they are before the first step."""
-        return {}
-
-    def outlives(self) -> dict[str, Kept]:
-        """What of its states outlives a step, by quantity."""
-        return {}
-
-    def restore(self, worker: Worker, state: State, rows: slice) -> None:
-        """Set the states to those of another run, of which these are the samples `rows`."""
-        for what, kept in self.outlives().items():
-            name, array = f"{self.name}.{what}", worker.states[self.name][what]
-            if array.size:
-                array.reshape(worker.samples, -1)[...] = checked(name, kept, state.arrays[name][rows])
-
-    def left(self, worker: Worker) -> dict[str, np.ndarray]:
-        """What outlives the latest step, ``(B, *shape)`` int64 by ``"layer.quantity"``."""
-        found = {}
-        for what, kept in self.outlives().items():
-            flat = worker.states[self.name][what].reshape(worker.samples, -1).astype(np.int64)
-            found[f"{self.name}.{what}"] = to_api(flat, kept.shape).copy()
-        return found
-
-    @abstractmethod
-    def run(self, worker: Worker) -> np.ndarray:
-        """Values of the chunk ``(B, T, elements)``; T may be 1 where they are the same in all steps."""
-
-    def out(self, worker: Worker, steps: int) -> np.ndarray:
-        """The buffer of its values."""
-        return worker.buffer(self.name, "out", (worker.samples, steps, self.size), self.dtype)
 
 
 class FeedBinding(Binding):
@@ -233,156 +140,6 @@ class ConnectBinding(Binding):
         self.plan.linear.convolve(
             x, self.weight, window, self.multiplier, self.bias(worker), worker.alive, *scratch, out
         )
-        return out
-
-
-class FireBinding(Binding):
-    """Spiking neurons, in the narrowest kernel that is proven to do."""
-
-    primitive: P.Fire
-
-    def __init__(self, plan: Plan, instruction: Instruction) -> None:
-        super().__init__(plan, instruction)
-        self.layer = layer = self.primitive.neuron
-        self.channels = self.shape[0]
-        self.parameters = neuron_parameters(layer, plan.seed, plan.layers[self.node])
-        self.counts = plan.counts or self.name in plan.network.outputs
-        self.narrow = self._narrow()
-        self.state_type: type
-        self.count_type: type
-        self.pending_type: type
-        if self.narrow is None:
-            self.state_type = object if plan.reference else np.int64
-            counts = plan.bounds[self.name]
-            count_type = np.int32 if fits(counts.total_low, counts.total_high, 32) else np.int64
-            self.count_type = object if plan.reference else count_type
-            self.pending_type = object if plan.reference else np.int32
-        else:
-            self.state_type, self.count_type, self.pending_type = (
-                self.narrow.state_type,
-                self.narrow.count_type,
-                np.int8,
-            )
-            self.constants, self.table = self.narrow.constants, self.narrow.table
-            self.counts = self.narrow.counted
-            if not self.narrow.capped:
-                self.parameters = self.parameters._replace(max_count=-1)
-
-        def per_channel(values):
-            return np.ascontiguousarray(
-                np.broadcast_to(values, (self.channels,)), object if plan.reference else np.int64
-            )
-
-        self.threshold, self.bias = per_channel(layer.threshold), per_channel(layer.bias)
-        self.v_initial, self.v_negative = per_channel(layer.v_initial), per_channel(layer.v_negative)
-
-    def choose_dtype(self) -> Any:
-        return object if self.plan.reference else np.int8
-
-    def _narrow(self) -> Narrow | None:
-        """The vector kernel of this layer, if it has one."""
-        plan = self.plan
-        if plan.reference:
-            return None
-        from ....kernels.toolchain.tier import tier
-
-        if tier() == "portable":
-            return None
-        return narrowest(
-            self.layer, plan.program.values[self.source].bound, plan.bounds[self.name], plan.dtypes[self.source],
-            plan.schedule.limit, self.shape, self.counts,
-        )  # fmt: skip
-
-    def begin(self, worker: Worker) -> dict[str, np.ndarray]:
-        from ....kernels.parameters import COUNTERS, FIRSTS
-
-        layer, samples = self.layer, worker.samples
-
-        def state(what, dtype, needed=True):
-            array = worker.buffer(self.name, what, (samples, self.size if needed else 0), dtype)
-            array[...] = 0
-            return array
-
-        states = {
-            "u": state("u", self.state_type, layer.u_format is not None),
-            "v": state("v", self.state_type),
-            "count": state("count", self.count_type, self.narrow is None or self.counts),
-            "pending": state("pending", self.pending_type, bool(layer.reset_delay)),
-            "refractory": state("refractory", self.state_type, layer.refractory.kind != "none"),
-            "counters": np.zeros(COUNTERS, object if self.plan.reference else np.int64),
-            "first": np.zeros(FIRSTS, object if self.plan.reference else np.int64),
-        }
-        states["v"].reshape(samples, -1, self.channels)[...] = self.v_initial
-        return states
-
-    def outlives(self) -> dict[str, Kept]:
-        layer, bound = self.layer, self.instruction.output.bound
-        reach = {} if self.narrow is None else self.narrow.reach
-        ends: dict[str, tuple[Any, Any]] = {"v": (layer.v_format.min, layer.v_format.max)}
-        least, most = ends["v"]
-        if bound.v_low is not None and bound.v_high is not None and layer.acc_format is None:
-            if least <= int(bound.v_low.min()) and int(bound.v_high.max()) <= most:  # proven: it never overflows
-                ends["v"] = bound.v_low, bound.v_high
-        found = {}
-        if layer.u_format is not None:
-            ends["u"] = layer.u_range or (layer.u_format.min, layer.u_format.max)
-        for what, (low, high) in ends.items():
-            least, most = reach.get(what, (low, high))
-            found[what] = Kept(self.shape, np.maximum(low, least), np.minimum(high, most))
-        found["count"] = Kept(self.shape, bound.total_low, bound.total_high)
-        if layer.reset_delay:
-            found["pending"] = Kept(self.shape, bound.low, bound.high)
-        if layer.refractory.kind == "counter":
-            found["refractory"] = Kept(self.shape, 0, layer.refractory.steps)
-        elif layer.refractory.kind == "trace":
-            found["refractory"] = Kept(self.shape, layer.refractory.format.min, layer.refractory.format.max)
-        return found
-
-    def run(self, worker: Worker) -> np.ndarray:
-        current, state = worker.values[self.source], worker.states[self.name]
-        steps = worker.steps
-        out = self.out(worker, steps)
-        kept = worker.records.get(self.name, ())
-
-        def record(what):
-            shape = (worker.samples, steps if what in kept else 0, self.size)
-            return worker.buffer(self.name, f"{what} record", shape, self.state_type)
-
-        arguments = (
-            current, worker.driven_steps, worker.start, worker.first_sample, self.parameters, self.threshold,
-            self.v_negative, self.bias, worker.alive, state["u"], state["v"], state["count"], state["pending"],
-            state["refractory"], out, record("u"), record("v"), state["counters"], state["first"],
-        )  # fmt: skip
-        if self.narrow is None:
-            self.plan.neuron.neuron_run(*arguments)
-        else:
-            from ....kernels.neurons.narrow import narrow_run
-
-            narrow_run(self.constants, self.table, self.narrow.period, *arguments)
-        return out
-
-    def membrane(self, worker: Worker) -> np.ndarray:
-        """v at the end of the latest step, as a record has it: a delayed reset is not yet in it."""
-        return worker.states[self.name]["v"]
-
-
-class LevelBinding(Binding):
-    """The neuron of the integer ANN: level of the total charge."""
-
-    primitive: P.Level
-
-    def __init__(self, plan: Plan, instruction: Instruction) -> None:
-        super().__init__(plan, instruction)
-        channels = self.shape[0]
-        self.v_initial = np.ascontiguousarray(np.broadcast_to(self.primitive.v_initial, (channels,)))
-        self.threshold = np.ascontiguousarray(np.broadcast_to(self.primitive.threshold, (channels,)))
-
-    def choose_dtype(self) -> Any:
-        return np.int32
-
-    def run(self, worker: Worker) -> np.ndarray:
-        out, top = self.out(worker, 1), self.primitive.top
-        self.plan.neuron.levels(worker.values[self.source], self.v_initial, self.threshold, top, worker.alive, out)
         return out
 
 

@@ -136,6 +136,7 @@ class _Fit:
         self.layer, self.width, self.steps, self.names = layer, width, steps, span
         self.limits = _Range(-(1 << (width - 1)), (1 << (width - 1)) - 1)
         self.constants = np.zeros(span.CONSTANTS, np.int64)
+        self.reach: dict[str, tuple[int, int]] = {}
 
     def require(self, *ranges: _Range) -> None:
         if not all(r.inside(self.limits) for r in ranges):
@@ -196,6 +197,7 @@ class _Fit:
 
         `settles` is where it stays even if it saturates, `proven` where it stays as long as it does not.
         """
+        k = self.names
         if proven.inside(limits):
             found = proven
         else:
@@ -205,6 +207,7 @@ class _Fit:
                 self.require(found.with_zero + change.with_zero)
         self.require(found, change)
         self.leak(kind, found.with_zero, at)
+        self.reach["u" if at == k.U else "v"] = (found.low, found.high)
         return found
 
 
@@ -221,7 +224,6 @@ def _fit(
     from ....kernels import parameters as P
 
     fit = _Fit(layer, width, steps)
-    reach: dict[str, tuple[int, int]] = {}
     k, theta = fit.names, _range(layer.threshold)
     if layer.max_spikes_per_step > 1 or layer.refractory.kind == "trace":
         raise _Unfit
@@ -249,7 +251,6 @@ def _fit(
         limits = _format_range(*ends, layer.u_overflow)
         settles = _settles(layer.u_decay, change, _Range(0, 0), steps)
         flow = fit.state(layer.u_decay, change, limits, layer.u_overflow, settles, settles, k.U)
-        reach["u"] = (flow.low, flow.high)
     # 3. v
     change = flow.with_zero + _range(layer.bias).with_zero
     if layer.reset_delay and layer.reset == "subtract":
@@ -262,8 +263,7 @@ def _fit(
     exact = not fit.constants[k.ACC + k.CLAMP]  # the bounds hold as long as nothing overflows
     if exact and own.v_low is not None and own.v_high is not None:
         proven = proven.also(_Range(_range(own.v_low).low, _range(own.v_high).high)).with_zero
-    there = fit.state(layer.v_decay, change, limits, layer.v_overflow, settles, proven, k.V)
-    reach["v"] = (there.low, there.high)
+    fit.state(layer.v_decay, change, limits, layer.v_overflow, settles, proven, k.V)
     if layer.signed and layer.reset == "subtract" and not layer.reset_delay and fit.constants[k.V + k.CLAMP]:
         if least.high + theta.high - 1 > limits.high:  # adding the threshold back could overflow a second time
             raise _Unfit
@@ -287,8 +287,11 @@ def _fit(
     fit.put(0, {k.SIGNED: int(layer.signed), k.COUNTED: int(counted)})
     fit.constants[k.LEVEL] = next(n for n, absent in enumerate(k.ABSENT) if not fit.constants[list(absent)].any())
     rows = (np.asarray(layer.threshold) + strict, layer.threshold, layer.v_negative if layer.signed else 0, layer.bias)
-    kind, table = TYPES[width], _table(rows, shape, TYPES[width])
-    return Narrow(fit.constants, *table, kind, COUNT_TYPES[width], capped, counted, reach)
+    return Narrow(fit.constants, *_table(rows, shape, TYPES[width]), *_types(width), capped, counted, fit.reach)
+
+
+def _types(width: int) -> tuple[type, type]:
+    return TYPES[width], COUNT_TYPES[width]
 
 
 def _table(rows, shape: tuple[int, ...], dtype) -> tuple[np.ndarray, int]:

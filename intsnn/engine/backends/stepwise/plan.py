@@ -21,7 +21,9 @@ import numpy as np
 from ....formats.fixed import Overflow
 from ....kernels.toolchain.arrays import zeros
 from ...program import Program
-from .bindings import BINDINGS, Binding, ConnectBinding, FireBinding, forgets_order
+from .binding import Binding, forgets_order
+from .bindings import BINDINGS, ConnectBinding
+from .firing import FireBinding
 
 __all__ = ["PATHS", "Plan", "Worker"]
 
