@@ -47,7 +47,13 @@ ANSWERS = set(
 SHARED = set(
     """layers.output_shape engine.Source.raw engine.Source.block engine.Events.frames engine.Fused.refuses
     engine.Fused.run engine.backends_of engine.decide layers.Bound layers.Bound.times layers.Bound.with_zero
-    """.split()""".split()
+    layers.Build layers.Build.__call__ layers.Value layers.fits layers.ParameterSize layers.StateSize
+    layers.Layer layers.Schedule layers.bias_schedule layers.bias_total network.analyse network.check_totals
+    network.schedule network.settling_steps engine.State.belongs learning.Learner.check_state
+    learning.Learner.renew engine.places engine.predict engine.to_api conversion.Width conversion.quantised_node
+    conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning datasets.warn_if_empty
+    datasets.words formats.at_index formats.check_range formats.each formats.for_kernel formats.integer_array
+    formats.limits formats.smallest_dtype""".split()
 )
 WORDS = {"what"}  # parameters that only name something in messages
 

@@ -12,7 +12,7 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 
 # Place -> (lines, why it stays whole).
 MODULES = {
-    "intsnn/conversion/spikes.py": (721, "the walk of the conversion and its units, still in one"),
+    "intsnn/conversion/spikes.py": (726, "the walk of the conversion and its units, still in one"),
     "intsnn/engine/backends/fused/table.py": (667, "lowers and runs, still in one"),
     "intsnn/files/values.py": (546, "one codec a kind of value"),
     "intsnn/network/floating.py": (668, "nodes and network, still in one"),
