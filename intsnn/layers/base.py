@@ -186,10 +186,10 @@ class Layer:
     kinds: ClassVar[dict[str, type[Layer]]] = {}
     delay: int = 0
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Every class with a public name is a kind of layer that files and networks know."""
+    def __init_subclass__(cls, kind: bool = True, **options: Any) -> None:
+        """Every class with a public name is a kind of layer that files and networks know; bases are none."""
         super().__init_subclass__(**options)
-        if not cls.__name__.startswith("_"):
+        if kind and not cls.__name__.startswith("_"):
             Layer.kinds[cls.__name__] = cls
 
     @property

@@ -13,13 +13,13 @@ from . import primitives
 from .base import Bound, Build, Layer, Shape, Value, one_map, pair
 from .schedule import Schedule
 
-__all__ = ["Flatten", "Upsample2d"]
+__all__ = ["Flatten", "Moving", "Upsample2d"]
 
 UPSAMPLINGS = ("nearest", "zeros")
 
 
-class _Moving(Layer):
-    """A layer that only says from where each output comes."""
+class Moving(Layer, kind=False):
+    """A layer that only says from where each output comes: `output_shape`, `places` and `bound` are left to say."""
 
     moves_only = True
     passive = True
@@ -38,7 +38,7 @@ class _Moving(Layer):
 
 
 @dataclass(frozen=True)
-class Flatten(_Moving):
+class Flatten(Moving):
     """``(C, H, W)`` to ``(C * H * W,)``, in that order."""
 
     def output_shape(self, name: str, inputs: Sequence[Shape]) -> Shape:
@@ -53,7 +53,7 @@ class Flatten(_Moving):
 
 
 @dataclass(frozen=True)
-class Upsample2d(_Moving):
+class Upsample2d(Moving):
     """Enlarges maps by whole factors (rows, columns).
 
     `mode` ``"nearest"`` repeats every value, H becomes ``factor * H``; ``"zeros"`` puts ``factor - 1`` zeros between
