@@ -28,32 +28,15 @@ from ..network.spiking import Network
 from ..support.version import __version__
 from .hdf5 import MAX_NAME, MAX_OBJECTS, Tree, read_tree, write_tree
 from .nodes import LAYERS, QUANTISED, read_layer, write_layer
-from .values import (
-    NONE,
-    PACKED,
-    Budget,
-    Record,
-    code_of,
-    get_fixed,
-    get_int,
-    get_json,
-    get_scale,
-    get_text,
-    get_texts,
-    plain_text,
-    put_format,
-    put_json,
-    put_scale,
-    put_text,
-    refusal,
-)
+from .record import NONE, PACKED, Budget, Record, code_of, refusal
+from .values import FIXED, FORMAT, INT, JSON, SCALE, TEXT, TEXTS, plain_text
 
 __all__ = [
     "FileInfo", "SCHEMA", "component", "from_tree", "info_from_tree", "is_ours", "load", "network_digest", "read_info",
     "save", "stored_bytes",
 ]  # fmt: skip
 
-FORMAT = "intsnn"
+OURS = "intsnn"
 SCHEMA = 1
 KINDS = {"network": LAYERS, "quantised-ann": QUANTISED}
 MAX_NODES = 1024
@@ -171,24 +154,24 @@ def _flatten(network: Network | QuantisedNetwork, provenance: Mapping) -> tuple[
             attributes[f"{path}/{key}"] = {"shape": np.asarray(shape, np.int64)}
     # a reader needs all of these: where the end of the list is lost, `format` is the first to be missed
     root = Record(attributes={"intsnn": __version__})
-    put_json(root, "provenance", provenance)
+    JSON.put(root, "provenance", provenance)
     shapes: Mapping[str, tuple[int, ...]]
     if isinstance(network, Network):
         index = {name: i for i, name in enumerate(nodes)}
         edges = [(index[a], index[b]) for a, b in network.edges]
         datasets["edges"] = np.asarray(edges, np.uint16).reshape(-1, 2)
         kind, shapes = "network", network.shapes
-        put_json(root, "metadata", network.metadata)
+        JSON.put(root, "metadata", network.metadata)
         for name in _OWN[kind]:
             value = getattr(network, name)
             root.attributes[name] = NONE if value is None else int(value)
     else:
         kind, shapes = "quantised-ann", network.graph.shapes
-        put_json(root, "metadata", network.graph.metadata)
-        put_text(root, "output", network.graph.output)
-        put_scale(root, "input_scale", network.input_scale)
-        put_format(root, "input_format", network.input_format)
-    root.attributes |= {"kind": kind, "schema": SCHEMA, "format": FORMAT}
+        JSON.put(root, "metadata", network.graph.metadata)
+        TEXT.put(root, "output", network.graph.output)
+        SCALE.put(root, "input_scale", network.input_scale)
+        FORMAT.put(root, "input_format", network.input_format)
+    root.attributes |= {"kind": kind, "schema": SCHEMA, "format": OURS}
     objects = len(datasets) + len(nodes) + 1
     if len(nodes) > MAX_NODES or objects > MAX_OBJECTS:
         raise FormatError(
@@ -286,7 +269,7 @@ def read_info(path: str | os.PathLike[str], *, trust: bool = False) -> FileInfo:
 
 def is_ours(tree: Tree) -> bool:
     """Whether what was read claims to be a file of ours; importers of other formats need not look at it then."""
-    return instance(tree, "tree", Tree).attribute("", "format") == FORMAT
+    return instance(tree, "tree", Tree).attribute("", "format") == OURS
 
 
 def info_from_tree(tree: Tree, label: str) -> FileInfo:
@@ -307,9 +290,9 @@ def from_tree(tree: Tree, label: str, *, budget: int = 1 << 30) -> Network | Qua
         root.finish(", ".join(_COMMON + _OWN["network"]))
         return _checked(label, lambda: _network(label, nodes, edges, t_drive, levels, metadata))
     layers = tuple(read_layer(record, registry, left, name=name) for name, record in zip(order, records, strict=True))
-    output = get_text(root, "output")
-    scale = get_scale(root, "input_scale") if root.has("input_scale") else InputScale()
-    fmt = get_fixed(root, "input_format") if root.has("input_format") else QuantisedNetwork.input_format
+    output = TEXT.get(root, "output")
+    scale = SCALE.get(root, "input_scale") if root.has("input_scale") else InputScale()
+    fmt = FIXED.get(root, "input_format") if root.has("input_format") else QuantisedNetwork.input_format
     root.finish(", ".join(_COMMON + _OWN["quantised-ann"]))
     graph = _checked(label, lambda: FloatNetwork(layers, output, metadata))
     _check_values(label, graph.shapes)
@@ -323,11 +306,11 @@ def _header(tree: Tree, label: str) -> tuple[FileInfo, Record, dict]:
         raise refusal(
             label,
             "",
-            f"is HDF5, but no file of intsnn (its attribute 'format' has to be {FORMAT!r}); convert it first",
+            f"is HDF5, but no file of intsnn (its attribute 'format' has to be {OURS!r}); convert it first",
             "format",
         )
-    get_text(root, "format")
-    schema = get_int(root, "schema")
+    TEXT.get(root, "format")
+    schema = INT.get(root, "schema")
     if schema != SCHEMA:
         raise refusal(
             label,
@@ -336,17 +319,17 @@ def _header(tree: Tree, label: str) -> tuple[FileInfo, Record, dict]:
             + ("; upgrade intsnn" if schema > SCHEMA else ""),
             "schema",
         )
-    kind = get_text(root, "kind")
+    kind = TEXT.get(root, "kind")
     if kind not in KINDS:
         raise refusal(label, "", f"holds a {kind[:60]!r}; one of {', '.join(KINDS)} is needed", "kind")
-    version = get_text(root, "intsnn") if root.has("intsnn") else ""
-    digest = get_text(root, "digest") if root.has("digest") else ""
+    version = TEXT.get(root, "intsnn") if root.has("intsnn") else ""
+    digest = TEXT.get(root, "digest") if root.has("digest") else ""
     # who writes by hand need not compute it; where we wrote, it has to be there
     if digest or version:
         found = _digest(tree.datasets, tree.attributes)
         if digest != found:
             raise refusal(label, "", "its contents do not fit its digest; the file is damaged or was edited", "digest")
-    provenance, metadata = (get_json(root, name) if root.has(name) else {} for name in ("provenance", "metadata"))
+    provenance, metadata = (JSON.get(root, name) if root.has(name) else {} for name in ("provenance", "metadata"))
     return FileInfo(kind, schema, version, provenance, tree.sha256), root, metadata
 
 
@@ -356,13 +339,13 @@ def _optional_int(root: Record, name: str) -> int | None:
     if root.attributes[name] == NONE:
         root.take(name)
         return None
-    return get_int(root, name)
+    return INT.get(root, name)
 
 
 def _records(tree: Tree, label: str, extra: tuple[str, ...]) -> tuple[tuple[str, ...], list[Record]]:
     """The nodes in their order; every group, dataset and attribute of the file has to belong to one of them."""
     top = Record(label, "nodes", dict(tree.attributes.get("nodes", {})))
-    order = get_texts(top, "order")
+    order = TEXTS.get(top, "order")
     top.finish("order")
     if not 1 <= len(order) <= MAX_NODES or len(set(order)) < len(order):
         raise top.refuse(f"'order' names {len(order)} nodes; 1 to {MAX_NODES}, each once, are possible", "order")

@@ -1,7 +1,7 @@
 """How does one layer become named arrays and attributes, and back?
 
-Every field of a layer is stored under its own name by the rule for its declared type, so that a field which is added
-to a layer later is stored too, or refused by name if its type has no rule. Nothing is looked up in the file but by
+Every field of a layer is stored under its own name by the codec of its declared type, so that a field which is added
+to a layer later is stored too, or refused by name if its type has none. Nothing is looked up in the file but by
 name, and everything found there has to be asked for: what is left over is an error. The layout is written down in
 ``docs/files.md``.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any
@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FormatError, IntsnnError, UnsupportedError
-from ..formats.fixed import Fixed, Overflow, Rounding
-from ..formats.weights import Bipolar, Levels
+from ..formats.fixed import Fixed
 from ..layers.base import kinds
 from ..layers.neurons import Decay, Refractory
 from ..network.floating import (
@@ -32,41 +31,8 @@ from ..network.floating import (
     FloatUpsample2d,
 )
 from ..network.quantised import QuantAffine, QuantConv2d, QuantReLU
-from .values import (
-    NONE,
-    Budget,
-    Record,
-    code_of,
-    get_bool,
-    get_fixed,
-    get_float,
-    get_floats,
-    get_format,
-    get_int,
-    get_integers,
-    get_padding,
-    get_pair,
-    get_range,
-    get_sizes,
-    get_text,
-    get_texts,
-    get_weights,
-    mode_getter,
-    put_bool,
-    put_float,
-    put_floats,
-    put_format,
-    put_int,
-    put_integers,
-    put_mode,
-    put_padding,
-    put_pair,
-    put_range,
-    put_sizes,
-    put_text,
-    put_texts,
-    put_weights,
-)
+from . import arrays, values
+from .record import NONE, Budget, Record, code_of
 
 __all__ = ["LAYERS", "QUANTISED", "read_layer", "stored_fields", "write_layer"]
 
@@ -86,27 +52,8 @@ QUANTISED: Mapping[str, type] = types.MappingProxyType(
     }
 )
 
-_PAIR, _PADDING = (put_pair, get_pair), (put_padding, get_padding)
-_FORMAT, _WHOLE = (put_format, get_fixed), (put_integers, get_integers)
-# the rule of every declared type; `| None` is added by `_rule`
-_RULES: dict[Any, tuple[Callable, Callable]] = {
-    int: (put_int, get_int),
-    bool: (put_bool, get_bool),
-    float: (put_float, get_float),
-    str: (put_text, get_text),
-    tuple[str, ...]: (put_texts, get_texts),
-    tuple[int, ...]: (put_sizes, get_sizes),
-    tuple[int, int]: _PAIR,
-    tuple[int, int] | int: _PAIR,
-    tuple | int: _PADDING,
-    tuple[tuple[int, int], tuple[int, int]]: _PADDING,
-    Fixed: _FORMAT,
-    Fixed | Bipolar | Levels: (put_format, get_format),
-    Rounding: (put_mode, mode_getter(Rounding)),
-    Overflow: (put_mode, mode_getter(Overflow)),
-    np.ndarray | int: _WHOLE,
-    np.ndarray | float: (put_floats, get_floats),
-}
+# the codec of every declared type; `| None` is added by `_optional`
+_CODECS = {**values.CODECS, **arrays.CODECS}
 _PARTS = (Decay, Refractory)  # dataclasses inside a layer: their fields are stored as "field.part"
 
 
@@ -142,17 +89,17 @@ def _optional(hint: Any) -> tuple[Any, bool]:
     return result, True
 
 
-def _rule(cls: type, name: str, hint: Any) -> tuple[Callable, Callable]:
+def _codec(cls: type, name: str, hint: Any) -> values.Codec:
     if "signed" in _marks(cls)[name]:
-        return put_range, get_range
+        return values.RANGE
     if hint is np.ndarray:
-        return (put_floats, get_floats) if issubclass(cls, FloatNode) else _WHOLE
-    if hint not in _RULES:
-        raise FormatError(f"{cls.__name__}.{name}: no rule stores a {hint}; add one to intsnn/files/nodes.py")
-    return _RULES[hint]
+        return arrays.FLOATS if issubclass(cls, FloatNode) else arrays.INTEGERS
+    if hint not in _CODECS:
+        raise FormatError(f"{cls.__name__}.{name}: no rule stores a {hint}; add one to intsnn/files/values.py")
+    return _CODECS[hint]
 
 
-def __put_fields(record: Record, thing: Any, prefix: str = "") -> None:
+def _put_fields(record: Record, thing: Any, prefix: str = "") -> None:
     cls: Any = type(thing)
     for name, hint in stored_fields(cls).items():
         value, key = getattr(thing, name), prefix + name
@@ -160,15 +107,15 @@ def __put_fields(record: Record, thing: Any, prefix: str = "") -> None:
         if value is None and optional:
             record.attributes[key] = NONE
         elif "weights" in _marks(cls)[name]:
-            put_weights(record, key, value, getattr(thing, _marks(cls)[name]["weights"]))
+            arrays.put_weights(record, key, value, getattr(thing, _marks(cls)[name]["weights"]))
         elif hint in _PARTS:
-            __put_fields(record, value, f"{key}.")
+            _put_fields(record, value, f"{key}.")
         else:
-            _rule(cls, name, hint)[0](record, key, value)
+            _codec(cls, name, hint).put(record, key, value)
 
 
-def __get_fields(record: Record, cls: Any, budget: Budget, prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _get_fields(record: Record, cls: Any, budget: Budget, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
     required = {item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING}
     for name, hint in stored_fields(cls).items():
         key = prefix + name
@@ -177,19 +124,19 @@ def __get_fields(record: Record, cls: Any, budget: Budget, prefix: str = "") -> 
             if name in required:
                 raise record.refuse(f"{key!r} is missing")
         elif optional and isinstance(record.attributes.get(key), str) and record.attributes[key] == NONE:
-            values[name] = None
+            found[name] = None
             record.take(key)
         elif "weights" in (marks := _marks(cls)[name]):
-            fmt, rank = values.get(marks["weights"], Fixed(8)), cls.rank
+            fmt, rank = found.get(marks["weights"], Fixed(8)), cls.rank
             # codes of a quantised layer come with the float64 weights that they stand for
-            values[name] = get_weights(record, key, fmt, rank, budget, 16 if issubclass(cls, FloatNode) else 8)
+            found[name] = arrays.get_weights(record, key, fmt, rank, budget, 16 if issubclass(cls, FloatNode) else 8)
         elif hint in _PARTS:
-            values[name] = _build(record, hint, __get_fields(record, hint, budget, f"{key}."))
+            found[name] = _build(record, hint, _get_fields(record, hint, budget, f"{key}."))
         else:
-            values[name] = _rule(cls, name, hint)[1](record, key)
-            if isinstance(values[name], np.ndarray):
-                budget.spend(record, 8 * values[name].size)
-    return values
+            found[name] = _codec(cls, name, hint).get(record, key)
+            if isinstance(found[name], np.ndarray):
+                budget.spend(record, 8 * found[name].size)
+    return found
 
 
 def _build(record: Record, cls: type, values: dict[str, Any]) -> Any:
@@ -231,7 +178,7 @@ def write_layer(layer: Any, registry: Mapping[str, type], name: str) -> Record:
         )
     record = Record(attributes={"type": kinds[type(layer)]})
     try:
-        __put_fields(record, layer)
+        _put_fields(record, layer)
     except FormatError as error:
         raise FormatError(f"layer {name!r}: {error}") from None
     return record
@@ -254,10 +201,10 @@ def read_layer(record: Record, registry: Mapping[str, type], budget: Budget, **f
     ImportRefused
         Codes ``field, enum, format, range, shape, size-mismatch, budget``.
     """
-    kind = get_text(record, "type")
+    kind = values.TEXT.get(record, "type")
     if kind not in registry:
         raise record.refuse(f"the type is {kind[:60]!r}; one of {', '.join(registry)} is needed", "enum")
     cls = registry[kind]
-    values = __get_fields(record, cls, budget)
+    found = _get_fields(record, cls, budget)
     record.finish(f"{', '.join(stored_fields(cls))} of a {kind}" if stored_fields(cls) else f"no fields of a {kind}")
-    return _build(record, cls, {**values, **fixed})
+    return _build(record, cls, {**found, **fixed})

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...files.network_file import save
 from ...files.nodes import LAYERS, write_layer
-from ...files.values import PACKED
+from ...files.record import PACKED
 from ...formats.fixed import Fixed
 from ...formats.packing import pack
 from ...formats.weights import Bipolar

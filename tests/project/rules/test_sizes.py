@@ -14,7 +14,6 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 MODULES = {
     "intsnn/conversion/spikes.py": (726, "the walk of the conversion and its units, still in one"),
     "intsnn/engine/backends/fused/table.py": (667, "lowers and runs, still in one"),
-    "intsnn/files/values.py": (546, "one codec a kind of value"),
     "intsnn/network/floating.py": (668, "nodes and network, still in one"),
     "kernels/fused/interpreter.py": (703, "one loop over all operations, compiled as a whole"),
     "kernels/neurons/vector.py": (577, "printed code of one kernel"),

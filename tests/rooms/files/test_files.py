@@ -23,9 +23,9 @@ from waiting import HANGING, ended, until_line
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused, IntsnnError, ShapeError, UnsupportedError
 from intsnn.files import network_file as files
 from intsnn.files import nodes as layout
-from intsnn.files import values as records
 from intsnn.files.network_file import FileInfo, load, read_info, save, stored_bytes
-from intsnn.files.values import Budget, Record
+from intsnn.files.record import Budget, Record
+from intsnn.files.values import SCALE
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.formats.packing import packed_size
 from intsnn.formats.weights import Bipolar, Levels, apot
@@ -832,14 +832,14 @@ def test_types_in_the_documentation(repository):
 def test_scales(text):
     record = Record("f", "", {"input_scale": text})
     if text in ("1/255", "0.0039", "2/255,-1"):
-        scale = records.get_scale(record, "input_scale")
+        scale = SCALE.get(record, "input_scale")
         assert scale == InputScale.parse(text)
         out = Record()
-        records.put_scale(out, "input_scale", scale)
-        assert records.get_scale(out, "input_scale") == scale
+        SCALE.put(out, "input_scale", scale)
+        assert SCALE.get(out, "input_scale") == scale
     else:
         with pytest.raises(ImportRefused):
-            records.get_scale(record, "input_scale")
+            SCALE.get(record, "input_scale")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
