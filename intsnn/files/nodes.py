@@ -60,8 +60,14 @@ _PARTS = (Decay, Refractory)  # dataclasses inside a layer: their fields are sto
 @cache
 def _marks(cls: type) -> Mapping[str, Mapping[str, Any]]:
     """What the fields of a class say of themselves: ``weights`` (the field with their format), ``signed`` (a pair that
-    may be negative), ``stored`` (False: it follows from others)."""
+    may be negative), ``stored`` (False: it follows from others), ``written`` (``unless default``: so that files of
+    networks without it are what they were)."""
     return types.MappingProxyType({item.name: item.metadata for item in fields(cls)})
+
+
+@cache
+def _defaults(cls: type) -> Mapping[str, Any]:
+    return types.MappingProxyType({item.name: item.default for item in fields(cls)})
 
 
 @cache
@@ -104,6 +110,8 @@ def _put_fields(record: Record, thing: Any, prefix: str = "") -> None:
     for name, hint in stored_fields(cls).items():
         value, key = getattr(thing, name), prefix + name
         hint, optional = _optional(hint)
+        if _marks(cls)[name].get("written") == "unless default" and value == _defaults(cls)[name]:
+            continue
         if value is None and optional:
             record.attributes[key] = NONE
         elif "weights" in _marks(cls)[name]:

@@ -140,6 +140,8 @@ class Neuron(Layer):
     max_spikes_per_step: int = 1
     refractory: Refractory = Refractory()
     preset: str = ""
+    restart_every: int = field(default=0, metadata={"written": "unless default"})
+    restart_phase: int = field(default=0, metadata={"written": "unless default"})
 
     spikes = True
     fires = True
@@ -178,6 +180,8 @@ class Neuron(Layer):
         object.__setattr__(self, "max_count", whole_or_none(self.max_count, "Neuron.max_count", 1, INT31))
         most = whole(self.max_spikes_per_step, "Neuron.max_spikes_per_step", 1, 127)
         object.__setattr__(self, "max_spikes_per_step", most)
+        for name in ("restart_every", "restart_phase"):
+            object.__setattr__(self, name, whole(getattr(self, name), f"Neuron.{name}", 0, INT31))
         object.__setattr__(self, "u_shift", whole(self.u_shift, "Neuron.u_shift", 0, 31))
         object.__setattr__(self, "u_range", self._range_of_u())
         if self.max_spikes_per_step > 1 and self.reset != "subtract":
@@ -236,12 +240,17 @@ class Neuron(Layer):
     @property
     def leaks(self) -> bool:
         """Whether what came in is forgotten, or held back, with time."""
-        return self.v_decay.kind != "none" or self.u_format is not None or self.refractory.kind != "none"
+        decays = self.v_decay.kind != "none" or self.u_format is not None or self.refractory.kind != "none"
+        return decays or bool(self.restart_every)
 
     @property
     def rests_at(self) -> int:
         """`max_count` where reaching it is what may be needed to come to rest, else 0."""
         return 0 if self.max_count is None or self.reset != "subtract" or self.leaks else self.max_count
+
+    def restarts(self, step: int) -> bool:
+        """Whether u, v, what is still to be reset and the refractory state begin anew before `step`."""
+        return bool(self.restart_every) and step > 0 and (step - self.restart_phase) % self.restart_every == 0
 
     def most(self, steps: int) -> int:
         """Largest net count after `steps` steps."""
@@ -295,7 +304,7 @@ class Neuron(Layer):
     def no_ann(self, name: str, levels: int | None) -> list[str]:
         reasons = []
         if self.leaks:
-            reasons.append(f"{name} leaks or has a refractory state")
+            reasons.append(f"{name} leaks, begins anew or has a refractory state")
         if self.reset != "subtract":
             reasons.append(f"{name} does not reset by subtraction")
         if self.max_count is None and levels is None:

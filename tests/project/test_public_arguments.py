@@ -69,7 +69,15 @@ def members(cls):
     for name in dir(cls):
         found = inspect.getattr_static(cls, name)
         found = found.__func__ if isinstance(found, classmethod | staticmethod) else found
-        if issubclass(cls, Layer) and name in (*vars(Layer), "fan_out", "bound_alone", "most", "places", "sizes"):
+        if issubclass(cls, Layer) and name in (
+            *vars(Layer),
+            "fan_out",
+            "bound_alone",
+            "most",
+            "places",
+            "restarts",
+            "sizes",
+        ):
             continue  # what a layer answers is asked by networks, which were checked
         if inspect.isfunction(found) and (not name.startswith("_") or (name == "__call__" and name in vars(cls))):
             yield name, found

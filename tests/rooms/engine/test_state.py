@@ -1,11 +1,14 @@
 """A run that is cut anywhere, and goes on from its state on any path, gives the bits of a run in one piece."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intsnn.engine.ann import integer_ann
 from intsnn.engine.inputs import Events
 from intsnn.engine.simulation import simulate
 from intsnn.engine.state import State
@@ -197,6 +200,40 @@ def test_no_state_breaks_the_narrow_kernels(width):
             except RangeError:
                 answers.add("refused")
         assert len(answers - {"refused"}) <= 1, value
+
+
+@pytest.mark.parametrize("path", ["layer", "step", "reference"])
+@pytest.mark.parametrize("every, phase", [(3, 0), (4, 2), (1, 0), (5, 13)])
+def test_a_layer_that_begins_anew(path, every, phase):
+    """The same as pieces between which its states are put back by hand; the net count goes on."""
+    parts = {
+        "u_format": Fixed(16),
+        "u_decay": Decay.by_shift(1),
+        "reset_delay": 1,
+        "refractory": Refractory("counter", 2),
+    }
+    first, then = Neuron(20, v_initial=3, v_decay=Decay.by_shift(3), **parts), IF(9)
+
+    def network(**options):
+        layers = ("w", Affine([[5, -2], [3, 4]])), ("n", replace(first, **options)), Affine([[4, 3]]), ("m", then)
+        return Network.sequential(Input((2,), BYTE), *layers, Readout())
+
+    frames = np.random.default_rng(3).integers(0, 9, (17, 3, 2))
+    options = {"record": RECORD, "keep_state": True, "keep_final": True}
+    found = simulate(network(restart_every=every, restart_phase=phase), frames, path=path, **options)
+    pieces, state, now = [], None, 0
+    for step in range(1, 18):
+        if step == 17 or (step - phase) % every == 0:
+            pieces.append(simulate(network(), frames[now:step], state=state, path="step", **options))
+            arrays = dict(pieces[-1].state.arrays)
+            arrays |= {f"n.{what}": arrays[f"n.{what}"] * 0 for what in ("u", "pending", "refractory")}
+            state, now = State(step, arrays | {"n.v": arrays["n.v"] * 0 + 3}), step
+    assert np.array_equal(found.outputs, pieces[-1].outputs) and found.outputs.any()
+    for key, values in found.records.items():
+        assert np.array_equal(values, np.concatenate([piece.records[key] for piece in pieces])), key
+    assert np.array_equal(found.final["n.counts"], pieces[-1].final["n.counts"])
+    with pytest.raises(UnsupportedError, match="begins anew"):
+        integer_ann(network(restart_every=every), frames)
 
 
 def test_several_inputs_and_outputs():

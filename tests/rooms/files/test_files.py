@@ -205,6 +205,8 @@ EXAMPLES = {
         max_spikes_per_step=3,
         refractory=Refractory("trace", 2, 9, FULL_DECAY, Fixed(11)),
         preset="mine",
+        restart_every=7,
+        restart_phase=2,
     ),
 }
 LEFT_AT_DEFAULT = {(Neuron, "reset")}  # the other resets exclude max_spikes_per_step > 1; tested below

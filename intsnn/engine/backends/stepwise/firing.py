@@ -125,6 +125,10 @@ class FireBinding(Binding):
 
     def run(self, worker: Worker) -> np.ndarray:
         current, state = worker.values[self.source], worker.states[self.name]
+        if self.layer.restarts(worker.start):
+            for what in ("u", "pending", "refractory"):
+                state[what][...] = 0
+            state["v"].reshape(worker.samples, -1, self.channels)[...] = self.v_initial
         steps = worker.steps
         out = self.out(worker, steps)
         kept = worker.records.get(self.name, ())

@@ -71,6 +71,8 @@ class Plan:
             operation = BINDINGS[type(instruction.primitive)](self, instruction)
             self.dtypes[instruction.name] = operation.dtype
             self.operations.append(operation)
+        neurons = [self.network.nodes[name] for name in self.network.neurons]
+        self.restarts = {(layer.restart_every, layer.restart_phase) for layer in neurons if layer.restart_every}
         self.by_name = {operation.name: operation for operation in self.operations}
         self.delayed = [op for op in self.operations if isinstance(op, ConnectBinding) and op.primitive.delay]
 
@@ -90,7 +92,10 @@ class Plan:
             longest = 1
         elif not driven:
             longest = min(longest, 4)
-        return min(longest, limit - start)
+        longest = min(longest, limit - start)
+        for every, phase in self.restarts:  # a chunk ends where neurons begin anew
+            longest = min(longest, every - (start - phase) % every)
+        return longest
 
 
 class Worker:
