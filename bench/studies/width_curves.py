@@ -40,15 +40,8 @@ from ...layers.pooling import MaxPool2d, SumPool2d
 from ...layers.ports import Input, Readout
 from ...layers.reshape import Flatten, Upsample2d
 from ...models.readers import load
-from ...network.floating import (
-    FloatAffine,
-    FloatConv2d,
-    FloatMaxPool2d,
-    FloatNetwork,
-    FloatNode,
-    FloatUpsample2d,
-    forward,
-)
+from ...network.float_nodes import FloatAffine, FloatConv2d, FloatMaxPool2d, FloatNode, FloatUpsample2d
+from ...network.floating import FloatNetwork, forward
 from ...network.quantised import InputScale
 from ...network.spiking import Network
 from ...support.atomic import replacing
@@ -124,7 +117,7 @@ def _moved(name: str, layer, x: np.ndarray) -> np.ndarray:
         node = FloatUpsample2d(name=name, factor=pair(layer.factor, "factor"), mode=layer.mode)
     else:
         raise RangeError(f"{name}: a {type(layer).__name__} is not known here")
-    return node._apply([x.astype(np.float64)]).astype(np.int64)
+    return node.apply([x.astype(np.float64)]).astype(np.int64)
 
 
 def _product(name: str, layer, x: np.ndarray) -> np.ndarray:
@@ -142,7 +135,7 @@ def _product(name: str, layer, x: np.ndarray) -> np.ndarray:
             name=name, weight=weight.astype(kind), stride=layer.stride, padding=layer.padding,
             dilation=layer.dilation, groups=layer.groups,
         )  # fmt: skip
-    return node._apply([x.astype(kind)]).astype(np.int64)
+    return node.apply([x.astype(kind)]).astype(np.int64)
 
 
 def _checked(network: Network, codes: np.ndarray) -> None:

@@ -16,7 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..network.floating import FloatAffine, FloatConv2d, FloatNetwork, block_size
+from ..network.float_nodes import FloatAffine, FloatConv2d
+from ..network.floating import FloatNetwork, block_size
 from .weights import Width, quantise_weights, quantised_node
 
 __all__ = ["compensate"]
@@ -69,7 +70,7 @@ def compensate(
 def _apply(node, arrays: list[np.ndarray], batch: int) -> np.ndarray:
     """Value of one node, some samples at a time."""
     count = len(arrays[0])
-    return np.concatenate([node._apply([a[i : i + batch] for a in arrays]) for i in range(0, count, batch)])
+    return np.concatenate([node.apply([a[i : i + batch] for a in arrays]) for i in range(0, count, batch)])
 
 
 def _rows(node, values: np.ndarray) -> np.ndarray:

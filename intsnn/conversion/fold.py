@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..formats.arguments import instance
-from ..network.floating import (
+from ..network.float_nodes import (
     FloatAdd,
     FloatAffine,
     FloatAvgPool2d,
@@ -22,12 +22,12 @@ from ..network.floating import (
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatNode,
     FloatReLU,
     FloatSoftmax,
     FloatUpsample2d,
 )
+from ..network.floating import FloatNetwork
 
 __all__ = ["fold"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..network.floating import FloatAdd, FloatConv2d, FloatNetwork, FloatNode
+from ..network.float_nodes import FloatAdd, FloatConv2d, FloatNode
+from ..network.floating import FloatNetwork
 from ..network.quantised import QuantAffine, QuantConv2d
 
 __all__ = ["with_factors"]

@@ -15,7 +15,8 @@ import numpy as np
 from ..errors import ConversionError
 from ..formats.arguments import array_of, choice, flag, instance, shown, whole, whole_or_none
 from ..formats.fixed import Fixed
-from ..network.floating import FloatAffine, FloatConv2d, FloatNetwork, FloatReLU, blocks, forward
+from ..network.float_nodes import FloatAffine, FloatConv2d, FloatReLU
+from ..network.floating import FloatNetwork, blocks, forward
 from ..network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from .compensate import compensate
 from .weights import Width, quantise_weights, quantised_node
@@ -150,7 +151,7 @@ def _mean_inputs(network: FloatNetwork, x: np.ndarray) -> dict[str, np.ndarray]:
 def _mean_error(layer, quantised, mean: np.ndarray) -> np.ndarray:
     """``E[(W - Wq) x]`` per output channel: the layer is linear, so the mean input suffices."""
     weight = layer.weight.astype(np.float64) - quantised.weight
-    out = replace(layer, weight=weight, bias=None)._apply([mean[None].astype(np.float64)])[0]
+    out = replace(layer, weight=weight, bias=None).apply([mean[None].astype(np.float64)])[0]
     return out if out.ndim == 1 else out.mean(axis=(1, 2))
 
 

@@ -24,7 +24,7 @@ from ..layers.pooling import MaxPool2d, SumPool2d
 from ..layers.ports import Input, Readout
 from ..layers.presets import IF, QFFS, CaLIF, SignedIF
 from ..layers.reshape import Flatten, Upsample2d
-from ..network.floating import (
+from ..network.float_nodes import (
     FloatAdd,
     FloatAffine,
     FloatAvgPool2d,
@@ -32,10 +32,10 @@ from ..network.floating import (
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
     FloatUpsample2d,
 )
+from ..network.floating import FloatNetwork
 from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from ..network.spiking import Network
 from .charge_units import bits_over, boundaries, channels

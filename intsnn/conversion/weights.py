@@ -10,7 +10,7 @@ from ..errors import FormatError
 from ..formats.arguments import array_of, flag, shown, whole
 from ..formats.fixed import Fixed
 from ..formats.weights import Bipolar
-from ..network.floating import FloatAffine
+from ..network.float_nodes import FloatAffine
 from ..network.quantised import QuantAffine, QuantConv2d
 
 __all__ = ["Width", "quantise_weights", "quantised_node", "weight_format"]

@@ -21,7 +21,7 @@ from ..errors import FormatError, IntsnnError, UnsupportedError
 from ..formats.fixed import Fixed
 from ..layers.base import kinds
 from ..layers.neurons import Decay, Refractory
-from ..network.floating import (
+from ..network.float_nodes import (
     FloatAdd,
     FloatAvgPool2d,
     FloatFlatten,

@@ -6,11 +6,11 @@ __all__, __getattr__, __dir__ = attach(
     __name__,
     {
         "bounds": "TOTAL_BITS Bound analyse check_totals fits",
-        "floating": (
+        "float_nodes": (
             "FloatAdd FloatAffine FloatAvgPool2d FloatBatchNorm FloatConv2d FloatFlatten FloatInput "
-            "FloatMaxPool2d FloatNetwork FloatNode FloatReLU FloatSoftmax FloatUpsample2d blocks "
-            "forward"
+            "FloatMaxPool2d FloatNode FloatReLU FloatSoftmax FloatUpsample2d"
         ),
+        "floating": "FloatNetwork blocks forward",
         "quantised": "InputScale QuantAffine QuantConv2d QuantReLU QuantisedNetwork",
         "schedule": "Schedule settling_steps",
         "spiking": "Network",

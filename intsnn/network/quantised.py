@@ -21,7 +21,8 @@ from ..formats.arguments import text as a_text
 from ..formats.fixed import Fixed
 from ..formats.integers import whole_array
 from ..formats.weights import Bipolar, Levels
-from .floating import FloatAffine, FloatConv2d, FloatNetwork, FloatNode, check_node, float_array
+from .float_nodes import FloatAffine, FloatConv2d, FloatNode, check_node, float_array
+from .floating import FloatNetwork
 
 __all__ = ["InputScale", "QuantAffine", "QuantConv2d", "QuantReLU", "QuantisedNetwork"]
 
@@ -98,10 +99,10 @@ class QuantReLU(FloatNode):
         object.__setattr__(self, "step", step)
         object.__setattr__(self, "levels", whole(self.levels, f"layer {self.name!r}: levels", 1, 1 << 20))
 
-    def _shape(self, shapes):
+    def output_shape(self, shapes):
         return shapes[0]
 
-    def _apply(self, arrays):
+    def apply(self, arrays):
         x = arrays[0]
         step = x.dtype.type(self.step)
         return np.clip(np.floor(x / step + x.dtype.type(0.5)), 0, self.levels) * step

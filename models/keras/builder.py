@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ImportRefused, ShapeError
-from ...network.floating import FloatConv2d, FloatNode, FloatReLU, FloatSoftmax
+from ...network.float_nodes import FloatConv2d, FloatNode, FloatReLU, FloatSoftmax
 from .files import Source
 from .graph import Layer
 
@@ -67,7 +67,7 @@ class Builder:
             count += 1
             name = f"{base}_{count}"
         node = cls(name=name, inputs=tuple(inputs), source=f"{layer.kind} {layer.name}", **options)
-        shape = node._shape([self.shapes[n] for n in inputs])
+        shape = node.output_shape([self.shapes[n] for n in inputs])
         if math.prod(shape) > MAX_VALUES:
             raise layer.bad(f"its output {shape} is too large")
         self.nodes.append(node)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...errors import ImportRefused, ShapeError
-from ...network.floating import (
+from ...network.float_nodes import (
     FloatAdd,
     FloatAffine,
     FloatAvgPool2d,

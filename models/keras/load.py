@@ -19,7 +19,8 @@ from typing import Any
 
 from ...errors import ImportRefused, ShapeError, UnsupportedError
 from ...formats.arguments import flag, instance, path_of, whole, wholes
-from ...network.floating import FloatFlatten, FloatInput, FloatNetwork, FloatSoftmax
+from ...network.float_nodes import FloatFlatten, FloatInput, FloatSoftmax
+from ...network.floating import FloatNetwork
 from . import files as keras_files
 from .builder import Builder, Value
 from .files import Source

@@ -19,7 +19,8 @@ from intsnn.learning.buffers import check_sums
 from intsnn.learning.constants import layer_constants
 from intsnn.learning.learner import Conv, Dense, Learner, LearningNetwork
 from intsnn.learning.learner import Rule as LearningRule
-from intsnn.network.floating import FloatAffine, FloatAvgPool2d, FloatFlatten, FloatInput, FloatNetwork, forward
+from intsnn.network.float_nodes import FloatAffine, FloatAvgPool2d, FloatFlatten, FloatInput
+from intsnn.network.floating import FloatNetwork, forward
 from intsnn.network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from intsnn.network.spiking import Network
 

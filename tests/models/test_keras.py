@@ -13,7 +13,8 @@ from intsnn.errors import DataNotFoundError, ImportRefused, ShapeError, Unsuppor
 from intsnn.models.keras import files as keras_files
 from intsnn.models.keras import load as keras
 from intsnn.models.keras.load import load
-from intsnn.network.floating import FloatConv2d, forward
+from intsnn.network.float_nodes import FloatConv2d
+from intsnn.network.floating import forward
 
 RNG = np.random.default_rng(9)
 

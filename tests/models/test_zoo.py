@@ -21,7 +21,8 @@ from intsnn.layers import LIF, Affine, Conv2d, Decay, Flatten, Input, Readout
 from intsnn.models import readers
 from intsnn.models.zoo import catalogue as zoo
 from intsnn.models.zoo import entry as zoo_entry
-from intsnn.network.floating import FloatInput, FloatNetwork
+from intsnn.network.float_nodes import FloatInput
+from intsnn.network.floating import FloatNetwork
 from intsnn.network.quantised import QuantAffine, QuantisedNetwork, QuantReLU
 from intsnn.network.spiking import Network
 
@@ -151,7 +152,7 @@ def small(method="fast-snn"):
 
 
 def zoo_flatten():
-    from intsnn.network.floating import FloatFlatten
+    from intsnn.network.float_nodes import FloatFlatten
 
     return FloatFlatten(name="flat", inputs=("input",))
 

@@ -11,16 +11,16 @@ from intsnn.conversion.quantise import quantise_network
 from intsnn.datasets.catalogue import load
 from intsnn.errors import RangeError
 from intsnn.models import digits
-from intsnn.network.floating import (
+from intsnn.network.float_nodes import (
     FloatAdd,
     FloatAvgPool2d,
     FloatConv2d,
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
 )
+from intsnn.network.floating import FloatNetwork
 from intsnn.network.quantised import InputScale
 
 

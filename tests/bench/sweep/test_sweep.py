@@ -30,15 +30,8 @@ from intsnn.errors import ConversionError, FormatError, IntsnnError
 from intsnn.files import network_file as files
 from intsnn.layers import Affine, Conv2d, SumPool2d
 from intsnn.models.keras import load as keras
-from intsnn.network.floating import (
-    FloatAffine,
-    FloatAvgPool2d,
-    FloatConv2d,
-    FloatFlatten,
-    FloatInput,
-    FloatNetwork,
-    forward,
-)
+from intsnn.network.float_nodes import FloatAffine, FloatAvgPool2d, FloatConv2d, FloatFlatten, FloatInput
+from intsnn.network.floating import FloatNetwork, forward
 from intsnn.network.quantised import InputScale
 
 TIMES = ("seconds", "peak_rss_bytes", "created", "same_as")  # of a row: no part of the result

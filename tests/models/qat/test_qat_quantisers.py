@@ -43,7 +43,7 @@ def test_activations_give_the_levels_of_the_integer_side(kind, bits):
     ties = (torch.arange(-2, levels + 2, dtype=torch.float64) + 0.5) * step
     x = torch.cat([x, ties])
     node = QuantReLU(name="relu", inputs=("x",), step=step, levels=levels)
-    assert np.array_equal(module(x).detach().numpy(), node._apply([x.numpy()]))
+    assert np.array_equal(module(x).detach().numpy(), node.apply([x.numpy()]))
     if kind is LsqReLU:  # a step of 0.375: these are exact ties
         assert np.array_equal(module(ties).detach().numpy() / step, np.clip(np.arange(-1, levels + 3), 0, levels))
 

@@ -48,7 +48,7 @@ def test_activations_give_the_levels_of_the_integer_side(scales, bits):
     if scales == "power-of-two":  # exact ties
         x = np.concatenate([x, (np.arange(-2, levels + 2) + 0.5) * step])
     node = QuantReLU(name="relu", inputs=("x",), step=step, levels=levels)
-    assert np.array_equal(module(torch.from_numpy(x)).detach().numpy(), node._apply([x]))
+    assert np.array_equal(module(torch.from_numpy(x)).detach().numpy(), node.apply([x]))
 
 
 @pytest.mark.parametrize("scales", SCALES)

@@ -49,9 +49,6 @@ def complaints(tree, place):
 # File -> (places, why).
 EXCEPTIONS = {
     "bench/sweep/workers.py": (1, "joblib offers its Dask backend under no other name"),
-    "intsnn/conversion/quantise.py": (1, "a connection of a float network without its bias"),
-    "bench/studies/width_curves.py": (2, "a connection of a float network without its bias"),
-    "models/keras/builder.py": (1, "the shape of one node, before there is a network"),
     "kernels/selftest.py": (14, "compares plain twins of printed code with it"),
 }
 

@@ -14,7 +14,6 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 MODULES = {
     "intsnn/conversion/spikes.py": (702, "the walk of the conversion and its units, still in one"),
     "intsnn/engine/backends/fused/table.py": (566, "lowers and runs, still in one"),
-    "intsnn/network/floating.py": (668, "nodes and network, still in one"),
     "kernels/fused/interpreter.py": (703, "one loop over all operations, compiled as a whole"),
     "kernels/neurons/vector.py": (577, "printed code of one kernel"),
     "bench/speed/peers.py": (622, "a class for each peer, behind one registry"),

@@ -18,7 +18,8 @@ from intsnn.engine.simulation import simulate
 from intsnn.errors import IntsnnError, RangeError, ShapeError
 from intsnn.files import network_file as files
 from intsnn.layers import Affine, Conv2d, Input, Readout, SignedIF
-from intsnn.network.floating import FloatAffine, FloatInput, FloatNetwork, FloatReLU, forward
+from intsnn.network.float_nodes import FloatAffine, FloatInput, FloatReLU
+from intsnn.network.floating import FloatNetwork, forward
 from intsnn.network.spiking import Network
 
 

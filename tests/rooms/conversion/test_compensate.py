@@ -19,17 +19,16 @@ from intsnn.formats.fixed import Fixed
 from intsnn.formats.weights import Bipolar
 from intsnn.models import digits
 from intsnn.models.keras import load as keras
-from intsnn.network.floating import (
+from intsnn.network.float_nodes import (
     FloatAffine,
     FloatAvgPool2d,
     FloatConv2d,
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
-    forward,
 )
+from intsnn.network.floating import FloatNetwork, forward
 from intsnn.network.quantised import InputScale, QuantAffine, QuantConv2d
 
 

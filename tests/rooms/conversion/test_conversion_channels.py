@@ -12,7 +12,7 @@ from intsnn.conversion.fold import fold
 from intsnn.conversion.quantise import quantise_network
 from intsnn.formats.fixed import Fixed
 from intsnn.formats.weights import Bipolar, Levels
-from intsnn.network.floating import (
+from intsnn.network.float_nodes import (
     FloatAdd,
     FloatAffine,
     FloatAvgPool2d,
@@ -21,11 +21,10 @@ from intsnn.network.floating import (
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
     FloatSoftmax,
-    forward,
 )
+from intsnn.network.floating import FloatNetwork, forward
 from intsnn.network.quantised import InputScale, QuantAffine, QuantisedNetwork, QuantReLU
 
 

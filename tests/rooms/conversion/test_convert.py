@@ -17,7 +17,7 @@ from intsnn.errors import ConversionError, FormatError
 from intsnn.formats.fixed import Fixed
 from intsnn.formats.weights import Bipolar
 from intsnn.layers import Affine, Neuron
-from intsnn.network.floating import (
+from intsnn.network.float_nodes import (
     FloatAdd,
     FloatAffine,
     FloatAvgPool2d,
@@ -25,10 +25,9 @@ from intsnn.network.floating import (
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
-    forward,
 )
+from intsnn.network.floating import FloatNetwork, forward
 from intsnn.network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from intsnn.conversion.fold import fold
 from intsnn.errors import UnsupportedError
-from intsnn.network.floating import (
+from intsnn.network.float_nodes import (
     FloatAdd,
     FloatAffine,
     FloatAvgPool2d,
@@ -14,11 +14,10 @@ from intsnn.network.floating import (
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
     FloatSoftmax,
-    forward,
 )
+from intsnn.network.floating import FloatNetwork, forward
 
 
 def norm(name, source, channels, rng):

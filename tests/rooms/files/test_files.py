@@ -55,18 +55,18 @@ from intsnn.layers import (
 from intsnn.layers.base import Layer
 from intsnn.layers.connections import BIAS_MODES
 from intsnn.layers.ports import READOUTS
+from intsnn.network import float_nodes, quantised
 from intsnn.network import floating as floatnet
-from intsnn.network import quantised
-from intsnn.network.floating import (
+from intsnn.network.float_nodes import (
     FloatAdd,
     FloatAvgPool2d,
     FloatConv2d,
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
 )
+from intsnn.network.floating import FloatNetwork
 from intsnn.network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from intsnn.network.spiking import Network
 
@@ -219,9 +219,9 @@ def test_registry_knows_every_layer():
     nodes = {
         cls
         for name, cls in vars(quantised).items()
-        if isinstance(cls, type) and issubclass(cls, floatnet.FloatNode) and not name.startswith("_")
+        if isinstance(cls, type) and issubclass(cls, float_nodes.FloatNode) and not name.startswith("_")
     }
-    nodes -= {floatnet.FloatNode, FloatConv2d, floatnet.FloatAffine}
+    nodes -= {float_nodes.FloatNode, FloatConv2d, float_nodes.FloatAffine}
     assert nodes <= set(layout.QUANTISED.values())
 
 

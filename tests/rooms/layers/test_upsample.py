@@ -16,7 +16,8 @@ from intsnn.errors import FormatError, ImportRefused, ShapeError
 from intsnn.files import network_file as files
 from intsnn.formats.fixed import Fixed
 from intsnn.layers import IF, Conv2d, Flatten, Input, Readout, SignedIF, Upsample2d
-from intsnn.network.floating import FloatConv2d, FloatInput, FloatNetwork, FloatReLU, FloatUpsample2d, forward
+from intsnn.network.float_nodes import FloatConv2d, FloatInput, FloatReLU, FloatUpsample2d
+from intsnn.network.floating import FloatNetwork, forward
 from intsnn.network.spiking import Network
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from intsnn.errors import FormatError, ShapeError, UnsupportedError
-from intsnn.network.floating import (
+from intsnn.network.float_nodes import (
     FloatAdd,
     FloatAffine,
     FloatAvgPool2d,
@@ -15,12 +15,10 @@ from intsnn.network.floating import (
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNetwork,
     FloatReLU,
     FloatSoftmax,
-    blocks,
-    forward,
 )
+from intsnn.network.floating import FloatNetwork, blocks, forward
 
 
 def whole(rng, *shape):
