@@ -31,8 +31,6 @@ __all__ = ["Tally", "ann_view", "measure", "spike_view", "splits_alike", "synops
 
 RECORD_BYTES = 48 << 20  # spikes of all steps that are held at a time
 ANN_SAMPLES = 256  # whose levels are held at a time
-HIGHEST = ("v_high", "sum_high", "peak_v", "peak_sum")
-LOWEST = ("v_low", "sum_low")
 
 
 @dataclass
@@ -117,14 +115,7 @@ def _added(a: dict, b: dict, both) -> dict:
 
 
 def _both(a: LayerReport, b: LayerReport) -> LayerReport:
-    found = LayerReport(a.name, a.neurons)
-    for name in ("spikes", "saturations", "wraps", "traps", "underflows"):
-        setattr(found, name, getattr(a, name) + getattr(b, name))
-    for name in HIGHEST:
-        setattr(found, name, max(getattr(a, name), getattr(b, name)))
-    for name in LOWEST:
-        setattr(found, name, min(getattr(a, name), getattr(b, name)))
-    return found
+    return LayerReport.of_parts(a.name, a.neurons, [vars(a), vars(b)])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

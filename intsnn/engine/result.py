@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,18 @@ class LayerReport:
     v_high: int = 0
     sum_low: int = 0
     sum_high: int = 0
+
+    @classmethod
+    def of_parts(cls, name: str, neurons: int, parts: Sequence[Mapping[str, Any]]) -> LayerReport:
+        """What is known of parts of the samples, together; how many neurons never or always fire is not."""
+        found = cls(name, neurons)
+        for key in ("spikes", "saturations", "wraps", "traps", "underflows"):
+            setattr(found, key, sum(part[key] for part in parts))
+        for key in ("peak_v", "peak_sum", "v_high", "sum_high"):
+            setattr(found, key, max((part[key] for part in parts), default=0))
+        for key in ("v_low", "sum_low"):
+            setattr(found, key, min((part[key] for part in parts), default=0))
+        return found
 
     @property
     def overflows(self) -> int:

@@ -354,12 +354,15 @@ def one_map(name: str, layer: Layer, inputs: Sequence[Shape]) -> Shape:
     return shape
 
 
+def positions(size: int, kernel: int, stride: int, dilation: int = 1) -> int:
+    """How many windows of `kernel` elements there are along `size` elements, padding included; under 1: none fits."""
+    return (size - dilation * (kernel - 1) - 1) // stride + 1
+
+
 def windows(name: str, layer: Layer, shape: Shape, outputs: int, kernel, stride, padding, dilation=(1, 1)) -> Shape:
     """``(outputs, rows, columns)``: how many windows of `kernel` there are in maps of `shape`."""
-    sizes = [
-        (n + p[0] + p[1] - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(shape[1:], kernel, stride, padding, dilation, strict=True)
-    ]
+    axes = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
+    sizes = [positions(n + sum(pads), k, s, d) for n, k, s, pads, d in axes]
     if min(sizes) < 1:
         kind = type(layer).__name__
         raise ShapeError(f"{name} ({kind}): the kernel {kernel} is larger than the padded input {shape}")

@@ -17,7 +17,7 @@ from ..formats.arguments import choice, flag, instance, mapping, rational, seque
 from ..formats.arguments import text as a_text
 from ..formats.fixed import Rounding
 from ..formats.notation import as_rounding
-from ..layers.base import sizes_of_map
+from ..layers.base import positions, sizes_of_map
 
 __all__ = ["Conv", "Dense", "LearningNetwork", "Rule", "Schedule", "Widths"]
 
@@ -380,7 +380,7 @@ class LearningNetwork:
                 here = (1, 1, here[0] * here[1] * here[2])
                 neurons = pooled = (1, 1, layer.units)
             elif isinstance(layer, Conv):
-                height, width = ((n + 2 * layer.padding - layer.kernel) // layer.stride + 1 for n in here[:2])
+                height, width = (positions(n + 2 * layer.padding, layer.kernel, layer.stride) for n in here[:2])
                 neurons = (height, width, layer.channels)
                 pooled = (height // layer.pool, width // layer.pool, layer.channels)
                 if min(*neurons, *pooled) < 1:

@@ -24,6 +24,7 @@ from ..formats.arguments import (
     whole,
     wholes,
 )
+from ..layers.base import positions
 
 __all__ = [
     "FloatAdd",
@@ -407,7 +408,7 @@ def _taps(x, kernel, stride, dilation=(1, 1), size=None):
 
 
 def _outputs(size, kernel, stride, dilation=(1, 1)):
-    return tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(size, kernel, stride, dilation, strict=True))
+    return tuple(positions(*axis) for axis in zip(size, kernel, stride, dilation, strict=True))
 
 
 def _pad(x, padding, value):

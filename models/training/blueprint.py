@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ...errors import FormatError, ShapeError
+from ...layers.base import positions
 
 __all__ = [
     "Add", "AvgPool", "Blueprint", "Conv", "ConvTranspose", "Dense", "Dropout", "Flatten", "Layer", "MaxPool", "Relu",
@@ -34,7 +35,7 @@ class Layer:
 def _windows(layer: Layer, size: Shape, kernel: int, stride: int, padding: int) -> Shape:
     if len(size) != 3:
         raise ShapeError(f"layer {layer.name!r}: it needs images (C, H, W), its input is {size}")
-    found = tuple((n + 2 * padding - kernel) // stride + 1 for n in size[1:])
+    found = tuple(positions(n + 2 * padding, kernel, stride) for n in size[1:])
     if min(found) < 1:
         raise ShapeError(
             f"layer {layer.name!r}: a window of {kernel} does not fit {size[1]}x{size[2]}; use a larger input"

@@ -48,7 +48,8 @@ ANSWERS = set(
 # Names that other modules of the package share: they get what was checked at the door.
 SHARED = set(
     """layers.output_shape engine.Source.raw engine.Source.block engine.Events.frames engine.Fused.refuses
-    engine.Fused.run engine.backends_of engine.decide layers.Bound layers.Bound.times layers.Bound.with_zero
+    engine.Fused.run engine.LayerReport.of_parts engine.backends_of engine.decide
+    layers.Bound layers.Bound.times layers.Bound.with_zero
     layers.Build layers.Build.__call__ layers.Value layers.fits layers.ParameterSize layers.StateSize
     layers.Layer layers.Schedule layers.bias_schedule layers.bias_total network.analyse network.check_totals
     network.schedule network.settling_steps engine.State.belongs learning.Learner.check_state

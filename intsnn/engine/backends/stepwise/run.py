@@ -273,14 +273,8 @@ def _check_overflow(network, overflows: tuple[tuple | None, tuple | None], stric
 def _merge_reports(network, plan, blocks: list[dict[str, dict]]) -> dict[str, LayerReport]:
     layers = {}
     for name in network.neurons:
-        report = LayerReport(name, plan.sizes[name])
         parts = [block[name] for block in blocks]
-        for key in ("spikes", "saturations", "wraps", "traps", "underflows"):
-            setattr(report, key, sum(part[key] for part in parts))
-        for key in ("peak_v", "peak_sum", "v_high", "sum_high"):
-            setattr(report, key, max((part[key] for part in parts), default=0))
-        for key in ("v_low", "sum_low"):
-            setattr(report, key, min((part[key] for part in parts), default=0))
+        report = LayerReport.of_parts(name, plan.sizes[name], parts)
         if parts:
             report.dead = int((np.maximum.reduce([part["ever"] for part in parts]) == 0).sum())
             report.always_on = int(np.minimum.reduce([part["always"] for part in parts]).sum())
