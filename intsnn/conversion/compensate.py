@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ..network.float_nodes import FloatAffine, FloatConv2d
 from ..network.floating import FloatNetwork, block_size
 from .weights import Width, quantise_weights, quantised_node
 
@@ -53,10 +53,11 @@ def compensate(
     exact: dict[str, np.ndarray] = {}  # values of the unquantised network, and those that the quantised one gives
     found: dict[str, np.ndarray] = {}
     nodes = []
+    node: Any
     for node in network.nodes:
         made = node
-        if isinstance(node, FloatConv2d | FloatAffine):
-            wanted, seen = (_rows(node, values[node.inputs[0]]) for values in (exact, found))
+        if node.weighted:
+            wanted, seen = (node.rows(values[node.inputs[0]], ROWS) for values in (exact, found))
             made = _layer(node, wanted, seen, widths[node.name], correct_bias)
         nodes.append(made)
         for values, one in ((exact, node), (found, made)):
@@ -71,23 +72,6 @@ def _apply(node, arrays: list[np.ndarray], batch: int) -> np.ndarray:
     """Value of one node, some samples at a time."""
     count = len(arrays[0])
     return np.concatenate([node.apply([a[i : i + batch] for a in arrays]) for i in range(0, count, batch)])
-
-
-def _rows(node, values: np.ndarray) -> np.ndarray:
-    """What single outputs see, ``(rows, groups, inputs)``; of a convolution at some positions, always the same ones."""
-    if isinstance(node, FloatAffine):
-        return values.reshape(len(values), 1, -1).astype(np.float64)
-    height, width = node.weight.shape[2:]
-    padded = np.pad(values, ((0, 0), (0, 0), *node.padding))
-    (sy, sx), (dy, dx) = node.stride, node.dilation
-    span = ((height - 1) * dy + 1, (width - 1) * dx + 1)
-    seen = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))[:, :, ::sy, ::sx, ::dy, ::dx]
-    samples, _, rows, columns = seen.shape[:4]
-    chosen = np.arange(samples * rows * columns)
-    if len(chosen) > ROWS:
-        chosen = np.sort(np.random.default_rng(0).choice(len(chosen), ROWS, replace=False))
-    sample, y, x = np.unravel_index(chosen, (samples, rows, columns))
-    return seen[sample, :, y, x].reshape(len(chosen), node.groups, -1).astype(np.float64)
 
 
 def _layer(node, exact: np.ndarray, found: np.ndarray, width: Width, correct_bias: bool):

@@ -13,25 +13,11 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..formats.arguments import instance
-from ..network.float_nodes import (
-    FloatAdd,
-    FloatAffine,
-    FloatAvgPool2d,
-    FloatBatchNorm,
-    FloatConv2d,
-    FloatFlatten,
-    FloatInput,
-    FloatMaxPool2d,
-    FloatNode,
-    FloatReLU,
-    FloatSoftmax,
-    FloatUpsample2d,
-)
+from ..network.float_nodes import FloatConv2d
 from ..network.floating import FloatNetwork
+from ..network.node import FloatNode
 
 __all__ = ["fold"]
-
-LINEAR = (FloatConv2d, FloatAffine)
 
 
 class _Graph:
@@ -77,35 +63,32 @@ def fold(network: FloatNetwork) -> FloatNetwork:
     graph = _Graph(instance(network, "network", FloatNetwork))
     for name in list(graph.nodes):
         node = graph.nodes[name]
-        if isinstance(node, FloatSoftmax):
+        if node.orders:
             if name != graph.output:
                 raise UnsupportedError(
                     f"layer {name!r}: a softmax inside the network has no integer form; only at the end"
                 )
             graph.drop(name)
     for name in list(graph.nodes):
-        if isinstance(graph.nodes[name], FloatBatchNorm):
+        if graph.nodes[name].scales:
             _raise_pools(graph, name)
     for name in list(graph.nodes):
-        if isinstance(graph.nodes[name], FloatBatchNorm):
+        if graph.nodes[name].scales:
             _fold_batch_norm(graph, name)
     for name in list(graph.nodes):
-        if isinstance(graph.nodes[name], FloatReLU):
+        if _clips(graph.nodes[name]):
             _raise_relu(graph, name)
     for name in list(graph.nodes):
-        if isinstance(graph.nodes.get(name), FloatReLU):
+        if name in graph.nodes and _clips(graph.nodes[name]):
             _drop_second_relu(graph, name)
     for node in graph.nodes.values():
-        if isinstance(node, FloatMaxPool2d) and not _spikes(graph, node.inputs[0]):
+        if node.chooses and not _spikes(graph, node.inputs[0]):
             raise UnsupportedError(
                 f"layer {node.name!r}: a max-pool of values without a ReLU has no spiking form; put a ReLU before or "
                 "behind it"
             )
-        if isinstance(node, FloatAvgPool2d) and any(map(any, node.padding)) and not node.count_include_pad:
-            raise UnsupportedError(
-                f"layer {node.name!r}: an average pool whose windows have different sizes (padding not counted) has no "
-                "common threshold; use valid padding or count the padding"
-            )
+        if reason := node.no_integers():
+            raise UnsupportedError(f"layer {node.name!r}: {reason}")
     return graph.build()
 
 
@@ -113,7 +96,7 @@ def _fold_batch_norm(graph: _Graph, name: str) -> None:
     norm = graph.nodes[name]
     source = graph.nodes[norm.inputs[0]]
     scale, shift = norm.scale_shift()
-    if isinstance(source, LINEAR) and len(graph.readers(source.name)) == 1:
+    if source.weighted and len(graph.readers(source.name)) == 1:
         weight = source.weight.astype(np.float64) * scale.reshape(-1, *(1,) * (source.weight.ndim - 1))
         bias = shift if source.bias is None else source.bias.astype(np.float64) * scale + shift
         graph.nodes[source.name] = replace(source, weight=weight, bias=bias)
@@ -125,7 +108,7 @@ def _fold_batch_norm(graph: _Graph, name: str) -> None:
             name=name, inputs=norm.inputs, source=norm.source, weight=scale.reshape(-1, 1, 1, 1), bias=shift,
             groups=scale.shape[0],
         )  # fmt: skip
-    elif len(readers) == 1 and isinstance(graph.nodes[readers[0]], FloatAffine):
+    elif len(readers) == 1 and graph.nodes[readers[0]].weighted and graph.nodes[readers[0]].rank == 2:  # dense
         reader = graph.nodes[readers[0]]
         weight = reader.weight.astype(np.float64)
         bias = weight @ shift + (0 if reader.bias is None else reader.bias.astype(np.float64))
@@ -144,7 +127,7 @@ def _raise_pools(graph: _Graph, name: str) -> None:
     while _spikes(graph, norm.inputs[0]) and (norm.scale_shift()[0] >= 0).all():
         readers = graph.readers(name)
         pool = graph.nodes[readers[0]] if len(readers) == 1 and name != graph.output else None
-        if not isinstance(pool, FloatMaxPool2d):
+        if pool is None or not pool.chooses:
             return
         for other in graph.readers(pool.name):
             node = graph.nodes[other]
@@ -159,7 +142,7 @@ def _raise_relu(graph: _Graph, name: str) -> None:
     """Move a ReLU from behind a max-pool to before it."""
     relu = graph.nodes[name]
     pool = graph.nodes[relu.inputs[0]]
-    while isinstance(pool, FloatMaxPool2d) and not _spikes(graph, pool.inputs[0]):
+    while pool.chooses and not _spikes(graph, pool.inputs[0]):
         if len(graph.readers(pool.name)) != 1:
             raise UnsupportedError(
                 f"layer {pool.name!r}: a max-pool of values without a ReLU feeds more than the ReLU {name!r}"
@@ -181,9 +164,9 @@ def _drop_second_relu(graph: _Graph, name: str) -> None:
     """A ReLU of what is already between 0 and its limit changes nothing."""
     relu = graph.nodes[name]
     source = graph.nodes[relu.inputs[0]]
-    while isinstance(source, FloatMaxPool2d | FloatFlatten | FloatAvgPool2d | FloatUpsample2d):
+    while source.passive:
         source = graph.nodes[source.inputs[0]]
-    if isinstance(source, FloatReLU) and (
+    if _clips(source) and (
         relu.max_value is None or (source.max_value is not None and source.max_value <= relu.max_value)
     ):
         graph.drop(name)
@@ -192,6 +175,11 @@ def _drop_second_relu(graph: _Graph, name: str) -> None:
 def _spikes(graph: _Graph, name: str) -> bool:
     """Whether the values of `name` are spike counts or input codes (not sums of products)."""
     node = graph.nodes[name]
-    if isinstance(node, FloatMaxPool2d | FloatFlatten):
+    if node.chooses or node.permutes:
         return _spikes(graph, node.inputs[0])
-    return isinstance(node, FloatReLU | FloatInput) and not isinstance(node, FloatAdd)
+    return _clips(node) or node.takes_input
+
+
+def _clips(node: FloatNode) -> bool:
+    """Whether it is an activation that has no levels yet."""
+    return node.activates and not node.quantised

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..network.float_nodes import FloatAdd, FloatConv2d, FloatNode
+from ..network.float_nodes import FloatConv2d
 from ..network.floating import FloatNetwork
-from ..network.quantised import QuantAffine, QuantConv2d
+from ..network.node import FloatNode
 
 __all__ = ["with_factors"]
 
@@ -24,8 +24,9 @@ def with_factors(
     `shortened`: connection to what its codes were divided by (C,).
     """
     nodes: list[FloatNode] = []
+    node: Any
     for node in graph.nodes:
-        if isinstance(node, FloatAdd):
+        if node.joins:
             inputs = []
             for i, name in enumerate(node.inputs):
                 factor = joins.get(f"{node.name}_scale_{i}")
@@ -37,7 +38,7 @@ def with_factors(
                     name = extra
                 inputs.append(name)
             node = replace(node, inputs=tuple(inputs))
-        elif isinstance(node, QuantConv2d | QuantAffine) and node.name in joins:
+        elif node.weighted and node.name in joins:
             codes = made[node.name].weight  # shortened and emptied, perhaps
             scale = node.scale * shortened.get(node.name, 1.0) * joins[node.name]
             node = replace(node, codes=codes, scale=scale, weight=None)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import ConversionError
 from ..formats.arguments import array_of, choice, flag, instance, shown, whole, whole_or_none
 from ..formats.fixed import Fixed
-from ..network.float_nodes import FloatAffine, FloatConv2d, FloatReLU
 from ..network.floating import FloatNetwork, blocks, forward
-from ..network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+from ..network.node import FloatNode
+from ..network.quantised import InputScale, QuantisedNetwork, QuantReLU
 from .compensate import compensate
 from .weights import Width, quantise_weights, quantised_node
 
@@ -98,7 +98,7 @@ def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | 
 
 def _histograms(network: FloatNetwork, x: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
     """Histogram of the positive values that enter each ReLU, as (counts, upper end)."""
-    sources = {node.name: node.inputs[0] for node in network.nodes if isinstance(node, FloatReLU)}
+    sources = {node.name: node.inputs[0] for node in network.nodes if _rounded(node)}
     tops = dict.fromkeys(sources, 0.0)
     names = sorted(set(sources.values()))
     for values in blocks(network, x, record=names):
@@ -128,19 +128,24 @@ def best_clip(counts: np.ndarray, top: float, levels: int, max_value: float | No
     return float(clip)
 
 
+def _rounded(node: FloatNode) -> bool:
+    """Whether it is an activation that is to get levels."""
+    return node.activates and not node.quantised
+
+
 def _leads_to_linear(network: FloatNetwork, name: str) -> bool:
     """Whether a linear layer reads `name` with no ReLU in between (then it takes one scale per tensor)."""
     for reader in network.consumers(name):
-        if isinstance(reader, FloatConv2d | FloatAffine):
+        if reader.weighted:
             return True
-        if not isinstance(reader, FloatReLU) and _leads_to_linear(network, reader.name):
+        if not _rounded(reader) and _leads_to_linear(network, reader.name):
             return True
     return False
 
 
 def _mean_inputs(network: FloatNetwork, x: np.ndarray) -> dict[str, np.ndarray]:
     """Mean over the samples of what enters each linear layer."""
-    sources = {n.name: n.inputs[0] for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)}
+    sources = {n.name: n.inputs[0] for n in network.nodes if n.weighted}
     sums: dict[str, np.ndarray] = {}
     for values in blocks(network, x, record=sorted(set(sources.values()))):
         for name, value in values.items():
@@ -207,11 +212,11 @@ def quantise_network(
     if found.network is not network:
         raise ConversionError("calibration: it was made with another network; calibrate this one")
     levels = (1 << activation_bits) - 1
-    linear = [n.name for n in network.nodes if isinstance(n, FloatConv2d | FloatAffine)]
+    linear = [n.name for n in network.nodes if n.weighted]
     if not linear:
         raise ConversionError("the network has no convolution or dense layer; there is nothing to convert")
     clips = {
-        name: best_clip(*histogram, levels, cast(FloatReLU, network[name]).max_value)
+        name: best_clip(*histogram, levels, cast(Any, network[name]).max_value)
         for name, histogram in found.histograms.items()
     }
     clipped_net, levelled = _with_levels(network, clips, FINE), _with_levels(network, clips, levels)
@@ -253,7 +258,7 @@ def _with_levels(network: FloatNetwork, clips: dict[str, float], levels: int) ->
         network,
         (
             QuantReLU(name=n.name, inputs=n.inputs, source=n.source, step=clips[n.name] / levels, levels=levels)
-            if isinstance(n, FloatReLU)
+            if _rounded(n)
             else n
             for n in network.nodes
         ),
@@ -263,8 +268,9 @@ def _with_levels(network: FloatNetwork, clips: dict[str, float], levels: int) ->
 def _nearest(levelled: FloatNetwork, widths: Mapping[str, Width]) -> FloatNetwork:
     """The network with the nearest codes for its weights."""
     nodes = []
+    node: Any
     for node in levelled.nodes:
-        if isinstance(node, FloatConv2d | FloatAffine):
+        if node.weighted:
             width = widths[node.name]
             codes, scale = quantise_weights(node.weight, width.bits, width.per_channel)
             node = quantised_node(node, codes, scale, width.bits)
@@ -302,7 +308,7 @@ def _lost(
     """How many weights of each layer became 0, and how many lie beyond the largest code."""
     zeroed, beyond = {}, {}
     for name, width in widths.items():
-        node, weight = cast(QuantConv2d | QuantAffine, final[name]), cast(FloatConv2d, levelled[name]).weight
+        node, weight = cast(Any, final[name]), cast(Any, levelled[name]).weight
         codes, scale = node.codes, np.asarray(node.scale)
         top = (max(1, (1 << (width.bits - 1)) - 1) + 0.5) * scale.reshape(-1, *(1,) * (codes.ndim - 1))
         zeroed[name] = int(((codes == 0) & (weight != 0)).sum())
@@ -319,8 +325,9 @@ def _halves(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _corrected(levelled: FloatNetwork, weighted: FloatNetwork, means: dict[str, np.ndarray]) -> FloatNetwork:
     """The network `weighted` with the mean errors of its weights added to the biases."""
     nodes = []
+    after: Any
     for before, after in zip(levelled.nodes, weighted.nodes, strict=True):
-        if isinstance(after, QuantConv2d | QuantAffine):
+        if after.weighted:
             shift = _mean_error(before, after, means[after.name])
             bias = shift if after.bias is None else after.bias.astype(np.float64) + shift
             after = replace(after, bias=bias, weight=None)

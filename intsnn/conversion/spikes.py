@@ -13,30 +13,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import ConversionError, UnsupportedError
+from ..errors import ConversionError
 from ..formats.arguments import choice, flag, instance, real, whole, whole_or_none
 from ..formats.fixed import Fixed
 from ..formats.weights import Levels
-from ..layers.connections import Affine, Conv2d
 from ..layers.joins import Add, Scale
 from ..layers.neurons import Neuron
-from ..layers.pooling import MaxPool2d, SumPool2d
 from ..layers.ports import Input, Readout
 from ..layers.presets import IF, QFFS, CaLIF, SignedIF
-from ..layers.reshape import Flatten, Upsample2d
-from ..network.float_nodes import (
-    FloatAdd,
-    FloatAffine,
-    FloatAvgPool2d,
-    FloatConv2d,
-    FloatFlatten,
-    FloatInput,
-    FloatMaxPool2d,
-    FloatReLU,
-    FloatUpsample2d,
-)
 from ..network.floating import FloatNetwork
-from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+from ..network.quantised import QuantisedNetwork, QuantReLU
 from ..network.spiking import Network
 from .charge_units import bits_over, boundaries, channels
 from .joins import with_factors
@@ -146,8 +132,9 @@ class _Converter:
 
     def __init__(self, quantised: QuantisedNetwork, rule: NeuronRule, limits: dict[str, int]) -> None:
         self.graph, self.rule, self.quantised, self.limits = quantised.graph, rule, quantised, limits
+        self.shapes = self.graph.shapes
         levels = quantised.levels
-        if not any(isinstance(node, QuantReLU) for node in self.graph.nodes):
+        if not any(node.activates and node.quantised for node in self.graph.nodes):
             raise ConversionError("the network has no ReLU, so nothing in it spikes; there is nothing to convert")
         if levels is None:
             raise ConversionError("the activations have different numbers of levels; give all the same bit width")
@@ -159,6 +146,8 @@ class _Converter:
         self.joins: dict[str, np.ndarray] = {}  # connection or identity -> rounded real factor of its branch
         self.report: dict[str, dict] = {}
         self.biases: dict[str, np.ndarray] = {}
+        self.sums: set[str] = set()  # joins
+        self.identities: set[str] = set()  # multipliers of branches that are no connection
         self.alone: set[str] = set()  # connections and joins that were settled by themselves
         self.refined: dict[str, tuple[int, int]] = {}  # refinement of what was settled, and the least that is possible
         self.dead: dict[str, int] = {}
@@ -173,9 +162,10 @@ class _Converter:
     def run(self) -> Conversion:
         graph = self.graph
         for node in graph.nodes:
-            self._node(node)
+            self.names[node.name] = node.name
+            node.becomes(self, [self.names[name] for name in node.inputs])
         output = graph[graph.output]
-        if not isinstance(output, QuantReLU):
+        if not output.activates:
             self._readout(output.name)
         network = self._build()
         network = self._fit_membranes(network)
@@ -201,64 +191,35 @@ class _Converter:
         waiting = list(self.sources.get(name) or (self.names[source] for source in self.graph[name].inputs))
         while waiting:
             node = waiting.pop()
-            if not isinstance(self.nodes[node], Input | Neuron):
+            if not (self.nodes[node].takes_input or self.nodes[node].fires):
                 found += [node] if node in self.refined else []
                 waiting += self.sources[node]
         return found
 
-    def _node(self, node) -> None:
-        sources = [self.names[name] for name in node.inputs]
-        self.names[node.name] = node.name
-        if isinstance(node, FloatInput):
-            multiplier, offset, unit = self.quantised.input_scale.integers()
-            self.add(node.name, Input(node.shape, self.quantised.input_format, multiplier, offset))
-            self.units[node.name] = float(unit) / self.drive
-        elif isinstance(node, QuantConv2d | QuantAffine):
-            self._connection(node, sources[0])
-        elif isinstance(node, QuantReLU):
-            self._neuron(node, sources[0])
-        elif isinstance(node, FloatMaxPool2d):
-            self.add(node.name, MaxPool2d(node.kernel, node.stride, node.padding), sources[0])
-            self.units[node.name] = self.units[sources[0]]
-        elif isinstance(node, FloatAvgPool2d):
-            self.add(node.name, SumPool2d(node.kernel, node.stride, node.padding), sources[0])
-            self.units[node.name] = np.asarray(self.units[sources[0]]) / (node.kernel[0] * node.kernel[1])
-        elif isinstance(node, FloatUpsample2d):
-            self.add(node.name, Upsample2d(node.factor, node.mode), sources[0])
-            self.units[node.name] = self.units[sources[0]]
-        elif isinstance(node, FloatFlatten):
-            shape = self.graph.shapes[node.inputs[0]]
-            units = np.asarray(self.units[sources[0]])
-            if units.ndim and len(shape) == 3:
-                units = np.repeat(units, int(np.prod(shape[1:])))
-            self.add(node.name, Flatten(), sources[0])
-            self.units[node.name] = units
-        elif isinstance(node, FloatAdd):
-            self.add(node.name, Add(), *sources)
-            self.units[node.name] = np.nan  # decided at the neuron or readout behind it
-            if self._alone(node.name):
-                self._settle_add(node.name)
-        elif isinstance(node, FloatConv2d | FloatAffine | FloatReLU):
-            raise ConversionError(
-                f"layer {node.name!r} ({type(node).__name__}) is not quantised; quantise the network first"
-            )
-        else:
-            raise UnsupportedError(f"layer {node.name!r}: a {type(node).__name__} has no integer form; fold it first")
+    # -- what nodes become (`intsnn.network.node.Converting`) --------------------------------------
 
-    def _connection(self, node, source: str) -> None:
+    def feed(self, name: str, shape: tuple[int, ...]) -> None:
+        """Add the input of the network."""
+        multiplier, offset, unit = self.quantised.input_scale.integers()
+        self.add(name, Input(shape, self.quantised.input_format, multiplier, offset))
+        self.units[name] = float(unit) / self.drive
+
+    def join(self, name: str, sources: list[str]) -> None:
+        """Add a sum of branches."""
+        self.add(name, Add(), *sources)
+        self.sums.add(name)
+        self.units[name] = np.nan  # decided at the neuron or readout behind it
+        if self._alone(name):
+            self._settle_add(name)
+
+    def connect(self, node, source: str) -> None:
+        """Add the connection that a node with codes becomes."""
         unit = np.unique(np.asarray(self.units[source]))
         if unit.size != 1 or np.isnan(unit[0]):
             raise ConversionError(
                 f"layer {node.name!r}: its inputs are in different units; every input of a linear layer needs the same"
             )
-        common = {"weight": node.codes, "weight_format": node.weight_format, "bias_mode": self.rule.bias}
-        if isinstance(node, QuantAffine):
-            self.add(node.name, Affine(**common), source)
-        else:
-            layer = Conv2d(
-                **common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups
-            )
-            self.add(node.name, layer, source)
+        self.add(node.name, node.connection(self.rule.bias), source)
         if node.bias is not None:
             self.biases[node.name] = node.bias.astype(np.float64)
         self.units[node.name] = node.scale * float(unit[0])
@@ -268,9 +229,9 @@ class _Converter:
     def _inner(self, name: str) -> bool:
         """Whether a linear layer reads `name` before any neuron does: then all channels need one unit."""
         for reader in self.graph.consumers(name):
-            if isinstance(reader, QuantConv2d | QuantAffine):
+            if reader.weighted:
                 return True
-            if not isinstance(reader, QuantReLU) and self._inner(reader.name):
+            if not reader.activates and self._inner(reader.name):
                 return True
         return False
 
@@ -282,11 +243,12 @@ class _Converter:
         readers = self.graph.consumers(name)
         if len(readers) + (name == self.graph.output) != 1:
             return True
-        if not readers or isinstance(readers[0], QuantReLU | FloatAdd):
+        if not readers or readers[0].activates or readers[0].joins:
             return False
-        if isinstance(self.graph[name], FloatAdd) or not isinstance(readers[0], FloatAvgPool2d | FloatUpsample2d):
+        (reader,) = readers
+        if self.graph[name].joins or not reader.passive or reader.chooses or reader.permutes:
             return True
-        return self._alone(readers[0].name)
+        return self._alone(reader.name)
 
     def _settle_alone(self, node) -> None:
         name, bits = node.name, getattr(node.weight_format, "bits", 0)
@@ -377,38 +339,31 @@ class _Converter:
 
     def _terms(self, name: str) -> list[_Term]:
         """Branches whose sum is the value of integer node `name`."""
-        layer = self.nodes[name]
-        if isinstance(layer, Add) and np.isnan(self.units[name]).all():
+        if name in self.sums and np.isnan(self.units[name]).all():
             terms = []
             for i, source in enumerate(list(self.sources[name])):
                 branch = self._terms(source)
                 if len(branch) == 1 and not branch[0].scaled:
-                    scale = f"{name}_scale_{i}"
-                    self.add(scale, Scale(1), source)
+                    scale = self._identity(f"{name}_scale_{i}", source)
                     self.sources[name][i] = scale
                     branch[0].node = scale
                 terms.extend(branch)
             return terms
         size = self._size(name)
         chain = name
-        while isinstance(self.nodes[chain], SumPool2d | Upsample2d | Flatten):
+        area = 1.0
+        while self.nodes[chain].passive and not self.nodes[chain].spikes:
+            area *= self.nodes[chain].area
             chain = self.sources[chain][0]
-        inner = self.nodes[chain]
-        if isinstance(inner, Affine | Conv2d) and chain not in self.alone:
-            area = 1.0
-            for link in self._links(name, chain):
-                if isinstance(self.nodes[link], SumPool2d):
-                    kernel = self.nodes[link].kernel_size
-                    area *= kernel[0] * kernel[1]
+        if self.nodes[chain].weighted and chain not in self.alone:
             return [_Term(chain, channels(self.units[chain], size) / area, True)]
         return [_Term(name, channels(self.units[name], size), False, chain in self.alone)]
 
-    def _links(self, name: str, chain: str) -> list[str]:
-        found = []
-        while name != chain:
-            found.append(name)
-            name = self.sources[name][0]
-        return found
+    def _identity(self, name: str, source: str) -> str:
+        """Add a multiplier, settled later, for a branch that is no connection."""
+        self.add(name, Scale(1), source)
+        self.identities.add(name)
+        return name
 
     def _size(self, name: str) -> int:
         return self.graph.shapes[name][0]
@@ -435,12 +390,11 @@ class _Converter:
     def _areas(self, terms: list[_Term]) -> dict[str, np.ndarray]:
         return {term.node: channels(self.units[term.node], len(term.unit)) / term.unit for term in terms if term.scaled}
 
-    def _neuron(self, node: QuantReLU, source: str) -> None:
+    def fire(self, node: QuantReLU, source: str) -> None:
+        """Add the neurons that a node with levels becomes."""
         terms = self._terms(source)
         if len(terms) == 1 and not terms[0].scaled:
-            scale = f"{node.name}_scale"
-            self.add(scale, Scale(1), source)
-            terms[0].node, source = scale, scale
+            terms[0].node = source = self._identity(f"{node.name}_scale", source)
         dead: np.ndarray | bool = False
         if len(terms) == 1:
             unit, shift, moved, boundaries, dead = self._charge_unit(terms[0], node)
@@ -581,9 +535,9 @@ class _Converter:
             return np.full(size, least), np.full(size, most), 1
         layer, source = self.nodes[term.node], self.sources[term.node][0]
         root = source
-        while isinstance(self.nodes[root], MaxPool2d | Flatten | SumPool2d | Upsample2d):
+        while self.nodes[root].passive:
             root = self.sources[root][0]
-        lattice = self.drive if isinstance(self.nodes[root], Input) else 1
+        lattice = self.drive if self.nodes[root].takes_input else 1
         low, high = self._sums(layer.weight, source)
         pooled = float(np.round(channels(self.units[term.node], size) / term.unit)[0])  # a pool behind it adds up sums
         return low * pooled, high * pooled, lattice
@@ -599,20 +553,22 @@ class _Converter:
     def _range(self, name: str) -> tuple[float, float]:
         """Ends of the total charge of any element of `name`, over the drive and in its own unit."""
         layer = self.nodes[name]
-        if isinstance(layer, Input):
+        if layer.takes_input:
             return float(layer.low * self.drive), float(layer.high * self.drive)
-        if isinstance(layer, Neuron):
+        if layer.fires:
             return 0.0, float(self.levels)
-        if isinstance(layer, Affine | Conv2d):
+        if layer.weighted:
             low, high = self._sums(layer.weight, self.sources[name][0])
             bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
             return float((low * layer.multiplier + bias).min()), float((high * layer.multiplier + bias).max())
         ends = np.sum([self._range(source) for source in self.sources[name]], axis=0)
-        if isinstance(layer, Scale):
+        if name in self.identities:
             ends = np.multiply.outer(np.asarray(layer.scale, np.float64).reshape(-1), ends)
-        elif isinstance(layer, SumPool2d):
-            ends = ends * float(np.prod(layer.kernel_size))
-        if not isinstance(layer, Add | Flatten):
+        elif layer.passive:
+            ends = ends * float(layer.area)
+        elif name not in self.sums:
+            raise ConversionError(f"layer {name!r}: a {type(layer).__name__} does not say how large a charge becomes")
+        if not (name in self.sums or layer.permutes):
             ends = np.append(ends, 0.0)  # what pads and stands between
         return float(ends.min()), float(ends.max())
 
@@ -645,9 +601,7 @@ class _Converter:
         unit = np.full(len(terms[0].unit), finest / (1 << shift))
         source = name
         if len(terms) == 1 and not terms[0].scaled:
-            source = f"{name}_scale"
-            self.add(source, Scale(1), name)
-            terms[0].node = source
+            terms[0].node = source = self._identity(f"{name}_scale", name)
         self._settle(terms, unit, self._areas(terms))
         self.add("readout", Readout(), source)
         self.report["readout"] = {"shift": shift, "unit": float(unit[0]), "branches": len(terms)}

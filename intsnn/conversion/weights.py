@@ -10,8 +10,7 @@ from ..errors import FormatError
 from ..formats.arguments import array_of, flag, shown, whole
 from ..formats.fixed import Fixed
 from ..formats.weights import Bipolar
-from ..network.float_nodes import FloatAffine
-from ..network.quantised import QuantAffine, QuantConv2d
+from ..network.quantised import with_codes
 
 __all__ = ["Width", "quantise_weights", "quantised_node", "weight_format"]
 
@@ -72,13 +71,7 @@ def quantise_weights(weight: np.ndarray, bits: int, per_channel: bool = True) ->
 
 def quantised_node(node, codes: np.ndarray, scale: np.ndarray, bits: int):
     """The convolution or dense layer `node` with `codes` and `scale` in place of its weight."""
-    common = {
-        "name": node.name, "inputs": node.inputs, "source": node.source, "bias": node.bias,
-        "codes": codes, "scale": scale, "weight_format": weight_format(bits),
-    }  # fmt: skip
-    if isinstance(node, FloatAffine):
-        return QuantAffine(**common)
-    return QuantConv2d(**common, stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups)
+    return with_codes(node, codes, scale, weight_format(bits))
 
 
 @dataclass(frozen=True)

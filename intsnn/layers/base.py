@@ -161,12 +161,16 @@ class Layer:
         Whether it multiplies by weights (`weight`, `bias`, `multiplier`).
     moves_only : bool
         Whether values are copied and none is computed.
+    permutes : bool
+        Whether each value is there once, in another order: none is missing, none is added.
     monotone : bool
         Whether the order of values is kept: a maximum before is a maximum behind it.
     passive : bool
         Whether its values are those of its only input in the same unit: moved, added up or chosen.
     rounds : bool
         Whether a step is rounded, so that a sum over steps depends on how it is cut.
+    draws : bool
+        Whether it rounds with random bits, which are keyed by the number of the sample.
     area : int
         How many values are added up before anything else happens to them.
     delay : int
@@ -179,6 +183,7 @@ class Layer:
     answers: ClassVar[bool] = False
     weighted: ClassVar[bool] = False
     moves_only: ClassVar[bool] = False
+    permutes: ClassVar[bool] = False
     monotone: ClassVar[bool] = False
     passive: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
@@ -206,6 +211,11 @@ class Layer:
     def rests_at(self) -> int:
         """Spikes after which it is at rest for sure, where it may need more than the levels of a network, else 0."""
         return 0
+
+    @property
+    def draws(self) -> bool:
+        """Whether it rounds with random bits, which are keyed by the number of the sample."""
+        return False
 
     @property
     def keeps_total(self) -> bool:
@@ -249,6 +259,10 @@ class Layer:
         `spikes` are those that the layer fires itself.
         """
         return None
+
+    def details(self) -> dict[str, Any]:
+        """What a description says of it besides its shape and window; of arrays it says the ends."""
+        return {}
 
     def parameters(self) -> list[ParameterSize]:
         """What it keeps for good."""

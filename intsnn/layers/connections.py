@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -138,6 +138,11 @@ class _Connection(Layer):
         seen, multiplier = self._window(source.shape, build.shape), np.asarray(self.multiplier)
         weight = self.weight.reshape(*self.weight.shape, *(1,) * (4 - self.weight.ndim))
         return build(primitives.Connect(weight, seen, multiplier, bias, mode, delay), source)
+
+    def details(self) -> dict[str, Any]:
+        size = self.weight.size + (0 if self.bias is None else self.bias.size)
+        found = {"format": str(self.weight_format), "parameters": size, "multiplier": np.asarray(self.multiplier)}
+        return found if self.bias is None else {**found, "bias": self.bias, "bias_mode": self.bias_mode}
 
     def parameters(self) -> list[ParameterSize]:
         found = [ParameterSize("weights", "weight", self.weight_format.bits)]

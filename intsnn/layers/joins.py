@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,9 @@ class Scale(Layer):
 
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         return inputs[0]
+
+    def details(self) -> dict[str, Any]:
+        return {"multiplier": np.asarray(self.scale)}
 
     def parameters(self) -> list[ParameterSize]:
         return [ParameterSize("scales", "scale", least_bits(self.scale), 1)]

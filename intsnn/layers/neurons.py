@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -312,6 +313,31 @@ class Neuron(Layer):
         if np.any(self.bias):
             reasons.append(f"{name} has a bias of its own (put it on the connection)")
         return reasons
+
+    @property
+    def draws(self) -> bool:
+        """Whether one of its states decays by a rounding with random bits."""
+        decays = [d for d in (self.v_decay, self.u_decay, self.refractory.decay) if d.kind in ("shift", "multiply")]
+        return any(decay.rounding is Rounding.STOCHASTIC for decay in decays)
+
+    def details(self) -> dict[str, Any]:
+        words = [self.preset or "Neuron", "signed" if self.signed else "unsigned"]
+        words.append(f"cap {self.max_count}" if self.max_count is not None else "no cap")
+        negative = np.asarray(self.v_negative)
+        if negative.any():
+            low, high = negative.min(), negative.max()
+            words.append(f"v_negative {low}" + (f" to {high}" if high > low else ""))
+        if self.reset != "subtract" or self.reset_delay:
+            words.append(f"reset {self.reset}" + (" a step later" if self.reset_delay else ""))
+        for name, decay in (("v_decay", self.v_decay), ("u_decay", self.u_decay)):
+            if decay.kind != "none":
+                words.append(f"{name} {decay.kind}")
+        if self.refractory.kind != "none":
+            words.append(f"refractory {self.refractory.kind}")
+        return {
+            "threshold": np.asarray(self.threshold), "levels": self.max_count, "detail": ", ".join(words),
+            "format": str(self.v_format), "state_bits": self.v_format.bits,
+        }  # fmt: skip
 
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
         return spikes

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from ..errors import ShapeError
 from ..formats.arguments import choice, instance, sequence, text, whole
@@ -60,6 +63,13 @@ class Input(Layer):
     def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
         return build(primitives.Feed(self))
 
+    def details(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"format": str(self.format)}
+        if (self.multiplier, self.offset) != (1, 0):
+            found["detail"] = f"{self.multiplier} x {self.offset:+d}"
+            found |= {"multiplier": np.asarray(self.multiplier), "offset": self.offset}
+        return found
+
     def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
         return [StateSize("inputs", "codes", math.prod(shape), self.format.bits)]
 
@@ -107,6 +117,9 @@ class Readout(Layer):
 
     def no_ann(self, name: str, levels: int | None) -> list[str]:
         return [f"{name} answers the step of a spike, and an ANN has no steps"] if self.by_time else []
+
+    def details(self) -> dict[str, Any]:
+        return {"detail": self.kind}
 
     def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
         total = bound.total_format

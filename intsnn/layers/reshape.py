@@ -41,6 +41,8 @@ class Moving(Layer, kind=False):
 class Flatten(Moving):
     """``(C, H, W)`` to ``(C * H * W,)``, in that order."""
 
+    permutes = True
+
     def output_shape(self, name: str, inputs: Sequence[Shape]) -> Shape:
         return (math.prod(inputs[0]),)
 

@@ -8,10 +8,11 @@ __all__, __getattr__, __dir__ = attach(
         "bounds": "TOTAL_BITS Bound analyse check_totals fits",
         "float_nodes": (
             "FloatAdd FloatAffine FloatAvgPool2d FloatBatchNorm FloatConv2d FloatFlatten FloatInput "
-            "FloatMaxPool2d FloatNode FloatReLU FloatSoftmax FloatUpsample2d"
+            "FloatMaxPool2d FloatReLU FloatSoftmax FloatUpsample2d"
         ),
         "floating": "FloatNetwork blocks forward",
-        "quantised": "InputScale QuantAffine QuantConv2d QuantReLU QuantisedNetwork",
+        "node": "FloatNode",
+        "quantised": "InputScale QuantAffine QuantConv2d QuantReLU QuantisedNetwork with_codes",
         "schedule": "Schedule settling_steps",
         "spiking": "Network",
     },

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import FormatError, ShapeError, UnsupportedError
 from ..formats.arguments import array_of, choice, instance, sequence, shown, text, whole_or_none
-from .float_nodes import FloatConv2d, FloatInput, FloatNode
+from .node import FloatNode
 
 __all__ = ["FloatNetwork", "blocks", "forward"]
 
@@ -73,7 +73,7 @@ class FloatNetwork:
                 if name not in shapes:
                     raise ShapeError(f"layer {node.name!r}: its input {name!r} is not a layer before it")
             shapes[node.name] = node.output_shape([shapes[name] for name in node.inputs])
-        inputs = [node for node in self.nodes if isinstance(node, FloatInput)]
+        inputs = [node for node in self.nodes if node.takes_input]
         if len(inputs) != 1:
             raise UnsupportedError(f"the network has {len(inputs)} inputs; exactly one is taken")
         if self.output not in shapes:
@@ -88,9 +88,9 @@ class FloatNetwork:
         raise KeyError(name)
 
     @property
-    def input(self) -> FloatInput:
+    def input(self) -> FloatNode:
         """The input node."""
-        return next(node for node in self.nodes if isinstance(node, FloatInput))
+        return next(node for node in self.nodes if node.takes_input)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -225,8 +225,5 @@ def block_size(network: FloatNetwork, itemsize: int) -> int:
     """Samples that are computed together, so that memory stays bounded."""
     widest = 1
     for node in network.nodes:
-        cells = int(np.prod(network.shapes[node.name], dtype=object))
-        if isinstance(node, FloatConv2d):
-            cells = cells // node.weight.shape[0] * int(np.prod(node.weight.shape[1:])) * node.groups
-        widest = max(widest, cells)
+        widest = max(widest, node.cells(network.shapes[node.name]))
     return max(1, min(_MAX_BLOCK, _COLUMN_BYTES // (widest * itemsize)))

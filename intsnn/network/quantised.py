@@ -10,21 +10,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import FormatError, RangeError
+from ..errors import FormatError, RangeError, UnsupportedError
 from ..formats.arguments import array_of, instance, rational, shown, whole
 from ..formats.arguments import real as real_number
 from ..formats.arguments import text as a_text
 from ..formats.fixed import Fixed
 from ..formats.integers import whole_array
 from ..formats.weights import Bipolar, Levels
-from .float_nodes import FloatAffine, FloatConv2d, FloatNode, check_node, float_array
+from ..layers.base import Layer
+from ..layers.connections import Affine, Conv2d
+from .float_nodes import FloatAffine, FloatConv2d
 from .floating import FloatNetwork
+from .node import FloatNode, check_node, float_array
 
-__all__ = ["InputScale", "QuantAffine", "QuantConv2d", "QuantReLU", "QuantisedNetwork"]
+__all__ = ["InputScale", "QuantAffine", "QuantConv2d", "QuantReLU", "QuantisedNetwork", "with_codes"]
 
 
 def _check_codes(node, codes: np.ndarray) -> None:
@@ -52,6 +55,14 @@ class _Quantised(FloatNode):
     weight: Any = field(default=None, metadata={"stored": False})  # an array once built
     bias: np.ndarray | None = None
 
+    quantised = True
+    stands_for: ClassVar[type[FloatNode]]  # whose codes it has
+    forms: ClassVar[dict[type[FloatNode], type[_Quantised]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _Quantised.forms[cls.stands_for] = _Quantised.forms[cls] = cls
+
     def __post_init__(self) -> None:
         check_node(self)
         codes = whole_array(self.codes, f"layer {self.name!r}: codes")
@@ -75,15 +86,52 @@ class _Quantised(FloatNode):
                     raise FormatError(f"layer {self.name!r}: {item.name} has to be finite")
                 value.setflags(write=False)
 
+    def connection(self, bias_mode: str) -> Layer:
+        """The integer layer of its codes, without a bias."""
+        raise NotImplementedError
+
+    def becomes(self, converter, sources):
+        converter.connect(self, sources[0])
+
+    def details(self) -> dict[str, Any]:
+        size = self.codes.size + (0 if self.bias is None else self.bias.size)
+        found = {"format": str(self.weight_format), "scale": np.asarray(self.scale), "parameters": size}
+        return found if self.bias is None else {**found, "bias": self.bias}
+
+
+def with_codes(node: FloatNode, codes: np.ndarray, scale: np.ndarray, weight_format: Fixed | Bipolar | Levels) -> Any:
+    """The weighted `node` with `codes` and `scale` in place of its weight.
+
+    Raises `UnsupportedError` for a kind that has no form with codes.
+    """
+    form = _Quantised.forms.get(type(node))
+    if form is None:
+        raise UnsupportedError(f"layer {node.name!r}: the weights of a {type(node).__name__} have no codes")
+    kept = {item.name: getattr(node, item.name) for item in fields(node)}
+    return form(**kept | {"codes": codes, "scale": scale, "weight_format": weight_format, "weight": None})
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantConv2d(_Quantised, FloatConv2d):
     """Convolution with `codes` ``(O, I / groups, kh, kw)`` in `weight_format` and `scale` ``(O,)`` or one number."""
 
+    stands_for = FloatConv2d
+
+    def connection(self, bias_mode: str) -> Layer:
+        return Conv2d(
+            self.codes, weight_format=self.weight_format, bias_mode=bias_mode, stride=self.stride,
+            padding=self.padding, dilation=self.dilation, groups=self.groups,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QuantAffine(_Quantised, FloatAffine):
     """Dense layer with `codes` ``(out, in)`` in `weight_format` and `scale` ``(out,)`` or one number."""
+
+    stands_for = FloatAffine
+
+    def connection(self, bias_mode: str) -> Layer:
+        return Affine(self.codes, weight_format=self.weight_format, bias_mode=bias_mode)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,19 +141,25 @@ class QuantReLU(FloatNode):
     step: float
     levels: int
 
+    activates = True
+    quantised = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         step = real_number(self.step, f"layer {self.name!r}: step", np.nextafter(0, 1), allowed="it must be positive")
         object.__setattr__(self, "step", step)
         object.__setattr__(self, "levels", whole(self.levels, f"layer {self.name!r}: levels", 1, 1 << 20))
 
-    def output_shape(self, shapes):
-        return shapes[0]
-
     def apply(self, arrays):
         x = arrays[0]
         step = x.dtype.type(self.step)
         return np.clip(np.floor(x / step + x.dtype.type(0.5)), 0, self.levels) * step
+
+    def becomes(self, converter, sources):
+        converter.fire(self, sources[0])
+
+    def details(self) -> dict[str, Any]:
+        return {"levels": self.levels, "scale": np.asarray(self.step)}
 
 
 @dataclass(frozen=True)
@@ -180,5 +234,6 @@ class QuantisedNetwork:
     @property
     def levels(self) -> int | None:
         """Levels of the activations, if all have the same number."""
-        found = {node.levels for node in self.graph.nodes if isinstance(node, QuantReLU)}
+        nodes: tuple[Any, ...] = self.graph.nodes
+        found = {node.levels for node in nodes if node.activates and node.quantised}
         return found.pop() if len(found) == 1 else None

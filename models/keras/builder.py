@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ImportRefused, ShapeError
-from ...network.float_nodes import FloatConv2d, FloatNode, FloatReLU, FloatSoftmax
+from ...network.float_nodes import FloatConv2d, FloatReLU, FloatSoftmax
+from ...network.node import FloatNode
 from .files import Source
 from .graph import Layer
 

@@ -207,7 +207,7 @@ def _pool(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     pending = x.pad
     # zeros around an image never win after a ReLU and count in a mean: only then they can be padding of the pool itself
     folds = pending is not None and not same and all(max(p) < k for p, k in zip(pending, kernel, strict=True))
-    folds = folds and (not maximum or isinstance(b.node(x.node), FloatReLU))
+    folds = folds and (not maximum or b.node(x.node).activates)
     if not folds:
         x = b.padded(layer, x)
     options = {"kernel": kernel, "stride": stride, "padding": b.spaces(layer, x, kernel, stride)}
@@ -293,7 +293,7 @@ def _reshape(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
         if shape == x.shape:
             return replace(x, grid=False)
         node = b.node(x.node)
-        if isinstance(node, FloatInput):  # the data come in as images anyway
+        if node.takes_input:  # the data come in as images anyway
             if len(b.nodes) != 1:
                 raise layer.unsupported("reshapes an input that another branch uses as it is")
             b.nodes.clear()
@@ -302,7 +302,7 @@ def _reshape(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
                 b.notes.append(f"the input is taken as images {shape} (C, H, W), not as vectors in H, W, C order")
             return b.emit(FloatInput, replace(layer, name=node.name), "", (), shape=shape)
         if (
-            isinstance(node, FloatFlatten)
+            node.permutes
             and b.shapes[node.inputs[0]] == shape
             and (shape[1:] == (1, 1) or (x.order is None) == (b.layout == FIRST))
         ):

@@ -19,7 +19,7 @@ from typing import Any
 
 from ...errors import ImportRefused, ShapeError, UnsupportedError
 from ...formats.arguments import flag, instance, path_of, whole, wholes
-from ...network.float_nodes import FloatFlatten, FloatInput, FloatSoftmax
+from ...network.float_nodes import FloatFlatten, FloatInput
 from ...network.floating import FloatNetwork
 from . import files as keras_files
 from .builder import Builder, Value
@@ -180,7 +180,7 @@ def _build(source: Source, backend: str | None, given: Sequence[int] | None) -> 
     values: dict[str, Value] = {}
     for layer in layers:
         if layer.kind == "InputLayer":
-            if any(isinstance(node, FloatInput) for node in b.nodes):
+            if any(node.takes_input for node in b.nodes):
                 raise layer.unsupported("a second input; exactly one is taken")
             values[layer.name] = _input(b, layer, given, None)
             continue
@@ -236,8 +236,8 @@ def _finish(b: Builder, value: Value, layer: Layer) -> Value:
         raise layer.unsupported("the output is a flattened image; a dense layer or a pooling has to follow")
     behind = {value.node}
     for node in reversed(b.nodes):
-        if isinstance(node, FloatSoftmax) and node.name not in behind:
+        if node.orders and node.name not in behind:
             raise UnsupportedError(f"layer {node.name!r} ({node.source}): softmax is only taken at the end")
-        if node.name in behind and isinstance(node, FloatFlatten):
+        if node.name in behind and node.permutes:
             behind.update(node.inputs)
     return value

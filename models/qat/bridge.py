@@ -19,16 +19,9 @@ import torch
 from ...errors import ConversionError
 from ...files.network_file import save
 from ...formats.fixed import Fixed
-from ...network.float_nodes import (
-    FloatAdd,
-    FloatAvgPool2d,
-    FloatFlatten,
-    FloatInput,
-    FloatMaxPool2d,
-    FloatNode,
-    FloatUpsample2d,
-)
+from ...network.float_nodes import FloatAdd, FloatAvgPool2d, FloatFlatten, FloatInput, FloatMaxPool2d, FloatUpsample2d
 from ...network.floating import FloatNetwork
+from ...network.node import FloatNode
 from ...network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
 from ..training import blueprint as parts
 from .network import Linear, QuantNetwork, Weighted, statistics

@@ -32,8 +32,8 @@ from intsnn.network.floating import FloatNetwork
 MODULES = """formats.fixed formats.weights formats.arithmetic formats.reals formats.notation formats.packing
 layers.neurons layers.base network.spiking engine.inputs engine.simulation engine.result
 engine.backends.fused.runner engine.ann analysis.verification conversion.spikes network.floating network.float_nodes
-network.quantised conversion.quantise conversion.weights conversion.fold conversion.redrive learning.learner
-learning.rule learning.stdp learning.files datasets.catalogue files.network_file analysis.memory.report
+network.node network.quantised conversion.quantise conversion.weights conversion.fold conversion.redrive
+learning.learner learning.rule learning.stdp learning.files datasets.catalogue files.network_file analysis.memory.report
 analysis.description analysis.curves
 datasets.framing datasets.events datasets.camera datasets.splitmix models.readers models.keras.load
 models.zoo.catalogue engine.state formats.integers""".split()
@@ -54,7 +54,8 @@ SHARED = set(
     layers.Layer layers.Schedule layers.bias_schedule layers.bias_total network.analyse network.check_totals
     network.schedule network.settling_steps engine.State.belongs learning.Learner.check_state
     learning.Learner.renew engine.places engine.predict engine.to_api conversion.Width conversion.quantised_node
-    conversion.weight_format network.FloatNode analysis.span_text datasets.check_binning datasets.warn_if_empty
+    conversion.weight_format network.FloatNode network.with_codes analysis.span_text datasets.check_binning
+    datasets.warn_if_empty
     datasets.words formats.at_index formats.check_range formats.each formats.for_kernel formats.integer_array
     formats.limits formats.smallest_dtype""".split()
 )
@@ -82,7 +83,7 @@ def members(cls):
             "sizes",
         ):
             continue  # what a layer answers is asked by networks, which were checked
-        if issubclass(cls, FloatNode) and name in ("apply", "output_shape"):
+        if issubclass(cls, FloatNode) and name in (*vars(FloatNode), "rows", "connection"):
             continue  # so is what a node answers
         if inspect.isfunction(found) and (not name.startswith("_") or (name == "__call__" and name in vars(cls))):
             yield name, found

@@ -12,7 +12,7 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 
 # Place -> (lines, why it stays whole).
 MODULES = {
-    "intsnn/conversion/spikes.py": (702, "the walk of the conversion and its units, still in one"),
+    "intsnn/conversion/spikes.py": (656, "the walk of the conversion and its units, still in one"),
     "intsnn/engine/backends/fused/table.py": (566, "lowers and runs, still in one"),
     "kernels/fused/interpreter.py": (703, "one loop over all operations, compiled as a whole"),
     "kernels/neurons/vector.py": (577, "printed code of one kernel"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from intsnn import convert, verify
 from intsnn.conversion import quantise as module
-from intsnn.conversion.compensate import _rows, _sums, compensate
+from intsnn.conversion.compensate import ROWS, _sums, compensate
 from intsnn.conversion.fold import fold
 from intsnn.conversion.quantise import calibrate, quantise_network
 from intsnn.conversion.weights import Width, quantise_weights
@@ -79,12 +79,14 @@ def test_rows_are_what_outputs_see(options):
     x = rng.normal(size=(5, 6, 7, 8))
     wanted = forward(network, x, dtype=np.float64).transpose(0, 2, 3, 1).reshape(-1, 4)
     weight = node.weight.astype(np.float64).reshape(groups, 4 // groups, -1)
-    assert np.allclose(_sums(_rows(node, x), weight).reshape(-1, 4), wanted, rtol=0, atol=1e-12)  # floats of two orders
+    assert np.allclose(
+        _sums(node.rows(x, ROWS), weight).reshape(-1, 4), wanted, rtol=0, atol=1e-12
+    )  # floats of two orders
 
 
 def test_many_positions_are_sampled():
     node = FloatConv2d(name="c", inputs=("in",), weight=np.ones((1, 1, 2, 2)))
-    rows = _rows(node, np.arange(40 * 33 * 33, dtype=np.float64).reshape(40, 1, 33, 33))
+    rows = node.rows(np.arange(40 * 33 * 33, dtype=np.float64).reshape(40, 1, 33, 33), ROWS)
     assert rows.shape == (20_000, 1, 4) and len(np.unique(rows[:, 0, 0])) == 20_000
 
 
