@@ -27,8 +27,6 @@ from ...datasets.catalogue import Dataset
 from ...engine.ann import integer_ann
 from ...engine.simulation import simulate
 from ...errors import ConversionError, UnsupportedError
-from ...layers.connections import Affine, Conv2d
-from ...layers.neurons import Neuron
 from ...models.readers import load
 from ...models.zoo.catalogue import find
 from ...network.spiking import Network
@@ -81,7 +79,7 @@ def without(network: Network, part: str) -> Network:
     """`network` with one of `PARTS` switched off; membranes get the width that this takes."""
     nodes: dict[str, Any] = dict(network.nodes)
     for name, layer in network.nodes.items():
-        if isinstance(layer, Neuron):
+        if layer.fires:
             if part == "cap":
                 layer = replace(layer, max_count=None)
             elif part == "negative spikes":
@@ -89,7 +87,7 @@ def without(network: Network, part: str) -> Network:
             elif part == "v_negative = 0":
                 layer = replace(layer, v_negative=-np.asarray(layer.threshold))
             nodes[name] = layer
-        elif isinstance(layer, Affine | Conv2d) and part == "spread bias":
+        elif layer.weighted and part == "spread bias":
             nodes[name] = replace(layer, bias_mode="once")
     if part not in PARTS:
         raise UnsupportedError(f"ablation: there is no part {part!r}; choose of {', '.join(PARTS)}")

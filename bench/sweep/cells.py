@@ -25,8 +25,6 @@ from ...datasets.splitmix import shuffled
 from ...engine.ann import equality_conditions
 from ...engine.result import Result, decide, places
 from ...errors import ConversionError, FormatError, ShapeError, UnsupportedError
-from ...layers.connections import Affine, Conv2d
-from ...layers.neurons import Neuron
 from ...network.floating import FloatNetwork, forward
 from ...network.quantised import InputScale, QuantisedNetwork
 from ...network.spiking import Network
@@ -381,7 +379,7 @@ def _memory(network: Network, tally: Tally, operations: dict[str, int]) -> dict[
     layers = []
     for name in network.order:
         layer, sizes = network.nodes[name], dict(found["layers"].get(name, {}))
-        if not sizes.get("memory") and not isinstance(layer, Neuron | Affine | Conv2d):
+        if not sizes.get("memory") and not (layer.fires or layer.weighted):
             continue
         entry: dict[str, Any] = {
             "name": name, "kind": type(layer).__name__, "neurons": None, "spike_rate": None, "spikes": None,
@@ -391,7 +389,7 @@ def _memory(network: Network, tally: Tally, operations: dict[str, int]) -> dict[
         entry |= {key: value for key, value in sizes.items() if key != "layer"}
         if name in operations and tally.detailed:
             entry["synops"] = operations[name] / tally.detailed
-        if isinstance(layer, Neuron):
+        if layer.fires:
             report = tally.layers.get(name)
             entry["neurons"] = int(np.prod(network.shapes[name]))
             if report is not None and tally.detailed:

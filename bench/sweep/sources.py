@@ -16,7 +16,6 @@ from ...conversion.quantise import Calibration
 from ...datasets import catalogue as datasets
 from ...datasets.catalogue import Dataset
 from ...errors import FormatError
-from ...layers.connections import Affine, Conv2d
 from ...network.floating import FloatNetwork
 from ...network.quantised import QuantisedNetwork
 from ...network.spiking import Network
@@ -62,7 +61,7 @@ class Model:
         if isinstance(network, QuantisedNetwork):
             layers = [node for node in network.graph.nodes if hasattr(node, "weight_format")]
         else:
-            layers = [node for node in network.nodes.values() if isinstance(node, Affine | Conv2d)]
+            layers = [node for node in network.nodes.values() if node.weighted]
         levels = network.levels
         bits = max((layer.weight_format.bits for layer in layers), default=0)
         return (bits,), (levels.bit_length() if levels else 0,)

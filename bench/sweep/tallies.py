@@ -6,7 +6,6 @@ A `Tally` holds whole numbers only, so batches may be measured anywhere and in a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,13 @@ from ...engine.backends.fused.runner import prepare
 from ...engine.result import LayerReport, Result, decide, places
 from ...engine.simulation import simulate
 from ...errors import MismatchError, UnsupportedError
-from ...formats.fixed import Rounding
-from ...layers.base import pair
-from ...layers.connections import Affine, Conv2d
-from ...layers.joins import Add, Scale
-from ...layers.neurons import Neuron
-from ...layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
-from ...layers.ports import Readout
-from ...layers.reshape import Flatten, Upsample2d
 from ...network.spiking import Network
 
 __all__ = ["Tally", "ann_view", "measure", "spike_view", "splits_alike", "synops"]
 
 RECORD_BYTES = 48 << 20  # spikes of all steps that are held at a time
 ANN_SAMPLES = 256  # whose levels are held at a time
+NONE = np.zeros(0, np.int64)  # spikes of a layer that has none of its own
 
 
 @dataclass
@@ -220,8 +212,8 @@ def _detailed(network: Network, x, y, ann: AnnResult | None) -> Tally:
 
 def _block(network: Network, x, y, ann: AnnResult | None, part: slice) -> Tally:
     output = network.nodes[network.output_name]
-    source = network.inputs_of(network.output_name)[0] if isinstance(output, Readout) else network.output_name
-    sums = isinstance(output, Readout) and source not in network.spiking
+    source = network.output_name if output.spikes else network.inputs_of(network.output_name)[0]
+    sums = source not in network.spiking
     wanted = [f"{name}.spikes" for name in network.spiking]
     if sums:
         wanted.append(f"{source}.current")
@@ -247,7 +239,7 @@ def _block(network: Network, x, y, ann: AnnResult | None, part: slice) -> Tally:
         if int(found.maps[name].sum()) != result.layers[name].spikes:
             raise MismatchError(f"{name}: the record holds {int(found.maps[name].sum())} spikes, counted were others")
     found.last_sum, found.last_max = int(last.sum()), int(last.max(initial=0))
-    if not (isinstance(output, Readout) and output.kind == "first_spike"):
+    if output.keeps_total:
         _by_step(found, network, result, f"{source}.{'current' if sums else 'spikes'}", y)
     return found
 
@@ -278,59 +270,20 @@ def synops(network: Network, maps: dict[str, np.ndarray]) -> dict[str, int]:
     `maps` are spikes by neuron; one that reaches n weights of the next layer causes n additions. Products of the input
     are none. Pools and joins in between pass every spike on.
     """
-    arriving: dict[str, np.ndarray | None] = {}
+    arriving: dict[str, np.ndarray] = {}  # by layer, how many spikes reach each place of its output
     found = {}
     for name in network.order:
         layer, shape = network.nodes[name], network.shapes[name]
         sources = [arriving[source] for source in network.inputs_of(name) if source in arriving]
-        first = sources[0] if sources else None
-        if isinstance(layer, Neuron | MaxPool2d):
-            arriving[name] = maps[name]
-        elif first is None:
-            arriving[name] = None
-        elif isinstance(layer, SumPool2d | AvgPool2d):
-            arriving[name] = _pooled(first, layer, shape)
-        elif isinstance(layer, Upsample2d):
-            (rows, columns), maps_ = pair(layer.factor, name), np.zeros(shape, first.dtype)
-            maps_[:, ::rows, ::columns] = first
-            arriving[name] = maps_ if layer.mode == "zeros" else first.repeat(rows, axis=1).repeat(columns, axis=2)
-        elif isinstance(layer, Flatten):
-            arriving[name] = first.reshape(shape)
-        elif isinstance(layer, Add):
-            arriving[name] = reduce(np.add, [source for source in sources if source is not None])
-        elif isinstance(layer, Scale):
-            arriving[name] = first
-        else:
-            arriving[name] = None
-        if isinstance(layer, Affine | Conv2d) and first is not None:
-            found[name] = int((first * fan_out(layer, first.shape, shape)).sum())
+        if layer.weighted:
+            if sources:
+                found[name] = int((sources[0] * layer.fan_out(sources[0].shape, shape)).sum())
+        elif layer.spikes or sources and not layer.answers:
+            passed = layer.spread(maps.get(name, NONE), sources, shape)
+            if passed is None:
+                raise UnsupportedError(f"{name}: a {type(layer).__name__} does not say where spikes go (spread)")
+            arriving[name] = passed
     return found
-
-
-def _pooled(values: np.ndarray, layer, shape: tuple[int, ...]) -> np.ndarray:
-    padded = np.pad(values, ((0, 0), *layer.padding))
-    (ky, kx), (sy, sx) = layer.kernel_size, layer.stride
-    out = np.zeros(shape, np.int64)
-    for y in range(ky):
-        for x in range(kx):
-            seen = padded[:, y:, x:][:, : (shape[1] - 1) * sy + 1 : sy, : (shape[2] - 1) * sx + 1 : sx]
-            out += seen
-    return out
-
-
-def fan_out(layer, shape: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
-    """Weights that a spike at each position of the input reaches: ``(H, W)``, or one number for a dense connection."""
-    outputs = layer.weight.shape[0]
-    if isinstance(layer, Affine):
-        return np.asarray(outputs)
-    windows = []
-    for i in (0, 1):
-        seen = np.zeros(shape[1 + i], np.int64)
-        for k in range(layer.weight.shape[2 + i]):
-            at = np.arange(target[1 + i]) * layer.stride[i] - layer.padding[i][0] + k * layer.dilation[i]
-            np.add.at(seen, at[(at >= 0) & (at < len(seen))], 1)
-        windows.append(seen)
-    return np.outer(*windows) * (outputs // layer.groups)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -353,9 +306,8 @@ def spike_view(network: Network) -> tuple:
     for name in network.order:
         layer = network.nodes[name]
         ignored: tuple[str, ...] = SHOWN
-        if isinstance(layer, Neuron) and layer.reset == "subtract" and layer.v_decay.kind == "none":
-            if layer.refractory.kind == "none" and layer.u_format is None and layer.max_spikes_per_step == 1:
-                ignored = (*SHOWN, "reset_delay")
+        if layer.fires and not layer.leaks and layer.reset == "subtract" and layer.max_spikes_per_step == 1:
+            ignored = (*SHOWN, "reset_delay")
         parts.append((name, _values(layer, ignored)))
     return (*parts, network.edges, network.t_drive, network.levels)
 
@@ -381,7 +333,4 @@ def _values(layer, ignored: tuple[str, ...]) -> tuple:
 
 def splits_alike(network: Network) -> bool:
     """Whether every sample gives the same alone as among others: no random bits are keyed by its number."""
-    neurons = [network.nodes[name] for name in network.neurons]
-    decays = [d for n in neurons for d in (n.v_decay, n.u_decay, n.refractory.decay) if d.kind in ("shift", "multiply")]
-    pools = [layer for layer in network.nodes.values() if isinstance(layer, AvgPool2d)]
-    return all(part.rounding != Rounding.STOCHASTIC for part in (*decays, *pools))
+    return not any(layer.draws for layer in network.nodes.values())

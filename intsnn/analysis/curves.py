@@ -11,7 +11,6 @@ from ..engine.simulation import MOST_THREADS, simulate
 from ..errors import ShapeError, UnsupportedError
 from ..formats.arguments import STEPS, array_of, whole
 from ..formats.integers import whole_array
-from ..layers.ports import Readout
 from ..network.spiking import spiking_network
 from .scores import check_labels
 
@@ -70,7 +69,7 @@ def curve(network, images: np.ndarray, labels: np.ndarray, steps: int, *, thread
     if images.ndim < 2 or labels.ndim < 1 or len(labels) != len(images):
         raise ShapeError(f"curve: found images {images.shape} and labels {labels.shape}; one label for each is needed")
     output = network.nodes[network.output_name]
-    if not isinstance(output, Readout) or output.kind == "first_spike":
+    if output.spikes or not output.keeps_total:
         raise UnsupportedError("an answer after each step needs a Readout that adds up")
     check_labels(labels, places(network)[0], "of a curve")
     source = network.inputs_of(network.output_name)[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +15,8 @@ from ..errors import FormatError
 from ..files.network_file import stored_bytes
 from ..formats.arguments import array_of, instance, shown
 from ..formats.fixed import Fixed
-from ..layers.connections import Affine, Conv2d
-from ..layers.joins import Add, Scale
-from ..layers.neurons import Neuron
-from ..layers.pooling import AvgPool2d, SumPool2d
-from ..layers.ports import Input, Readout
 from ..network.floating import FloatNetwork
-from ..network.quantised import QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+from ..network.quantised import QuantisedNetwork
 from ..network.spiking import Network
 
 __all__ = ["Description", "describe", "float_bytes", "span", "span_text"]
@@ -135,21 +130,9 @@ def _window(layer) -> dict[str, Any]:
     }
 
 
-def _neuron_words(layer: Neuron) -> str:
-    """The parts of a neuron that are not the usual, in words."""
-    words = [layer.preset or "Neuron"]
-    words.append("signed" if layer.signed else "unsigned")
-    words.append(f"cap {layer.max_count}" if layer.max_count is not None else "no cap")
-    if np.any(layer.v_negative):
-        words.append(f"v_negative {span_text(span(layer.v_negative))}")
-    if layer.reset != "subtract" or layer.reset_delay:
-        words.append(f"reset {layer.reset}" + (" a step later" if layer.reset_delay else ""))
-    for name in ("v_decay", "u_decay"):
-        if getattr(layer, name).kind != "none":
-            words.append(f"{name} {getattr(layer, name).kind}")
-    if layer.refractory.kind != "none":
-        words.append(f"refractory {layer.refractory.kind}")
-    return ", ".join(words)
+def _ends(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What a layer says of itself, arrays by their ends."""
+    return {name: span(value) if isinstance(value, np.ndarray) else value for name, value in details.items()}
 
 
 def _spiking(network: Network) -> Description:
@@ -162,36 +145,17 @@ def _spiking(network: Network) -> Description:
             "name": name, "kind": type(layer).__name__, "shape": list(network.shapes[name]),
             "inputs": list(network.inputs_of(name)), "detail": _geometry(layer), "bytes": total, **_window(layer),
         }  # fmt: skip
-        if isinstance(layer, Input):
-            row["format"] = str(layer.format)
-            if (layer.multiplier, layer.offset) != (1, 0):
-                row["detail"] = f"{layer.multiplier} x {layer.offset:+d}"
-                row |= {"multiplier": span(layer.multiplier), "offset": layer.offset}
-        elif isinstance(layer, Affine | Conv2d):
-            row |= {
-                "format": str(layer.weight_format),
-                "parameters": layer.weight.size,
-                "multiplier": span(layer.multiplier),
-            }
-            if layer.bias is not None:
-                row["bias"] = span(layer.bias)
-                row["parameters"] += layer.bias.size
-                row["bias_mode"] = layer.bias_mode
-        elif isinstance(layer, Neuron):
+        row |= _ends(layer.details())
+        bound = bounds[name]
+        if layer.fires:
             count = int(np.prod(network.shapes[name]))
-            row |= {
-                "threshold": span(layer.threshold), "levels": layer.max_count, "detail": _neuron_words(layer),
-                "format": str(layer.v_format), "state_bits": layer.v_format.bits, "neurons": count,
-                "state_bits_needed": cast(Fixed, bounds[name].membrane_format).bits,  # all neurons have one
-            }  # fmt: skip
-            membranes += count * layer.v_format.bits
-        elif isinstance(layer, Scale):
-            row["multiplier"] = span(layer.scale)
-        elif isinstance(layer, Readout):
-            row["detail"] = layer.kind
-            row["state_bits"] = _signed_bits(bounds[name].total_format)
-        if isinstance(layer, Affine | Conv2d | SumPool2d | AvgPool2d | Add | Scale):
-            row["sum_bits"] = _signed_bits(bounds[name].step_format)
+            needed = bound.membrane_format
+            row |= {"neurons": count, "state_bits_needed": None if needed is None else needed.bits}
+            membranes += count * row["state_bits"]
+        elif layer.answers and not layer.spikes:
+            row["state_bits"] = _signed_bits(bound.total_format)
+        elif not (layer.spikes or layer.takes_input or layer.moves_only):
+            row["sum_bits"] = _signed_bits(bound.step_format)
         rows.append(row)
         weights_all += weights
         parameters_all += row.get("parameters", 0)
@@ -226,14 +190,8 @@ def _quantised(network: QuantisedNetwork) -> Description:
             "name": node.name, "kind": type(node).__name__, "shape": list(graph.shapes[node.name]),
             "inputs": list(node.inputs), "detail": _geometry(node), "bytes": total, **_window(node),
         }  # fmt: skip
-        if isinstance(node, QuantConv2d | QuantAffine):
-            row |= {"format": str(node.weight_format), "scale": span(node.scale), "parameters": node.codes.size}
-            if node.bias is not None:
-                row["bias"] = span(node.bias)
-                row["parameters"] += node.bias.size
-        elif isinstance(node, QuantReLU):
-            row |= {"levels": node.levels, "scale": span(node.step)}
-        elif not node.inputs:
+        row |= _ends(node.details())
+        if node.takes_input:
             row["format"] = str(network.input_format)
         rows.append(row)
         weights_all += weights

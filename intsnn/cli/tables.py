@@ -10,7 +10,6 @@ from ..analysis.scores import OutputError
 from ..analysis.verification import Verification
 from ..conversion.pipeline import Stage
 from ..conversion.spikes import Conversion
-from ..layers.connections import Affine, Conv2d
 from .console import Console, number, percent, points
 
 __all__ = [
@@ -58,7 +57,7 @@ def layer_rows(conversion: Conversion, zeroed: dict[str, int], clipped: dict[str
     network = conversion.network
     for name in network.order:
         layer, found = network.nodes[name], dict(conversion.layers.get(name, {}))
-        if isinstance(layer, Affine | Conv2d):
+        if layer.weighted:
             found |= {"weights": layer.weight.size, "format": str(layer.weight_format)}
             found |= {"zeroed": zeroed.get(name), "clipped": clipped.get(name)}
             found |= {"dead": conversion.dead.get(name, 0), "coarsened": conversion.coarsened.get(name, 0)}

@@ -15,22 +15,16 @@ import numpy as np
 from ..errors import RangeError, UnsupportedError
 from ..formats.arguments import whole
 from ..formats.fixed import Fixed
-from ..layers.connections import Affine, Conv2d
-from ..layers.neurons import Neuron
-from ..layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
-from ..layers.ports import Input
-from ..layers.reshape import Flatten, Upsample2d
 from ..network.spiking import Network, spiking_network
 
 __all__ = ["redriven"]
 
-PASSIVE = Flatten | SumPool2d | MaxPool2d | Upsample2d
 STATE_BITS = 48
 
 
 def _root(network: Network, name: str) -> str:
     """What a value is made of, through pools and the like."""
-    while isinstance(network.nodes[name], PASSIVE):
+    while network.nodes[name].passive:
         name = network.inputs_of(name)[0]
     return name
 
@@ -64,7 +58,7 @@ def redriven(network: Network, t_drive: int) -> Network:
     weights, charges = network.t_drive // common, t_drive // common
     nodes = dict(network.nodes)
     for name, layer in network.nodes.items():
-        if isinstance(layer, Input | PASSIVE | Neuron):
+        if layer.takes_input or layer.passive or layer.fires:
             continue
         if all(_root(network, source) != network.input_name for source in network.inputs_of(name)):
             continue
@@ -74,10 +68,10 @@ def redriven(network: Network, t_drive: int) -> Network:
             if len(readers) != 1:
                 break
             reader = readers[0]
-            if not isinstance(network.nodes[reader], SumPool2d | Upsample2d):
+            if not network.nodes[reader].passive or network.nodes[reader].spikes:
                 break
         neuron = nodes[reader]
-        if not isinstance(layer, Affine | Conv2d) or len(readers) != 1 or not isinstance(neuron, Neuron):
+        if not layer.weighted or len(readers) != 1 or not neuron.fires:
             raise UnsupportedError(f"redrive: {name} reads the input and is no connection to neurons alone")
         bias = None if layer.bias is None else layer.bias * charges
         nodes[name] = replace(layer, multiplier=layer.multiplier * weights, bias=bias)
@@ -89,10 +83,14 @@ def redriven(network: Network, t_drive: int) -> Network:
             threshold_format=Fixed.for_range(0, int(np.max(threshold))),
         )  # fmt: skip
     for name, layer in nodes.items():
-        if isinstance(layer, Affine | Conv2d) and layer.bias_mode == "step" and layer.bias is not None:
+        if layer.weighted and layer.bias_mode == "step" and layer.bias is not None:
             raise UnsupportedError(f"redrive: {name} has a bias in every step, which grows with T_drive; spread it")
-    if any(isinstance(layer, AvgPool2d) for layer in nodes.values()):
-        raise UnsupportedError("redrive: an AvgPool2d rounds in every step, so every T_drive gives another network")
+    for name, layer in nodes.items():
+        if layer.rounds:
+            kind = type(layer).__name__
+            raise UnsupportedError(
+                f"redrive: {name} ({kind}) rounds in every step, so every T_drive gives another network"
+            )
     made = replace(network, nodes=nodes, t_drive=t_drive)
     bounds = made.bounds()
     for name in made.neurons:

@@ -17,7 +17,6 @@ from ...engine.simulation import simulate
 from ...errors import FormatError
 from ...files.hdf5 import write_tree
 from ...files.network_file import load, save, stored_bytes
-from ...layers.connections import Affine, Conv2d
 from ...network.spiking import Network
 from ..training.checkpoints import learned
 from ..training.provenance import epoch_line, facts, provenance, seeded, without_seconds
@@ -98,7 +97,7 @@ def integer_accuracy(network: Network, data: Frames, threads: int = 1) -> float:
 
 def weight_bytes(network: Network) -> tuple[int, int]:
     """Number of weights, and the bytes that they take in the file."""
-    layers = {name: layer for name, layer in network.nodes.items() if isinstance(layer, Affine | Conv2d)}
+    layers = {name: layer for name, layer in network.nodes.items() if layer.weighted}
     stored = stored_bytes(network)
     return sum(layer.weight.size for layer in layers.values()), sum(stored[name]["weight"] for name in layers)
 

@@ -25,7 +25,6 @@ from ...engine.result import places
 from ...engine.simulation import simulate
 from ...errors import ConversionError
 from ...files.network_file import load, read_info, save, stored_bytes
-from ...layers.connections import Affine, Conv2d
 from ...network.quantised import QuantisedNetwork
 from ...network.spiking import Network
 from ...support.atomic import replacing
@@ -184,7 +183,7 @@ def add_events(
         if run.overflows:
             raise ConversionError(f"{name}: the network overflows; it cannot join the zoo")
     accuracy = 100.0 * int(right.sum()) / len(right)
-    widths = [layer.weight_format.bits for layer in network.nodes.values() if isinstance(layer, Affine | Conv2d)]
+    widths = [layer.weight_format.bits for layer in network.nodes.values() if layer.weighted]
     written = _write(name, network, about, folder)
     made = Card(
         name=name,
@@ -228,7 +227,7 @@ def _write(name: str, network: Network, about: dict, folder: Path) -> Path:
 
 
 def _memory(network: Network, file: Path) -> dict[str, int]:
-    layers = {name: layer for name, layer in network.nodes.items() if isinstance(layer, Affine | Conv2d)}
+    layers = {name: layer for name, layer in network.nodes.items() if layer.weighted}
     packed, weights = stored_bytes(network), sum(layer.weight.size for layer in layers.values())
     return {
         "weights": weights, "weight_bytes": sum(packed[name]["weight"] for name in layers), "float_bytes": 4 * weights,

@@ -20,7 +20,7 @@ was needed in the run of `result` (what `simulate` answered); `sum_...` the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,7 @@ from ...engine.result import Result
 from ...errors import FormatError
 from ...formats.arguments import choice, flag, instance, mapping, seed_of
 from ...formats.fixed import Fixed
-from ...layers.connections import Affine, Conv2d
-from ...layers.neurons import Neuron
-from ...layers.pooling import MaxPool2d, SumPool2d
-from ...layers.ports import Readout
+from ...layers.base import Layer
 from ...network.spiking import Network, spiking_network
 from .formulas import Architecture, Item, Sizes, check_convention, count, resolve_widths
 from .measured import FileBytes, allocate, file_bytes, network_items, run_bytes, with_run
@@ -257,14 +254,14 @@ def sizes_of(network: Network) -> list[Sizes]:
     found = []
     for name in network.order:
         layer = network.nodes[name]
-        if not isinstance(layer, Affine | Conv2d):
+        if not layer.weighted:
             continue
         source = network.inputs_of(name)[0]
-        neuron = _reader(network, name, Neuron)
-        behind = _reader(network, neuron, MaxPool2d | SumPool2d) if neuron else None
+        neuron = _reader(network, name, _fires)
+        behind = _reader(network, neuron, _pools) if neuron else None
         widths = {"W": layer.weight_format.bits}
         if neuron:
-            target: Neuron = network.nodes[neuron]
+            target = network.nodes[neuron]
             widths["U"] = target.v_format.bits
             if target.refractory.kind == "trace":
                 widths["R"] = target.refractory.format.bits
@@ -290,16 +287,25 @@ def _values(network: Network, name: str) -> int:
     return size
 
 
-def _reader(network: Network, name: str, kinds) -> str | None:
-    """The only reader of `name`, through joins, if it is one of `kinds`; of a join, the first branch has it."""
+def _fires(layer: Layer) -> bool:
+    return layer.fires
+
+
+def _pools(layer: Layer) -> bool:
+    return layer.passive and not layer.moves_only
+
+
+def _reader(network: Network, name: str, wanted: Callable[[Layer], bool]) -> str | None:
+    """The only reader of `name`, through joins, if it is `wanted`; of a join, the first branch has it."""
     readers = [b for a, b in network.edges if a == name]
     if len(readers) != 1:
         return None
     (reader,) = readers
-    if isinstance(network.nodes[reader], kinds):
+    layer = network.nodes[reader]
+    if wanted(layer):
         return reader
-    if type(network.nodes[reader]).__name__ == "Add" and network.inputs_of(reader)[0] == name:
-        return _reader(network, reader, kinds)
+    if layer.arity[1] != 1 and network.inputs_of(reader)[0] == name:
+        return _reader(network, reader, wanted)
     return None
 
 
@@ -397,7 +403,7 @@ def accumulators(network: Network, result=None) -> dict[str, Accumulator]:
     found = {}
     for name in network.order:
         layer, bound = network.nodes[name], bounds[name]
-        if isinstance(layer, Neuron):
+        if layer.fires:
             step = bounds[network.inputs_of(name)[0]]
             v_bits = layer.v_format.bits + (not layer.v_format.signed)
             proven = bound.membrane_format  # None where nothing is
@@ -415,13 +421,13 @@ def accumulators(network: Network, result=None) -> dict[str, Accumulator]:
                     "v_min": report.v_low,
                     "v_max": report.v_high,
                 }
-        elif isinstance(layer, Readout):
+        elif layer.answers and not layer.spikes:
             total = _signed(int(bound.total_low.min()), int(bound.total_high.max()))
             entry = {
                 "v_bits": total, "bound_bits": total, "proven": True,
                 "sum_bound_bits": _signed(int(bound.low.min()), int(bound.high.max())),
             }  # fmt: skip
-            if result is not None and result.outputs.size and layer.kind != "first_spike":
+            if result is not None and result.outputs.size and layer.keeps_total:
                 low, high = int(result.outputs.min()), int(result.outputs.max())
                 entry |= {"peak_bits": _signed(low, high), "v_min": low, "v_max": high}
         else:

@@ -9,14 +9,14 @@ from house import against, functions, trees
 
 # Classes of these modules are kinds, but for those that are no layer, node or primitive.
 LAYERS = ("intsnn/layers/",)
-NODES = ("intsnn/network/floating.py", "intsnn/network/float_nodes.py", "intsnn/network/quantised.py")
+NODES = ("intsnn/network/float_nodes.py", "intsnn/network/quantised.py")
 PRIMITIVES = ("intsnn/layers/primitives.py",)
 SPECIFICATIONS = ("models/training/blueprint.py", "intsnn/learning/rule.py")
 FACTS = {
     "Layer", "FloatNode", "Primitive", "Bound", "Build", "Value", "State", "Parameter", "Schedule", "Decay",
     "Refractory", "FloatNetwork", "QuantisedNetwork", "InputScale",
 }  # fmt: skip
-AT_HOME = (*LAYERS, "intsnn/network/floating.py", "intsnn/network/float_nodes.py")
+AT_HOME = (*LAYERS, "intsnn/network/float_nodes.py")
 
 
 def classes(root, places, but=()):
@@ -166,56 +166,25 @@ def guesses(root):
 
 # File -> how often it may ask; a count that falls is written down here, and none may rise.
 OUTSIDE = {
-    "intsnn/analysis/curves.py": 1,
-    "intsnn/analysis/description.py": 8,
-    "intsnn/analysis/memory/report.py": 3,
-    "intsnn/cli/tables.py": 1,
-    "intsnn/conversion/compensate.py": 2,
-    "intsnn/conversion/fold.py": 16,
-    "intsnn/conversion/joins.py": 2,
-    "intsnn/conversion/quantise.py": 8,
-    "intsnn/conversion/redrive.py": 7,
-    "intsnn/conversion/spikes.py": 30,
-    "intsnn/conversion/weights.py": 1,
     "intsnn/files/network_file.py": 2,
-    "intsnn/network/quantised.py": 1,
     "models/bptt/integers.py": 2,
     "models/bptt/network.py": 2,
-    "models/bptt/work.py": 1,
-    "models/keras/layers.py": 3,
-    "models/keras/load.py": 3,
     "models/qat/align.py": 1,
     "models/qat/bridge.py": 3,
     "models/qat/network.py": 1,
     "models/qat/tuning.py": 1,
-    "models/zoo/entry.py": 2,
     "bench/speed/evaluate.py": 13,
     "bench/speed/peers.py": 43,
-    "bench/studies/ablation.py": 2,
     "bench/studies/width_curves.py": 11,
-    "bench/sweep/cells.py": 2,
-    "bench/sweep/sources.py": 1,
-    "bench/sweep/tallies.py": 13,
 }
 
 # Function -> (chains that do not raise, why the other kinds need nothing there).
 GUESSING = {
     "intsnn/engine/backends/fused/accepts.py:_total": (1, "refuses one kind; the other is read out"),
-    "intsnn/analysis/description.py:_spiking": (1, "lists what it has something to say about"),
-    "intsnn/analysis/description.py:_quantised": (1, "lists what it has something to say about"),
-    "intsnn/analysis/memory/report.py:accumulators": (1, "counts what takes memory"),
-    "intsnn/conversion/fold.py:fold": (1, "changes the two that it folds, and keeps the rest as they are"),
-    "intsnn/conversion/quantise.py:_leads_to_linear": (1, "weights and activations get grids, the rest passes on"),
-    "intsnn/conversion/spikes.py:_Converter._inner": (1, "inside of a block: what is no connection moves or adds"),
-    "intsnn/conversion/spikes.py:_Converter._alone": (1, "inside of a block: what is no connection moves or adds"),
-    "intsnn/conversion/spikes.py:_Converter._range": (2, "inside of a block: what is no connection moves or adds"),
-    "intsnn/conversion/joins.py:with_factors": (1, "inside of a block: what is no connection moves or adds"),
     "intsnn/files/network_file.py:_rough_shapes": (1, "a rough size before the network exists"),
     "models/bptt/integers.py:integer_network": (1, "only connections have weights"),
     "models/bptt/integers.py:torch_integers": (1, "only connections have weights"),
     "models/bptt/network.py:EventNetwork.forward": (1, "layers of a recipe, checked when it is read"),
-    "models/keras/layers.py:_reshape": (1, "what Keras calls otherwise; others pass as they are"),
-    "models/keras/load.py:_finish": (1, "what Keras calls otherwise; others pass as they are"),
     "models/qat/bridge.py:_linear": (1, "the unions of the module have two members"),
     "models/qat/network.py:Linear.__init__": (1, "layers of a blueprint, checked when it is made"),
     "models/qat/network.py:Linear.forward": (1, "layers of a blueprint, checked when it is made"),
@@ -229,9 +198,7 @@ GUESSING = {
     "bench/speed/peers.py:_modules": (1, "networks of the comparison, refused before they come here"),
     "bench/speed/peers.py:_walk": (1, "networks of the comparison, refused before they come here"),
     "bench/speed/peers.py:_Onnx.model": (1, "networks of the comparison, refused before they come here"),
-    "bench/studies/ablation.py:without": (1, "only connections and activations are changed"),
     "bench/studies/width_curves.py:levels_and_outputs": (1, "only connections and activations are changed"),
-    "bench/sweep/tallies.py:synops": (1, "only connections and pools have operations"),
 }
 
 
