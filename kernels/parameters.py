@@ -1,9 +1,11 @@
-"""Plain named integers that kernels take: the geometry of a window and the parts of a neuron.
+"""What kernels take by name: the geometry of a window, the parts of a neuron, its state and what is noted of it.
 
 Named tuples, because both plain Python and Numba read them by name.
 """
 
 from typing import NamedTuple
+
+import numpy as np
 
 # kinds of decay
 NONE, SHIFT, MULTIPLY, SUBTRACT = 0, 1, 2, 3
@@ -87,3 +89,20 @@ class NeuronParameters(NamedTuple):
     trace_least: int = 0
     seed: int = 0
     layer: int = 0
+
+
+class NeuronState(NamedTuple):
+    """What neurons carry from step to step, ``(B, P * C)`` each; empty where they have no such part."""
+
+    u: np.ndarray
+    v: np.ndarray
+    counts: np.ndarray  # spikes so far
+    pending: np.ndarray  # spikes whose reset is still to come
+    refractory: np.ndarray
+
+
+class Records(NamedTuple):
+    """Receive the state at the end of each step, ``(B, T, P * C)`` each; empty where it is not asked for."""
+
+    u: np.ndarray
+    v: np.ndarray

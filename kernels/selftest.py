@@ -43,7 +43,7 @@ def cases(seed: int = 1) -> Iterator[Case]:
             width = count * vector.LANES
 
             def add(sums, at, rows, row_at, stride, indices, values, begin, end, width=width):
-                vector._plain_add_rows(sums, at, width, rows, row_at, stride, indices, values, begin, end)
+                vector.plain_add_rows(sums, at, width, rows, row_at, stride, indices, values, begin, end)
 
             yield Case(
                 f"add_tile_{count} {sums.__name__} {rows.__name__}",
@@ -56,99 +56,106 @@ def cases(seed: int = 1) -> Iterator[Case]:
 
 
 def _fused_cases(numbers) -> Iterator[Case]:
-    from .fused import rows, tiles
+    """Of the fused path."""
+    for some in (_gather_cases, _dot_cases, _fire_cases, _list_cases, _window_cases):
+        yield from some(numbers)
 
-    def narrowed(function, *sizes):
-        return lambda *arguments: function(*sizes, *arguments)
+
+def _narrowed(function, *sizes):
+    return lambda *arguments: function(*sizes, *arguments)
+
+
+def _gather_cases(numbers) -> Iterator[Case]:
+    from .fused import rows
+    from .fused.tiles import UNIT, WIDTH
 
     for count in (1, 2, 4, 8):
-        width = count * tiles.WIDTH
+        width = count * WIDTH
         for safe, few, listed in ((4, 0, 7), (256, 0, 7), (4, 0, 0), (8, 4, 7), (256, 8, 7), (8, 4, 0)):
             if not few and not rows.PAIRED:
                 continue
             function, plain = (
-                (rows.__dict__[f"bytes_{count}"], rows._plain_bytes)
+                (rows.__dict__[f"bytes_{count}"], rows.plain_bytes)
                 if few
-                else (rows.__dict__[f"pairs_{count}"], rows._plain_pairs)
+                else (rows.__dict__[f"pairs_{count}"], rows.plain_pairs)
             )
-            items = np.array([9, *[0, 1, 4, 2, 2, 3, 1][:listed], *[5] * 16], np.uint32) * tiles.UNIT
+            items = np.array([*[0, 1, 4, 2, 2, 3, 1][:listed], *[5] * 16], np.uint32) * UNIT
             packed = rows.pack_rows(numbers((5, width), np.int8, *((-15, 16) if few else ())), few)
-            arguments = (numbers(width + 2, np.int32), 2, packed, 0, items, 1, listed, safe, *((few,) if few else ()))
-            yield Case(f"gather {width} {safe} {few} {listed}", function, narrowed(plain, width), arguments)
+            arguments = (numbers(width + 2, np.int32), 2, packed, 0, items, listed, rows.Room(safe, few))
+            yield Case(f"gather {width} {safe} {few} {listed}", function, _narrowed(plain, width), arguments)
+
+
+def _dot_cases(numbers) -> Iterator[Case]:
+    from .fused import tiles
+
     for width, dots in ((64, tiles.dots_64), (32, tiles.dots_32)):
         group = tiles.DOT_GROUP[width]
-        weights = tiles.pack_dots(numbers((16, width), np.int8))
-        data = numbers(200, tiles.DOT_TYPE)
-        where = np.arange(group + 1, dtype=np.int64) * 11
-        yield Case(
-            f"dots_{width}",
-            dots,
-            narrowed(tiles._plain_dots, group, width),
-            (
-                numbers(group * 70, np.int32),
-                3,
-                70,
-                data,
-                where,
-                1,
-                weights,
-                0,
-                2,
-                20,
-                8,
-                numbers(width + 1, np.int32),
-                1,
-            ),
+        arrays = (
+            numbers(group * 70, np.int32),
+            numbers(200, tiles.DOT_TYPE),
+            np.arange(group + 1, dtype=np.int64) * 11,
+            tiles.pack_dots(numbers((16, width), np.int8)),
+            numbers(width + 1, np.int32),
         )
-    bounds = (numbers(50, np.int32, 1, 90), numbers(50, np.int32, -60, 0))
-    for counted, scaled, function in (
-        (False, False, tiles.fire), (False, True, tiles.fire_scaled), (True, True, tiles.fire_counted),
-    ):  # fmt: skip
-        factor = numbers(50, np.int32, -3, 9) if scaled else np.ones(50, np.int32)
-        yield Case(
-            f"fire counted={counted} scaled={scaled}",
-            function,
-            partial(tiles._plain_fire, counted=counted or not tiles.PAIRED),
-            (numbers(200, np.int32), 3, 40, 4, factor, numbers(60, np.int32), 1, 9, *bounds, 5, 2,
-             numbers(40, np.int32), 2, np.zeros(40, np.int32), 1, numbers(40, np.int16, 0, 3), 3,
-             np.zeros(40, np.int16), 4, np.zeros(200, np.int8), 6, 41),
+        at = tiles.DotPlaces(sums=3, stride=70, where=1, weights=0, runs=2, run_stride=20, run_length=8, initial=1)
+        yield Case(f"dots_{width}", dots, _narrowed(tiles.plain_dots, group, width), (*arrays, at))
+
+
+def _fire_cases(numbers) -> Iterator[Case]:
+    from .fused import neurons, tiles
+
+    def given(scaled, kind=np.int32, unit=1):
+        """Arguments: multipliers 1 to 50 of the numbers; bias, thresholds and v_negative one after the other."""
+        factors = numbers(50, np.int32, -3, 9) if scaled else np.ones(50, np.int32)
+        bounds = (numbers(60, kind), numbers(50, kind, 1, 90), numbers(50, kind, -60, 0))
+        at = neurons.FirePlaces(
+            charge=3, charge_stride=40, steps=4, multiplier=5, bias=1, bias_stride=9, threshold=65, v_negative=115,
+            most=2, v_from=2, v=1, count_from=3, count_to=44, spikes=6, spikes_stride=41,
         )  # fmt: skip
-    big = np.int64(1) << 40
-    wide = [numbers(60, np.int64, low, high) * big for low, high in ((-9, 9), (1, 90), (-60, 0), (-9, 9))]
-    yield Case(
-        "fire_wide",
-        tiles.fire_wide,
-        tiles._plain_fire,
-        (numbers(200, np.int32, -(1 << 20), 1 << 20), 3, 40, 4, numbers(50, np.int32, 1 << 20, 1 << 26), wide[0], 1, 9,
-         *wide[1:3], 5, 2, wide[3], 2, np.zeros(40, np.int64), 1, numbers(40, np.int16, 0, 3), 3,
-         np.zeros(40, np.int16), 4, np.zeros(200, np.int8), 6, 41),
-    )  # fmt: skip
+        return (
+            numbers(200, np.int32), factors * np.int32(unit), np.concatenate(bounds) * kind(unit),
+            numbers(40, kind) * kind(unit), np.zeros(40, kind), numbers(80, np.int16, 0, 3), np.zeros(200, np.int8), at,
+        )  # fmt: skip
+
+    for counted, scaled, function in (
+        (False, False, neurons.fire), (False, True, neurons.fire_scaled), (True, True, neurons.fire_counted),
+    ):  # fmt: skip
+        plain = partial(neurons.plain_fire, counted=counted or not tiles.PAIRED)
+        yield Case(f"fire counted={counted} scaled={scaled}", function, plain, given(scaled))
+    yield Case("fire_wide", neurons.fire_wide, neurons.plain_fire, given(True, np.int64, 1 << 27))
     for keep in (0, 1):
-        sums, factor, bias, charge = (numbers(40, np.int32) for _ in range(4))
-        arguments = (sums, 2, 32, factor, 3, bias, 4, charge, 5, keep)
-        yield Case(f"deposit {keep}", tiles.deposit, tiles._plain_deposit, arguments)
+        places = neurons.DepositPlaces(sums=2, multiplier=3, bias=50, charge=5, width=32, keep=keep)
+        arrays = (numbers(40, np.int32), numbers(90, np.int32), numbers(40, np.int32))
+        yield Case(f"deposit {keep}", neurons.deposit, neurons.plain_deposit, (*arrays, places))
+
+
+def _list_cases(numbers) -> Iterator[Case]:
+    from .fused import tiles
+
     spikes = numbers(128, np.int8, -3, 4)
-    yield Case("count_nonzero", tiles.count_nonzero, tiles._plain_count, (spikes, 3, 96))
-    yield Case("weigh", tiles.weigh, tiles._plain_weigh, (numbers(128, np.int8), 3, 96))
+    yield Case("count_nonzero", tiles.count_nonzero, tiles.plain_count, (spikes, 3, 96))
+    yield Case("weigh", tiles.weigh, tiles.plain_weigh, (numbers(128, np.int8), 3, 96))
     for high in (2, 4):
         given = (numbers(64, np.int8, 1 - high, high), 0, 64, 7, 100, np.zeros(300, np.uint32), 2)
-        yield Case(f"list_bytes {high}", tiles.list_bytes, tiles._plain_list, given, 5)
+        yield Case(f"list_bytes {high}", tiles.list_bytes, tiles.plain_list, given, 5)
     collected = (np.zeros(200, np.uint32), 3, numbers(99, np.uint32, 5, 99), 3, 40, -2)
-    yield Case("collect", tiles.collect, tiles._plain_collect, collected, 0)
-    window = (11, 2, 3, 300, 40, 32)
-    yield Case("window_sum", tiles.window_sum, tiles._plain_window_sum, (numbers(900, np.int8, -4, 5), 850, *window))
-    yield Case(
-        "window_max",
-        tiles.window_max,
-        tiles._plain_window_max,
-        (numbers(900, np.int16, -30, 30), *window, 860, np.zeros(50, np.int8), 7),
-    )
+    yield Case("collect", tiles.collect, tiles.plain_collect, collected, 0)
+
+
+def _window_cases(numbers) -> Iterator[Case]:
+    from .fused import tiles
+
+    window = tiles.Pixels(at=11, ny=2, nx=3, row=300, pixel=40, channels=32)
+    yield Case("window_sum", tiles.window_sum, tiles.plain_window_sum, (numbers(900, np.int8, -4, 5), 850, window))
+    counts, spikes = numbers(900, np.int16, -30, 30), np.zeros(50, np.int8)
+    yield Case("window_max", tiles.window_max, tiles.plain_window_max, (counts, 860, spikes, 7, window))
 
 
 def _neuron_cases(numbers) -> Iterator[Case]:
     """Vector neurons of two widths with most of their parts: two steps of 128 neurons of 5 channels."""
     from . import parameters as P
     from .neurons import vector as k
+    from .neurons.printed import span_2
 
     size, period = 128, 70
     for width, product in ((16, 16), (32, 64)):
@@ -173,24 +180,53 @@ def _neuron_cases(numbers) -> Iterator[Case]:
             constants[place] = value
         yield Case(
             f"neurons of {width} bits",
-            k.span_2,  # the other levels are parts of it
-            k._plain_span,
-            (constants, table, period, numbers(2 * size, np.int16, -40, 60), size, numbers(size, kind, -64, 64),
-             numbers(size, kind, -64, 64), numbers(size, np.int16 if width == 16 else np.int32, 0, 3),
-             numbers(size, np.int8, -1, 2), numbers(size, kind, 0, 2),
-             *(np.zeros(2 * size, t) for t in (np.int8, kind, kind)), 1, 1, np.zeros(1, np.int64),
-             numbers(8, np.int64), 2, 1, size, 0, 0, 0, 0, size, 0),
+            span_2,  # the other levels are parts of it
+            k.plain_span,
+            (
+                k.Settings(constants, table, period),
+                numbers(2 * size, np.int16, -40, 60),
+                P.NeuronState(
+                    u=numbers(size, kind, -64, 64),
+                    v=numbers(size, kind, -64, 64),
+                    counts=numbers(size, np.int16 if width == 16 else np.int32, 0, 3),
+                    pending=numbers(size, np.int8, -1, 2),
+                    refractory=numbers(size, kind, 0, 2),
+                ),
+                np.zeros(2 * size, np.int8),
+                P.Records(np.zeros(2 * size, kind), np.zeros(2 * size, kind)),
+                np.zeros(1, np.int64),
+                numbers(8, np.int64),
+                k.Stretch(
+                    steps=2, driven=1, size=size, stride=size, current=0, state=0, out=0, begin=0, end=size, until=0,
+                    keeps_u=1, keeps_v=1,
+                ),
+            ),
         )  # fmt: skip
 
 
+def _arrays(arguments: tuple[Any, ...]) -> Iterator[np.ndarray]:
+    """All of them, those in tuples too."""
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            yield argument
+        elif isinstance(argument, tuple):
+            yield from _arrays(argument)
+
+
+def _copy(argument):
+    if isinstance(argument, tuple):
+        return tuple(map(_copy, argument)) if type(argument) is tuple else type(argument)(*map(_copy, argument))
+    return argument.copy() if isinstance(argument, np.ndarray) else argument
+
+
 def _written(arguments: tuple[Any, ...]) -> list[list[int]]:
-    return [a.tolist() for a in arguments if isinstance(a, np.ndarray)]
+    return [array.tolist() for array in _arrays(arguments)]
 
 
 def fault_of(case: Case) -> str:
     """What `case.fast` does otherwise than `case.plain`; empty: nothing."""
     fast = case.fast
-    copies = [tuple(a.copy() if isinstance(a, np.ndarray) else a for a in case.arguments) for _ in range(2)]
+    copies = [_copy(case.arguments) for _ in range(2)]
 
     @kernel
     def call(arguments):

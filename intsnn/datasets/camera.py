@@ -174,8 +174,8 @@ class _Scene:
         travel = [max(0, *axis) for axis in zip(*camera.corners, strict=True)]
         sensor = (camera.rows, camera.columns)
         corner = [(n * UNIT - (k - 2) * UNIT - t) // 2 for n, k, t in zip(sensor, shape, travel, strict=True)]
-        self.settings = (
-            self.table, self.levels, self.path, *corner, camera.tick_us, camera.jitter, camera.noise, seed
+        self.sensor = saccades.Sensor(
+            self.table, self.levels, self.path, corner[0], corner[1], camera.tick_us, camera.jitter, camera.noise, seed
         )  # fmt: skip
         self.last = np.empty_like(self.levels)
         self.buffer = np.empty((FIRST_GUESS, 4), np.int32)
@@ -227,7 +227,7 @@ def stream(placed: np.ndarray, sample: int, *, camera: Camera = CAMERA, seed: in
     sample, seed, part = _keys(camera, sample, seed, part)
     scene = _scene(camera, seed, placed.shape)
     while True:
-        count = scene.kernels.stream(placed, *scene.settings, part, sample, scene.last, scene.buffer)
+        count = scene.kernels.stream(placed, scene.sensor, part, sample, scene.last, scene.buffer)
         if not scene.grow(count):
             break
     found = scene.buffer[:count]
@@ -264,12 +264,12 @@ def stream_frames(
         raise ShapeError(f"saccades: out: found {shown(out)}; uint8 (N, steps, 2, {size[0]}, {size[1]}) is needed")
     numbers = for_kernel(samples)  # `integers` gives a read-only array
     scene = _scene(camera, seed, placed.shape[1:])
+    bins = scene.kernels.Bins(start_us, bin_us, *divide, clip)
     for begin in range(0, len(placed), CHUNK):
         chosen = slice(begin, begin + CHUNK)
         while True:
             most = scene.kernels.frames(
-                placed[chosen], numbers[chosen], *scene.settings, part, start_us, bin_us, *divide, clip, scene.last,
-                scene.buffer, out[chosen],
-            )  # fmt: skip
+                placed[chosen], numbers[chosen], scene.sensor, part, bins, scene.last, scene.buffer, out[chosen]
+            )
             if not scene.grow(most):
                 break

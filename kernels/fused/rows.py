@@ -1,12 +1,14 @@
 """Sums of weight rows, one for each spike: the vector code of the event-driven half of the fused path.
 
-Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``.
+Each function has a plain twin (`plain_...`), which is its meaning and the tier ``portable``.
 
 Rows lie in one of two forms. Rows of bytes, for weights up to `MOST_NARROW`: 8-bit sums hold `few` rows, at least
 `UNROLL`, and one addition serves 64 channels; then they go to 16 bits. Rows of pairs, for larger weights: the low byte
 of a 16-bit lane is a weight + 128, the high byte another weight. One addition sums both, one more the high bytes alone;
 all modulo 2^16, which is exact as long as the true sums fit. The tier ``portable`` has bytes only.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from ..toolchain.jit import kernel
 from ..toolchain.tier import tier
 from .tiles import UNIT, WIDTH
 
-__all__ = ["MOST_NARROW", "SPARE", "few_of", "pack_rows"]
+__all__ = ["MOST_NARROW", "SPARE", "Room", "few_of", "pack_rows"]
 
 PAIRED = tier() != "portable"
 UNROLL = 4  # rows of one turn of the loop over bytes
@@ -38,28 +40,35 @@ def pack_rows(weights: np.ndarray, few: int) -> np.ndarray:
     return np.ascontiguousarray(np.stack([low, rows[:, half:]], axis=2)).reshape(-1)
 
 
-def _plain_pairs(width, sums, at, rows, first, items, items_at, count, safe):
+class Room(NamedTuple):
+    """How many rows sums of 16 and of 8 bits hold, multiples of `UNROLL`; few is 0 where rows lie in pairs."""
+
+    safe: int
+    few: int
+
+
+def plain_pairs(width, sums, at, rows, first, items, count, _room):
     """``sums[at + o]`` = sum over `count` list items of the weight of channel o < width, from rows in pairs.
 
     An item is a row number times `UNIT`; `SPARE` items behind the last one name the row of zeros. The 16-bit sums are
-    widened every `safe` items, a multiple of `UNROLL`.
+    widened every `safe` items.
     """
     half = width // 2
     for o in range(width):
         sums[at + o] = 0
     for i in range(count):
-        row = first + np.int64(items[items_at + i]) * (width // UNIT)
+        row = first + np.int64(items[i]) * (width // UNIT)
         for o in range(half):
             sums[at + o] += (np.int64(rows[row + 2 * o]) & 255) - 128
             sums[at + half + o] += rows[row + 2 * o + 1]
 
 
-def _plain_bytes(width, sums, at, rows, first, items, items_at, count, safe, few):
-    """`_plain_pairs` from rows of bytes; their sums are widened every `few` items, a multiple of `UNROLL`."""
+def plain_bytes(width, sums, at, rows, first, items, count, _room):
+    """`plain_pairs` from rows of bytes; their sums are widened every `few` items."""
     line = sums[at : at + width]
     line[:] = 0
     for i in range(count):
-        begin = first + np.int64(items[items_at + i]) * (width // UNIT)
+        begin = first + np.int64(items[i]) * (width // UNIT)
         row = rows[begin : begin + width]
         for o in range(width):
             line[o] += row[o]
@@ -108,15 +117,15 @@ def _pairs_body(width: int):
 
     def pairs(e: Emit):
         b, kind = e.builder, vector(lanes, INT16)
-        start, items = e.pointer("rows", e.whole("first")), e.whole("items_at")
-        (turns, some), safe = _turns(e, 2), b.ashr(e.whole("safe"), e.number(1))
+        start = e.pointer("rows", e.whole("first"))
+        (turns, some), safe = _turns(e, 2), b.ashr(e.whole("room.safe"), e.number(1))
         both, high = ([e.cell(e.zeros(kind)) for _ in range(vectors)] for _ in range(2))
         with e.loop(0, some, safe) as begin:
             end = _until(e, begin, safe, turns)
             for cell in both + high:
                 e.put(e.zeros(kind), cell)
             with e.loop(begin, end) as i:
-                place = e.pointer("items", e.sum(items, e.times(i, 2)))
+                place = e.pointer("items", e.times(i, 2))
                 for k in range(2):
                     row = _row(e, place, k, start, width)
                     for v in range(vectors):
@@ -141,9 +150,9 @@ def _bytes_body(width: int):
 
     def bytes_(e: Emit):
         b, kind, half = e.builder, vector(lanes, BYTE), vector(lanes, INT16)
-        start, items = e.pointer("rows", e.whole("first")), e.whole("items_at")
+        start = e.pointer("rows", e.whole("first"))
         turns, some = _turns(e, UNROLL)
-        safe, few = (b.ashr(e.whole(name), e.number(shift)) for name in ("safe", "few"))
+        safe, few = (b.ashr(e.whole(f"room.{name}"), e.number(shift)) for name in ("safe", "few"))
         narrow = [e.cell(e.zeros(kind)) for _ in range(vectors)]
         wider = [e.cell(e.zeros(half)) for _ in range(vectors)]
         with e.loop(0, some, safe) as begin:
@@ -154,7 +163,7 @@ def _bytes_body(width: int):
                 for cell in narrow:
                     e.put(e.zeros(kind), cell)
                 with e.loop(from_, _until(e, from_, few, end)) as i:
-                    place = e.pointer("items", e.sum(items, e.times(i, UNROLL)))
+                    place = e.pointer("items", e.times(i, UNROLL))
                     for k in range(UNROLL):
                         row = _row(e, place, k, start, width)
                         for v in range(vectors):
@@ -168,65 +177,50 @@ def _bytes_body(width: int):
 
 # -- what runs: the number is that of channels, in units of WIDTH ----------------------------------
 
-_PAIRS = "sums at rows first items items_at count safe"
-_BYTES = f"{_PAIRS} few"
+_NAMES = "sums at rows first items count room"
 
 if PAIRED:
-    pairs_1, pairs_2, pairs_4, pairs_8 = (emitted(_PAIRS, _pairs_body(n * WIDTH)) for n in (1, 2, 4, 8))
-    bytes_1, bytes_2, bytes_4, bytes_8 = (emitted(_BYTES, _bytes_body(n * WIDTH)) for n in (1, 2, 4, 8))
+    pairs_1, pairs_2, pairs_4, pairs_8 = (emitted(_NAMES, _pairs_body(n * WIDTH)) for n in (1, 2, 4, 8))
+    bytes_1, bytes_2, bytes_4, bytes_8 = (emitted(_NAMES, _bytes_body(n * WIDTH)) for n in (1, 2, 4, 8))
 else:
-    _bytes = kernel(_plain_bytes)
+    _bytes = kernel(plain_bytes)
 
     @kernel
-    def bytes_1(sums, at, rows, first, items, items_at, count, safe, few):
-        _bytes(WIDTH, sums, at, rows, first, items, items_at, count, safe, few)
+    def bytes_1(sums, at, rows, first, items, count, room):
+        _bytes(WIDTH, sums, at, rows, first, items, count, room)
 
     @kernel
-    def bytes_2(sums, at, rows, first, items, items_at, count, safe, few):
-        _bytes(2 * WIDTH, sums, at, rows, first, items, items_at, count, safe, few)
+    def bytes_2(sums, at, rows, first, items, count, room):
+        _bytes(2 * WIDTH, sums, at, rows, first, items, count, room)
 
     @kernel
-    def bytes_4(sums, at, rows, first, items, items_at, count, safe, few):
-        _bytes(4 * WIDTH, sums, at, rows, first, items, items_at, count, safe, few)
+    def bytes_4(sums, at, rows, first, items, count, room):
+        _bytes(4 * WIDTH, sums, at, rows, first, items, count, room)
 
     @kernel
-    def bytes_8(sums, at, rows, first, items, items_at, count, safe, few):
-        _bytes(8 * WIDTH, sums, at, rows, first, items, items_at, count, safe, few)
+    def bytes_8(sums, at, rows, first, items, count, room):
+        _bytes(8 * WIDTH, sums, at, rows, first, items, count, room)
 
-    @kernel
-    def pairs_1(sums, at, rows, first, items, items_at, count, safe):
-        bytes_1(sums, at, rows, first, items, items_at, count, safe, safe)
-
-    @kernel
-    def pairs_2(sums, at, rows, first, items, items_at, count, safe):
-        bytes_2(sums, at, rows, first, items, items_at, count, safe, safe)
-
-    @kernel
-    def pairs_4(sums, at, rows, first, items, items_at, count, safe):
-        bytes_4(sums, at, rows, first, items, items_at, count, safe, safe)
-
-    @kernel
-    def pairs_8(sums, at, rows, first, items, items_at, count, safe):
-        bytes_8(sums, at, rows, first, items, items_at, count, safe, safe)
+    pairs_1, pairs_2, pairs_4, pairs_8 = bytes_1, bytes_2, bytes_4, bytes_8
 
 
 @kernel(inline="always")
-def gather(width, sums, at, rows, first, items, count, safe, few):
+def gather(width, sums, at, rows, first, items, count, room):
     """``sums[at + o]`` = sum over the `count` items of a list of the weight of channel o < `width`."""
-    if few:
+    if room.few:
         if width == 8 * WIDTH:
-            bytes_8(sums, at, rows, first, items, 0, count, safe, few)
+            bytes_8(sums, at, rows, first, items, count, room)
         elif width == 4 * WIDTH:
-            bytes_4(sums, at, rows, first, items, 0, count, safe, few)
+            bytes_4(sums, at, rows, first, items, count, room)
         elif width == 2 * WIDTH:
-            bytes_2(sums, at, rows, first, items, 0, count, safe, few)
+            bytes_2(sums, at, rows, first, items, count, room)
         else:
-            bytes_1(sums, at, rows, first, items, 0, count, safe, few)
+            bytes_1(sums, at, rows, first, items, count, room)
     elif width == 8 * WIDTH:
-        pairs_8(sums, at, rows, first, items, 0, count, safe)
+        pairs_8(sums, at, rows, first, items, count, room)
     elif width == 4 * WIDTH:
-        pairs_4(sums, at, rows, first, items, 0, count, safe)
+        pairs_4(sums, at, rows, first, items, count, room)
     elif width == 2 * WIDTH:
-        pairs_2(sums, at, rows, first, items, 0, count, safe)
+        pairs_2(sums, at, rows, first, items, count, room)
     else:
-        pairs_1(sums, at, rows, first, items, 0, count, safe)
+        pairs_1(sums, at, rows, first, items, count, room)

@@ -1,11 +1,13 @@
-"""The vector code of the fused path: dot products, neurons, lists, pools; sums of weight rows are in `rows.py`.
+"""The vector code of the fused path: dot products, lists, pools; sums of weight rows are in `rows.py`.
 
-Each function has a plain twin (`_plain_...`), which is its meaning and the tier ``portable``. The others are written
+Each function has a plain twin (`plain_...`), which is its meaning and the tier ``portable``. The others are written
 as vectors (`toolchain/tier.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a
 function begins.
 
 Weights of `dots` lie as ``(K / depth, channels, depth)``: `depth` products go to one lane.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -38,43 +40,51 @@ def pack_dots(weights: np.ndarray) -> np.ndarray:
     ).reshape(-1)
 
 
-def _plain_dots(rows, width, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length,
-                initial, initial_at):  # fmt: skip
-    """``sums[at + m * stride + o]`` = initial of channel o + product of data row m with the weights, m < rows.
+class DotPlaces(NamedTuple):
+    """Where a group of dot products begins in its arrays, and what a row is."""
 
-    A row is `runs` runs of `run_length` elements, `run_stride` apart, from ``data[where[where_at + m]]`` on. Bytes
+    sums: int
+    stride: int  # of the sums, from row to row
+    where: int
+    weights: int
+    runs: int  # a row of data is so many runs
+    run_stride: int  # so far apart
+    run_length: int
+    initial: int
+
+
+def plain_dots(rows, width, sums, data, where, weights, initial, at):
+    """``sums[at.sums + m * stride + o]`` = initial of channel o + product of data row m with the weights, m < rows.
+
+    A row is `runs` runs of `run_length` elements, `run_stride` apart, from ``data[where[at.where + m]]`` on. Bytes
     of tier ``vnni`` count 0..255.
     """
     for m in range(rows):
         for o in range(width):
-            total = np.int64(initial[initial_at + o])
-            for run in range(runs):
-                for k in range(run_length):
-                    x = np.int64(data[where[where_at + m] + run * run_stride + k])
+            total = np.int64(initial[at.initial + o])
+            for run in range(at.runs):
+                for k in range(at.run_length):
+                    x = np.int64(data[where[at.where + m] + run * at.run_stride + k])
                     x = x & 255 if DOT_DEPTH == 4 else x
-                    at_weight = (run * run_length + k) // DOT_DEPTH * width + o
-                    total += x * weights[first + at_weight * DOT_DEPTH + k % DOT_DEPTH]
-            sums[at + m * stride + o] = total
+                    at_weight = (run * at.run_length + k) // DOT_DEPTH * width + o
+                    total += x * weights[at.weights + at_weight * DOT_DEPTH + k % DOT_DEPTH]
+            sums[at.sums + m * at.stride + o] = total
 
 
-def _portable_dots(rows, width, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length,
-                   initial, initial_at):  # fmt: skip
-    """`_plain_dots` with the channels innermost, zeros skipped."""
+def _portable_dots(rows, width, sums, data, where, weights, initial, at):
+    """`plain_dots` with the channels innermost, zeros skipped."""
     for m in range(rows):
-        line = sums[at + m * stride : at + m * stride + width]
-        line[:] = initial[initial_at : initial_at + width]
-        for run in range(runs):
-            base = where[where_at + m] + run * run_stride
-            for k in range(run_length):
+        line = sums[at.sums + m * at.stride : at.sums + m * at.stride + width]
+        line[:] = initial[at.initial : at.initial + width]
+        for run in range(at.runs):
+            base = where[at.where + m] + run * at.run_stride
+            for k in range(at.run_length):
                 x = np.int32(data[base + k])
                 if x != 0:
-                    begin = first + (run * run_length + k) // DOT_DEPTH * width * DOT_DEPTH + k % DOT_DEPTH
+                    begin = at.weights + (run * at.run_length + k) // DOT_DEPTH * width * DOT_DEPTH + k % DOT_DEPTH
                     tile = weights[begin : begin + (width - 1) * DOT_DEPTH + 1 : DOT_DEPTH]
                     for o in range(width):
                         line[o] += x * np.int32(tile[o])
-
-
-_DOTS = "sums at stride data where where_at weights first runs run_stride run_length initial initial_at"
 
 
 def _dots_body(rows, width):
@@ -88,9 +98,9 @@ def _dots_body(rows, width):
 
     def dots(e: Emit):
         b = e.builder
-        at, stride, run_length = e.whole("at"), e.whole("stride"), e.whole("run_length")
-        where = e.pointer("where", e.whole("where_at"))
-        first, initial = e.whole("first"), e.whole("initial_at")
+        at, stride, run_length = e.whole("at.sums"), e.whole("at.stride"), e.whole("at.run_length")
+        where = e.pointer("where", e.whole("at.where"))
+        first, initial = e.whole("at.weights"), e.whole("at.initial")
         starts = [e.pointer("data", e.read(e.shift(where, m), INT64)) for m in range(rows)]
         steps = b.lshr(run_length, e.number(DOT_DEPTH.bit_length() - 1))
         for column in range(0, width, vectors * lanes):
@@ -98,10 +108,11 @@ def _dots_body(rows, width):
             for n in range(vectors):
                 value = e.read(e.pointer("initial", e.sum(initial, column + n * lanes)), kind)
                 cells.append([e.cell(value) for _ in range(rows)])
-            with e.loop(0, e.whole("runs")) as run:
-                shift = b.mul(run, e.whole("run_stride"))
+            with e.loop(0, e.whole("at.runs")) as run:
+                shift = b.mul(run, e.whole("at.run_stride"))
                 here = [e.shift(start, shift) for start in starts]
-                tile = e.pointer("weights", e.sum(first, e.times(b.mul(run, run_length), width), column * DOT_DEPTH))
+                begin = e.sum(first, e.times(b.mul(run, run_length), width), column * DOT_DEPTH)
+                tile = e.pointer("weights", begin)
                 with e.loop(0, steps) as k:
                     block = e.shift(tile, e.times(k, width * DOT_DEPTH))
                     step = e.times(k, DOT_DEPTH)
@@ -124,138 +135,10 @@ def _dots_body(rows, width):
     return dots
 
 
-# -- neurons ---------------------------------------------------------------------------------------
-
-
-def _plain_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel, most,
-                v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride,
-                counted=True):  # fmt: skip
-    """`WIDTH` integrate-and-fire neurons; step t has charge ``sums[at + t * stride] * multiplier + bias``.
-
-    Without `counted` there is neither cap nor negative spike, and counts are not touched. (`fire` takes every
-    multiplier for 1; `fire_wide` has membranes, thresholds and bias in 64 bits.)
-    """
-    for k in range(WIDTH):
-        x = np.int64(v_from[v_from_at + k])
-        c = np.int64(count_from[count_from_at + k]) if counted else 0
-        theta, low = np.int64(threshold[channel + k]), np.int64(v_negative[channel + k])
-        for t in range(steps):
-            x += np.int64(sums[at + t * stride + k]) * np.int64(multiplier[channel + k])
-            x += np.int64(bias[bias_at + t * bias_stride + k])
-            s = int(x >= theta)
-            if counted:
-                s = int(x >= theta and c < most) - int(x < low and c > 0)
-            x -= s * theta
-            c += s
-            out[out_at + t * out_stride + k] = s
-        v[v_at + k] = x
-        if counted:
-            count[count_at + k] = c
-
-
-def _portable_fire(sums, at, stride, steps, multiplier, bias, bias_at, bias_stride, threshold, v_negative, channel,
-most, v_from, v_from_at, v, v_at, count_from, count_from_at, count, count_at, out, out_at, out_stride):  # fmt: skip
-    """`_plain_fire` with the neurons innermost."""
-    x, c = v[v_at : v_at + WIDTH], count[count_at : count_at + WIDTH]
-    x[:] = v_from[v_from_at : v_from_at + WIDTH]
-    c[:] = count_from[count_from_at : count_from_at + WIDTH]
-    factor, theta = multiplier[channel : channel + WIDTH], threshold[channel : channel + WIDTH]
-    low = v_negative[channel : channel + WIDTH]
-    for t in range(steps):
-        charge = sums[at + t * stride : at + t * stride + WIDTH]
-        offset = bias[bias_at + t * bias_stride : bias_at + t * bias_stride + WIDTH]
-        spikes = out[out_at + t * out_stride : out_at + t * out_stride + WIDTH]
-        for k in range(WIDTH):
-            u = np.int64(x[k]) + np.int64(charge[k]) * np.int64(factor[k]) + np.int64(offset[k])
-            s = np.int64(u >= theta[k] and c[k] < most) - np.int64(u < low[k] and c[k] > 0)
-            x[k] = u - s * np.int64(theta[k])
-            c[k] += s
-            spikes[k] = s
-
-
-_FIRE = """sums at stride steps multiplier bias bias_at bias_stride threshold v_negative channel most
-v_from v_from_at v v_at count_from count_from_at count count_at out out_at out_stride"""
-
-
-def _fire_body(counted, scaled, word=INT32):
-    def fire(e: Emit):
-        lanes = LANES * 32 // word.width
-        b, kind, small = e.builder, vector(lanes, word), vector(lanes, BYTE)
-        zero, one = e.zeros(kind), e.constant(kind, 1)
-        parts = range(0, WIDTH, lanes)
-
-        def widened(pointer, element):
-            value = e.read(pointer, vector(lanes, element))
-            return value if value.type == kind else b.sext(value, kind)
-
-        def load(name, index, part):
-            return widened(e.pointer(name, e.sum(e.whole(index), part)), e.element(name))
-
-        theta = [load("threshold", "channel", part) for part in parts]
-        factor = [load("multiplier", "channel", part) for part in parts] if scaled else []
-        low = [load("v_negative", "channel", part) for part in parts]
-        most = e.splat(e.whole("most") if word == INT64 else b.trunc(e.whole("most"), word), lanes)
-        v = [e.cell(load("v_from", "v_from_at", part)) for part in parts]
-        net = [e.cell(load("count_from", "count_from_at", part) if counted else zero) for part in parts]
-        sums = e.pointer("sums", e.whole("at"))
-        bias = e.pointer("bias", e.whole("bias_at"))
-        out = e.pointer("out", e.whole("out_at"))
-        with e.loop(0, e.whole("steps")) as t:
-            charge = e.shift(sums, b.mul(t, e.whole("stride")))
-            offset = e.shift(bias, b.mul(t, e.whole("bias_stride")))
-            target = e.shift(out, b.mul(t, e.whole("out_stride")))
-            for k, part in enumerate(parts):
-                x = b.add(e.get(v[k]), e.read(e.shift(offset, part), kind))
-                a = widened(e.shift(charge, part), e.element("sums"))
-                x = b.add(x, b.mul(a, factor[k]) if scaled else a)
-                up = b.icmp_signed(">=", x, theta[k])
-                if counted:
-                    n = e.get(net[k])
-                    up = b.and_(up, b.icmp_signed("<", n, most))
-                    down = b.and_(b.icmp_signed("<", x, low[k]), b.icmp_signed(">", n, zero))
-                    spike = b.sub(b.select(up, one, zero), b.select(down, one, zero))
-                    x = b.sub(x, b.sub(b.select(up, theta[k], zero), b.select(down, theta[k], zero)))
-                    e.put(b.add(n, spike), net[k])
-                    byte = b.trunc(spike, small)
-                else:
-                    x = b.sub(x, b.select(up, theta[k], zero))
-                    byte = b.zext(up, small)
-                e.put(x, v[k])
-                e.write(byte, e.shift(target, part))
-        for k, part in enumerate(parts):
-            e.write(e.get(v[k]), e.pointer("v", e.sum(e.whole("v_at"), part)))
-            if counted:
-                narrow = b.trunc(e.get(net[k]), vector(lanes, e.element("count")))
-                e.write(narrow, e.pointer("count", e.sum(e.whole("count_at"), part)))
-
-    return fire
-
-
-def _plain_deposit(sums, at, width, multiplier, channel, bias, bias_at, charge, to, keep):
-    """``charge[to + o]`` = ``sums[at + o] * multiplier + bias`` for o < width, added to what is there if `keep`."""
-    for o in range(width):
-        a = np.int64(sums[at + o]) * np.int64(multiplier[channel + o]) + np.int64(bias[bias_at + o])
-        charge[to + o] = np.int64(charge[to + o]) + a if keep else a
-
-
-def _deposit(e: Emit):
-    b, kind = e.builder, vector(LANES, INT32)
-    keep = b.icmp_signed("!=", e.whole("keep"), e.number(0))
-    mask = e.splat(b.select(keep, ir.Constant(INT32, -1), e.zeros(INT32)), LANES)
-
-    def load(name, index, o):
-        return e.read(e.pointer(name, b.add(e.whole(index), o)), kind)
-
-    with e.loop(0, e.whole("width"), LANES) as o:
-        a = b.add(b.mul(load("sums", "at", o), load("multiplier", "channel", o)), load("bias", "bias_at", o))
-        place = e.pointer("charge", b.add(e.whole("to"), o))
-        e.write(b.add(a, b.and_(e.read(place, kind), mask)), place)
-
-
 # -- lists -----------------------------------------------------------------------------------------
 
 
-def _plain_list(spikes, at, channels, first, negated, items, total):
+def plain_list(spikes, at, channels, first, negated, items, total):
     """Append the rows of the non-zero bytes among `channels` (a multiple of 32), times `UNIT`; the new length.
 
     Byte k names row ``first + k``, a negative one the row `negated` further on; a value of n stands there n times.
@@ -328,7 +211,7 @@ def _list(e: Emit):
     return e.get(total)
 
 
-def _plain_collect(items, total, source, begin, end, shift):
+def plain_collect(items, total, source, begin, end, shift):
     """Append ``source[begin:end] + shift`` to a list; the new length. Up to `SLACK` items behind may be overwritten."""
     for i in range(begin, end):
         items[total + i - begin] = np.uint32(np.int64(source[i]) + shift)
@@ -349,7 +232,7 @@ def _collect(e: Emit):
     return b.add(total, size)
 
 
-def _plain_count(spikes, at, size):
+def plain_count(spikes, at, size):
     """Number of bytes that are not zero among `size` (a multiple of 32)."""
     total = 0
     for k in range(size):
@@ -368,7 +251,7 @@ def _count(e: Emit):
     return e.get(total)
 
 
-def _plain_weigh(spikes, at, size):
+def plain_weigh(spikes, at, size):
     """Sum of the sizes of `size` bytes (a multiple of 32): how many items their list would have."""
     total = 0
     for k in range(size):
@@ -390,23 +273,34 @@ def _weigh(e: Emit):
 # -- pools -----------------------------------------------------------------------------------------
 
 
-def _plain_window_sum(spikes, to, at, ny, nx, row, pixel, channels):
-    """``spikes[to + c]`` = sum of a window of bytes: ny rows, `row` apart, of nx pixels, `pixel` apart."""
-    for c in range(channels):
+class Pixels(NamedTuple):
+    """A window of a map: `ny` rows, `row` apart, of `nx` pixels, `pixel` apart."""
+
+    at: int
+    ny: int
+    nx: int
+    row: int
+    pixel: int
+    channels: int
+
+
+def plain_window_sum(spikes, to, window):
+    """``spikes[to + c]`` = sum of a window of bytes."""
+    for c in range(window.channels):
         total = 0
-        for y in range(ny):
-            for x in range(nx):
-                total += spikes[at + y * row + x * pixel + c]
+        for y in range(window.ny):
+            for x in range(window.nx):
+                total += spikes[window.at + y * window.row + x * window.pixel + c]
         spikes[to + c] = total
 
 
-def _plain_window_max(counts, at, ny, nx, row, pixel, channels, best_at, spikes, to):
+def plain_window_max(counts, best_at, spikes, to, window):
     """Maximum of a window of counts to ``counts[best_at + c]``, what it gained to ``spikes[to + c]``; 0 if empty."""
-    for c in range(channels):
-        best = np.int64(counts[at + c]) if ny * nx > 0 else 0
-        for y in range(ny):
-            for x in range(nx):
-                best = max(best, np.int64(counts[at + y * row + x * pixel + c]))
+    for c in range(window.channels):
+        best = np.int64(counts[window.at + c]) if window.ny * window.nx > 0 else 0
+        for y in range(window.ny):
+            for x in range(window.nx):
+                best = max(best, np.int64(counts[window.at + y * window.row + x * window.pixel + c]))
         spikes[to + c] = best - np.int64(counts[best_at + c])
         counts[best_at + c] = best
 
@@ -414,13 +308,13 @@ def _plain_window_max(counts, at, ny, nx, row, pixel, channels, best_at, spikes,
 def _window(e: Emit, name, element, begin, merge, finish):
     """Merge the pixels of a window, `WIDTH` channels at a time; ``finish(channel, merged)`` writes them."""
     b, kind = e.builder, vector(WIDTH, element)
-    with e.loop(0, e.whole("channels"), WIDTH) as c:
-        start = e.pointer(name, b.add(e.whole("at"), c))
+    with e.loop(0, e.whole("window.channels"), WIDTH) as c:
+        start = e.pointer(name, b.add(e.whole("window.at"), c))
         cell = e.cell(begin(start, kind))
-        with e.loop(0, e.whole("ny")) as y:
-            line = e.shift(start, b.mul(y, e.whole("row")))
-            with e.loop(0, e.whole("nx")) as x:
-                e.put(merge(e.get(cell), e.read(e.shift(line, b.mul(x, e.whole("pixel"))), kind)), cell)
+        with e.loop(0, e.whole("window.ny")) as y:
+            line = e.shift(start, b.mul(y, e.whole("window.row")))
+            with e.loop(0, e.whole("window.nx")) as x:
+                e.put(merge(e.get(cell), e.read(e.shift(line, b.mul(x, e.whole("window.pixel"))), kind)), cell)
         finish(c, e.get(cell))
 
 
@@ -435,7 +329,7 @@ def _window_sum(e: Emit):
 
 def _window_max(e: Emit):
     b = e.builder
-    some = b.icmp_signed(">", b.mul(e.whole("ny"), e.whole("nx")), e.number(0))
+    some = b.icmp_signed(">", b.mul(e.whole("window.ny"), e.whole("window.nx")), e.number(0))
 
     def begin(start, kind):
         return b.select(some, e.read(start, kind), e.zeros(kind))
@@ -460,31 +354,22 @@ if TIER == "portable":
     _dots = kernel(_portable_dots)
 
     @kernel
-    def dots_64(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
-        _dots(
-            6, 64, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin
-        )
+    def dots_64(sums, data, where, weights, initial, at):
+        _dots(6, 64, sums, data, where, weights, initial, at)
 
     @kernel
-    def dots_32(sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial, begin):
-        _dots(
-            12, 32, sums, at, stride, data, where, where_at, weights, first, runs, run_stride, run_length, initial,
-            begin,
-        )  # fmt: skip
+    def dots_32(sums, data, where, weights, initial, at):
+        _dots(12, 32, sums, data, where, weights, initial, at)
 
-    fire = fire_scaled = fire_counted = fire_wide = kernel(_portable_fire)  # caps and v_negative are out of reach
-    deposit = kernel(_plain_deposit)
-    list_bytes, collect, count_nonzero = kernel(_plain_list), kernel(_plain_collect), kernel(_plain_count)
-    weigh = kernel(_plain_weigh)
-    window_sum, window_max = kernel(_plain_window_sum), kernel(_plain_window_max)
+    list_bytes, collect, count_nonzero = kernel(plain_list), kernel(plain_collect), kernel(plain_count)
+    weigh = kernel(plain_weigh)
+    window_sum, window_max = kernel(plain_window_sum), kernel(plain_window_max)
 else:
-    dots_64, dots_32 = emitted(_DOTS, _dots_body(DOT_GROUP[64], 64)), emitted(_DOTS, _dots_body(DOT_GROUP[32], 32))
-    fire, fire_scaled = emitted(_FIRE, _fire_body(False, False)), emitted(_FIRE, _fire_body(False, True))
-    fire_counted, fire_wide = emitted(_FIRE, _fire_body(True, True)), emitted(_FIRE, _fire_body(True, True, INT64))
-    deposit = emitted("sums at width multiplier channel bias bias_at charge to keep", _deposit)
+    _DOTS = "sums data where weights initial at"
+    dots_64, dots_32 = (emitted(_DOTS, _dots_body(DOT_GROUP[width], width)) for width in (64, 32))
     collect = emitted(_COLLECT, _collect, types.int64)
     count_nonzero = emitted("spikes at size", _count, types.int64)
     weigh = emitted("spikes at size", _weigh, types.int64)
-    window_sum = emitted("spikes to at ny nx row pixel channels", _window_sum)
-    window_max = emitted("counts at ny nx row pixel channels best_at spikes to", _window_max)
-    list_bytes = kernel(_plain_list) if TIER == "avx2" else emitted(_LIST, _list, types.int64)
+    window_sum = emitted("spikes to window", _window_sum)
+    window_max = emitted("counts best_at spikes to window", _window_max)
+    list_bytes = kernel(plain_list) if TIER == "avx2" else emitted(_LIST, _list, types.int64)

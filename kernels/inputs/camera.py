@@ -3,13 +3,15 @@
 Only pixels that the image can reach in a tick are looked at; the others see no change.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..numbers.compiled import random_word
 from ..toolchain.jit import kernel
-from .camera_reference import DRAW_JITTER, DRAW_MISMATCH, DRAW_NOISE, DRAW_TIME, POSITION_BITS
+from .camera_reference import DRAW_JITTER, DRAW_MISMATCH, DRAW_NOISE, DRAW_TIME, POSITION_BITS, Sensor
 
-__all__ = ["frames", "stream", "thresholds"]
+__all__ = ["Bins", "Sensor", "frames", "stream", "thresholds"]
 
 BITS = np.int64(POSITION_BITS)
 ONE_PIXEL = np.int64(1 << POSITION_BITS)
@@ -42,54 +44,102 @@ def _box(image):
     return top, bottom, left, right
 
 
+class Bins(NamedTuple):
+    """How events become frames: `bin_us` time units each from `start` on, `divide` pixels to one, counts to `clip`."""
+
+    start: int
+    bin_us: int
+    divide_y: int
+    divide_x: int
+    clip: int
+
+
+class _Seen(NamedTuple):
+    """The rows and columns that can see an image in a tick, the last ones included."""
+
+    first_row: int
+    last_row: int
+    first_column: int
+    last_column: int
+
+
 @kernel
-def stream(image, table, levels, path, corner_y, corner_x, tick, jitter, noise, seed, part, sample, last, events):
+def _seen(box, path, k, start_y, start_x, shape):
+    """Pixels that see the image at its positions before and after tick k."""
+    top, bottom, left, right = box
+    before = max(k - 1, 0)
+    high, low = max(path[k, 0], path[before, 0]) + start_y, min(path[k, 0], path[before, 0]) + start_y
+    far, near = max(path[k, 1], path[before, 1]) + start_x, min(path[k, 1], path[before, 1]) + start_x
+    # a pixel sees the rows top - 1 < y - y0 / 16 < bottom + 1, here of both positions
+    return _Seen(
+        max(0, (low >> BITS) + top - 1),
+        min(shape[0] - 1, (high >> BITS) + bottom + 1),
+        max(0, (near >> BITS) + left - 1),
+        min(shape[1] - 1, (far >> BITS) + right + 1),
+    )
+
+
+@kernel(inline="always")
+def _put(events, count, x, y, time, polarity):
+    """One more event; it is counted even if it does not fit."""
+    if count < events.shape[0]:
+        events[count, 0], events[count, 1], events[count, 2], events[count, 3] = x, y, time, polarity
+    return count + 1
+
+
+@kernel
+def _noise(sensor, k, part, sample, events, count):
+    """In some ticks an event comes from nowhere; the new count."""
+    seed, tick, (rows, columns) = sensor.seed, sensor.tick, sensor.levels.shape
+    if _drawn(seed, k - 1, part, sample, 0, DRAW_NOISE, 1024) >= sensor.noise:
+        return count
+    pixel = _drawn(seed, k - 1, part, sample, 1, DRAW_NOISE, 2 * rows * columns)
+    time = (k - 1) * tick + _drawn(seed, k - 1, part, sample, 0, DRAW_TIME, tick)
+    return _put(events, count, (pixel >> 1) % columns, (pixel >> 1) // columns, time, pixel & 1)
+
+
+@kernel
+def stream(image, sensor, part, sample, last, events):
     """Events of one image in the order of the specification; how many there are.
 
     Parameters
     ----------
     image : (h, w) uint8, with a border of one black pixel around it
-    table : (256,) int32
-    levels : (H, W) int32
-    path : (ticks + 1, 2) int64
-    corner_y, corner_x, tick, jitter, noise, seed, part, sample : int
-        As in the specification; the corner is that of the image without its border.
+    sensor : Sensor
+        Of a table ``(256,)`` and levels ``(H, W)`` int32 and a path ``(ticks + 1, 2)`` int64; the corner is that of the
+        image without its border.
+    part, sample : int
+        As in the specification.
     last : (H, W) int32
         Scratch.
     events : (n, 4) int32
         Receives x, y, t, p of the first n events; more are counted, not written.
     """
+    table, levels, path, seed, tick, jitter = (
+        sensor.table, sensor.levels, sensor.path, sensor.seed, sensor.tick, sensor.jitter
+    )  # fmt: skip
     rows, columns = levels.shape
-    top, bottom, left, right = _box(image)
-    start_y = corner_y - ONE_PIXEL - jitter + _drawn(seed, 0, part, sample, 0, DRAW_JITTER, 2 * jitter + 1)
-    start_x = corner_x - ONE_PIXEL - jitter + _drawn(seed, 0, part, sample, 1, DRAW_JITTER, 2 * jitter + 1)
+    box = _box(image)
+    start_y = sensor.corner_y - ONE_PIXEL - jitter + _drawn(seed, 0, part, sample, 0, DRAW_JITTER, 2 * jitter + 1)
+    start_x = sensor.corner_x - ONE_PIXEL - jitter + _drawn(seed, 0, part, sample, 1, DRAW_JITTER, 2 * jitter + 1)
     black = table[0]
     codes = np.empty(columns, table.dtype)
     count = np.int64(0)
+    for y in range(rows):
+        for x in range(columns):
+            last[y, x] = black
     for k in range(path.shape[0]):
         y0, x0 = start_y + path[k, 0], start_x + path[k, 1]
-        before = max(k - 1, 0)
-        high, low = max(path[k, 0], path[before, 0]) + start_y, min(path[k, 0], path[before, 0]) + start_y
-        far, near = max(path[k, 1], path[before, 1]) + start_x, min(path[k, 1], path[before, 1]) + start_x
-        # a pixel sees the rows top - 1 < y - y0 / 16 < bottom + 1, here of both positions
-        first_row = max(0, (low >> BITS) + top - 1)
-        last_row = min(rows - 1, (high >> BITS) + bottom + 1)
-        first_column = max(0, (near >> BITS) + left - 1)
-        last_column = min(columns - 1, (far >> BITS) + right + 1)
+        seen = _seen(box, path, k, start_y, start_x, levels.shape)
         shift_y, shift_x = (-y0) >> BITS, (-x0) >> BITS
         fy, fx = (-y0) & FRACTION, (-x0) & FRACTION
         w00, w01 = np.int32((ONE_PIXEL - fy) * (ONE_PIXEL - fx)), np.int32((ONE_PIXEL - fy) * fx)
         w10, w11 = np.int32(fy * (ONE_PIXEL - fx)), np.int32(fy * fx)
-        if k == 0:
-            for y in range(rows):
-                for x in range(columns):
-                    last[y, x] = black
-        begin = (k - 1) * tick
-        from_x = min(max(first_column, -shift_x), last_column + 1)  # columns that see the image or its border
-        to_x = max(min(last_column + 1, image.shape[1] - 1 - shift_x), from_x)
-        for y in range(first_row, last_row + 1):
+        from_x = min(max(seen.first_column, -shift_x), seen.last_column + 1)  # that see the image or its border
+        to_x = max(min(seen.last_column + 1, image.shape[1] - 1 - shift_x), from_x)
+        for y in range(seen.first_row, seen.last_row + 1):
             j = y + shift_y
-            codes[first_column : last_column + 1] = black
+            codes[seen.first_column : seen.last_column + 1] = black
             if 0 <= j < image.shape[0] - 1:
                 for x in range(from_x, to_x):
                     i = x + shift_x
@@ -97,39 +147,25 @@ def stream(image, table, levels, path, corner_y, corner_x, tick, jitter, noise, 
                         image[j, i] * w00 + image[j, i + 1] * w01 + image[j + 1, i] * w10 + image[j + 1, i + 1] * w11
                     )
                     codes[x] = table[value >> np.int32(2 * BITS)]
-            if k == 0:
-                for x in range(first_column, last_column + 1):  # no slices: their error message is made with floats
-                    last[y, x] = codes[x]
-                continue
-            for x in range(first_column, last_column + 1):
+            for x in range(seen.first_column, seen.last_column + 1):
                 moved = codes[x] - last[y, x]
                 level = levels[y, x]
-                if -level < moved < level:
-                    continue
-                polarity = np.int64(moved > 0)
-                times = np.int64(moved if polarity else -moved) // level
-                last[y, x] += times * level if polarity else -times * level
-                for n in range(times):
-                    if count < events.shape[0]:
-                        events[count, 0], events[count, 1] = x, y
-                        events[count, 2] = begin + tick * (n + 1) // (times + 1)
-                        events[count, 3] = polarity
-                    count += 1
-        if k > 0 and _drawn(seed, k - 1, part, sample, 0, DRAW_NOISE, 1024) < noise:
-            pixel = _drawn(seed, k - 1, part, sample, 1, DRAW_NOISE, 2 * rows * columns)
-            if count < events.shape[0]:
-                events[count, 0], events[count, 1] = (pixel >> 1) % columns, (pixel >> 1) // columns
-                events[count, 2] = begin + _drawn(seed, k - 1, part, sample, 0, DRAW_TIME, tick)
-                events[count, 3] = pixel & 1
-            count += 1
+                if k == 0:
+                    last[y, x] = codes[x]
+                elif moved <= -level or moved >= level:
+                    polarity = np.int64(moved > 0)
+                    times = np.int64(moved if polarity else -moved) // level
+                    last[y, x] += times * level if polarity else -times * level
+                    for n in range(times):
+                        time = (k - 1) * tick + tick * (n + 1) // (times + 1)
+                        count = _put(events, count, x, y, time, polarity)
+        if k > 0:
+            count = _noise(sensor, k, part, sample, events, count)
     return count
 
 
 @kernel
-def frames(
-    images, samples, table, levels, path, corner_y, corner_x, tick, jitter, noise, seed, part, start, bin_us,
-    divide_y, divide_x, clip, last, events, out,
-):  # fmt: skip
+def frames(images, samples, sensor, part, bins, last, events, out):
     """Streams of many images, binned; the largest number of events of a stream (more than fit: nothing is valid).
 
     Parameters
@@ -137,27 +173,26 @@ def frames(
     images : (N, h, w) uint8, with their borders
     samples : (N,) int64
         Their numbers in the set, for the random bits.
-    start, bin_us, divide_y, divide_x, clip : int
+    sensor, part, last, events
+        As in `stream`.
+    bins : Bins
     out : (N, steps, 2, rows, columns) uint8
         Receives the counts.
     """
     most = np.int64(0)
     for n in range(images.shape[0]):
-        count = stream(
-            images[n], table, levels, path, corner_y, corner_x, tick, jitter, noise, seed, part, samples[n], last,
-            events,
-        )  # fmt: skip
+        count = stream(images[n], sensor, part, samples[n], last, events)
         most = max(most, count)
         frame = out[n]
         frame[:] = 0
         for e in range(min(count, events.shape[0])):
-            time = np.int64(events[e, 2]) - start
+            time = np.int64(events[e, 2]) - bins.start
             if time < 0:
                 continue
-            step = time // bin_us
-            row, column = events[e, 1] // divide_y, events[e, 0] // divide_x
+            step = time // bins.bin_us
+            row, column = events[e, 1] // bins.divide_y, events[e, 0] // bins.divide_x
             if step < frame.shape[0] and row < frame.shape[2] and column < frame.shape[3]:
                 cell = frame[step, events[e, 3], row, column]
-                if cell < clip:
+                if cell < bins.clip:
                     frame[step, events[e, 3], row, column] = cell + 1
     return most

@@ -5,12 +5,28 @@ each, which is exact in integers; what it sees is a code of a table (linear or l
 which the code has moved since the last event of the pixel is one event more.
 """
 
+from typing import Any, NamedTuple
+
 from ..numbers.reference import random_word
 
-__all__ = ["DRAW_JITTER", "DRAW_MISMATCH", "DRAW_NOISE", "DRAW_TIME", "POSITION_BITS", "stream", "thresholds"]
+__all__ = ["DRAW_JITTER", "DRAW_MISMATCH", "DRAW_NOISE", "DRAW_TIME", "POSITION_BITS", "Sensor", "stream", "thresholds"]
 
 POSITION_BITS = 4
 DRAW_NOISE, DRAW_TIME, DRAW_JITTER, DRAW_MISMATCH = 64, 65, 66, 67
+
+
+class Sensor(NamedTuple):
+    """What all streams of a sensor share; its sequences are arrays for compiled code."""
+
+    table: Any  # 256 int: what a pixel that sees a code reports
+    levels: Any  # rows of int: thresholds of the pixels, each at least 1
+    path: Any  # (dy, dx): position of the image at the start and after each tick, in 1/16 pixel
+    corner_y: int  # where its first pixel lies at position (0, 0), in 1/16 pixel
+    corner_x: int
+    tick: int  # time units of a tick
+    jitter: int  # every stream starts moved by up to so many 1/16 pixels
+    noise: int  # in how many of 1,024 ticks an event comes from nowhere
+    seed: int  # first part of the key of the random bits
 
 
 def _drawn(seed: int, step: int, part: int, sample: int, element: int, draw: int, limit: int) -> int:
@@ -25,35 +41,23 @@ def thresholds(seed: int, pixels: int, threshold: int, mismatch: int) -> list[in
     ]
 
 
-def stream(image, table, levels, path, corner, tick, jitter, noise, seed, part, sample):
+def stream(image, sensor, part, sample):
     """Events of one image, tick by tick and in C order of the pixels within a tick.
 
     Parameters
     ----------
     image : rows of int
         Codes 0 .. 255.
-    table : sequence of 256 int
-        What a pixel that sees a code reports.
-    levels : rows of int
-        Thresholds of the sensor, each at least 1.
-    path : sequence of (dy, dx)
-        Position of the image at the start and after each tick, in 1/16 pixel.
-    corner : (y, x)
-        Where its first pixel lies at position (0, 0), in 1/16 pixel.
-    tick : int
-        Time units of a tick.
-    jitter : int
-        Every stream starts moved by up to so many 1/16 pixels.
-    noise : int
-        In how many of 1,024 ticks an event comes from nowhere.
-    seed, part, sample : int
-        Key of the random bits.
+    sensor : Sensor
+    part, sample : int
+        Rest of the key of the random bits.
 
     Returns
     -------
     list of (x, y, t, p)
         `t` from 0; `p` is 1 where it became brighter.
     """
+    table, levels, path, *corner, tick, jitter, noise, seed = sensor
     rows, columns, height, width = len(levels), len(levels[0]), len(image), len(image[0])
 
     def seen(y, x, top, left):

@@ -14,7 +14,7 @@ from ..toolchain.tier import tier
 LANES = 16
 
 
-def _plain_add_rows(sums, at, width, rows, row_at, stride, indices, values, begin, end):
+def plain_add_rows(sums, at, width, rows, row_at, stride, indices, values, begin, end):
     """``sums[at + o] += rows[row_at + indices[e] * stride + o] * values[e]`` for o < width and begin <= e < end."""
     for e in range(begin, end):
         start = row_at + indices[e] * stride
@@ -78,7 +78,7 @@ def _tile(vectors):
 
 
 if tier() == "portable":
-    add_rows = kernel(_plain_add_rows)
+    add_rows = kernel(plain_add_rows)
 else:
     add_tile_4 = _tile(4)
     add_tile_2 = _tile(2)
@@ -86,7 +86,7 @@ else:
 
     @kernel(inline="always")
     def add_rows(sums, at, width, rows, row_at, stride, indices, values, begin, end):
-        """Twin of `_plain_add_rows`; `sums`, `rows`, `indices`, `values` are flat and C-contiguous."""
+        """Twin of `plain_add_rows`; `sums`, `rows`, `indices`, `values` are flat and C-contiguous."""
         o = 0
         while width - o >= 4 * LANES:
             add_tile_4(sums, at + o, rows, row_at + o, stride, indices, values, begin, end)

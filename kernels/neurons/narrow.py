@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from ..parameters import NeuronState, Records
 from ..toolchain.jit import kernel
 from ..toolchain.tier import tier
 from .compiled import neuron_run
-from .vector import LEVEL, ROWS, STATES, lanes_of
+from .vector import LEVEL, ROWS, STATES, Settings, Stretch, lanes_of
 
 __all__ = ["narrow_run"]
 
 if tier() != "portable":
-    from .vector import span_0, span_1, span_2
+    from .printed import span_0, span_1, span_2
 
 _span: Any = None  # each copy of `_run` has its own
 
@@ -49,14 +50,17 @@ def _run(constants, table, period, current, driven, step, sample, alive, u, v, c
     """Run the neurons of all living samples from number `begin` on; the number of the first that was not done."""
     samples, steps, size = out.shape
     steps_in = current.shape[1]
+    settings, records = Settings(constants, table, period), Records(u_record, v_record)
+    state = NeuronState(u, v, count, pending, refractory)
     b, joined = _find_stretch(alive, begin // size, steps)
     i = begin - b * size if b * size < begin else 0
     while b < samples:
-        i = _span(
-            constants, table, period, current, size if steps_in > 1 else 0, u, v, count, pending, refractory, out,
-            u_record, v_record, u_record.shape[1], v_record.shape[1], scratch, counters, steps, driven, size,
-            b * steps_in * size, b * size, b * steps * size, i, joined * size, _watched(first, sample + b, step, size),
+        until = _watched(first, sample + b, step, size)
+        stretch = Stretch(
+            steps, driven, size, size if steps_in > 1 else 0, b * steps_in * size, b * size, b * steps * size, i,
+            joined * size, until, u_record.shape[1], v_record.shape[1],
         )  # fmt: skip
+        i = _span(settings, current, state, out, records, scratch, counters, stretch)
         if i < joined * size:
             return b * size + i
         b, joined = _find_stretch(alive, b + joined, steps)

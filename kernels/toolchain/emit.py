@@ -20,10 +20,18 @@ def vector(lanes: int, element: ir.IntType) -> ir.VectorType:
 
 
 class Emit:
-    """The arguments of an intrinsic by name, and the instructions that are written for them."""
+    """The arguments of an intrinsic by name, and the instructions that are written for them.
+
+    The fields of a named tuple are arguments as well: ``tuple.field``.
+    """
 
     def __init__(self, context, builder, kinds: dict, values: dict) -> None:
-        self.context, self.builder, self.kinds, self.values = context, builder, kinds, values
+        self.context, self.builder, self.kinds, self.values = context, builder, dict(kinds), dict(values)
+        for name, kind in kinds.items():
+            if isinstance(kind, types.NamedTuple | types.NamedUniTuple):
+                for at, (field, part) in enumerate(zip(kind.fields, kind.types, strict=True)):
+                    self.kinds[f"{name}.{field}"] = part
+                    self.values[f"{name}.{field}"] = builder.extract_value(values[name], at)
 
     def whole(self, name: str):
         """A scalar argument as int64."""

@@ -274,7 +274,7 @@ def test_add_rows(sum_kind, row_kind, seed, width, events):
     sums = values(rng, at + width + 20, np.int8).astype(sum_kind)
     expected = sums.astype(object)
     plain = [a.astype(object) for a in (rows, indices, factors)]
-    vector._plain_add_rows(expected, at, width, plain[0], row_at, stride, plain[1], plain[2], begin, begin + events)
+    vector.plain_add_rows(expected, at, width, plain[0], row_at, stride, plain[1], plain[2], begin, begin + events)
     if numba.config.DISABLE_JIT:  # NumPy refuses to store what does not fit; numbers without a width are as good
         sums = sums.astype(object)
         rows, factors = rows.astype(object), factors.astype(object)

@@ -333,7 +333,7 @@ def test_wrong_intrinsic_is_found_and_given_up(repository, tmp_path):
     for folder in ("intsnn", "kernels"):
         ignored = shutil.ignore_patterns("__pycache__", "data", "commands")
         shutil.copytree(repository / folder, tmp_path / folder, ignore=ignored)
-    source = tmp_path / "kernels" / "neurons" / "vector.py"
+    source = tmp_path / "kernels" / "neurons" / "lanes.py"
     right = "exact = self.b.add(x, change)"
     text = source.read_text("utf-8")
     assert text.count(right) == 1

@@ -49,7 +49,6 @@ def complaints(tree, place):
 # File -> (places, why).
 EXCEPTIONS = {
     "bench/sweep/workers.py": (1, "joblib offers its Dask backend under no other name"),
-    "kernels/selftest.py": (14, "compares plain twins of printed code with it"),
 }
 
 

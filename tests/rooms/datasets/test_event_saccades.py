@@ -23,10 +23,11 @@ def reference(placed, sample, camera, seed, part):
     travel = [max(0, *axis) for axis in zip(*camera.corners, strict=True)]
     sizes = (camera.rows, camera.columns)
     corner = [(16 * n - 16 * k - t) // 2 for n, k, t in zip(sizes, image.shape, travel, strict=True)]
-    found = plain.stream(
-        image.tolist(), pixel_table(camera.intensity).tolist(), levels, trajectory(camera).tolist(), corner,
-        camera.tick_us, camera.jitter, camera.noise, seed, part, sample,
+    sensor = plain.Sensor(
+        pixel_table(camera.intensity).tolist(), levels, trajectory(camera).tolist(), *corner, camera.tick_us,
+        camera.jitter, camera.noise, seed,
     )  # fmt: skip
+    found = plain.stream(image.tolist(), sensor, part, sample)
     return np.array(sorted(found, key=lambda event: event[2]), EVENT)
 
 
@@ -75,11 +76,14 @@ def test_a_buffer_that_is_too_small_only_counts():
     placed = place(np.full((1, 1, 6, 6), 255), 255, SMALL)
     whole = stream(placed[0], 5, camera=SMALL)
     levels = np.full((12, 11), 9, np.int32)
-    arguments = (pixel_table("log").astype(np.int32), levels, trajectory(SMALL), 16, 16, 101, 0, 0, 0, 0, 5)
+    sensor = compiled.Sensor(
+        pixel_table("log").astype(np.int32), levels, trajectory(SMALL), corner_y=16, corner_x=16, tick=101, jitter=0,
+        noise=0, seed=0,
+    )  # fmt: skip
     events, few = np.zeros((5000, 4), np.int32), np.zeros((7, 4), np.int32)
     last = np.zeros_like(levels)
-    count = compiled.stream(placed[0], *arguments, last, events)
-    assert compiled.stream(placed[0], *arguments, last, few) == count > 7
+    count = compiled.stream(placed[0], sensor, 0, 5, last, events)
+    assert compiled.stream(placed[0], sensor, 0, 5, last, few) == count > 7
     np.testing.assert_array_equal(few, events[:7])
     assert len(whole) > 0
 

@@ -1,7 +1,7 @@
 """A network prepared for speed: the fused backend behind one call, numpy array in, outputs out.
 
 `prepare` packs weights and lays out small buffers once; the `Runner` it returns answers the outputs (and extra steps)
-of `simulate` with the same bits and no per-layer report. Feed-forward integrate-and-fire networks inside proven
+of `simulate` with the same bits and no per-layer report. Inlet-forward integrate-and-fire networks inside proven
 bounds run fused (`intsnn.kernels.fused.interpreter`); anything else is refused with the reason.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 from ....errors import UnsupportedError
 from ....formats.arguments import STEPS, flag, whole, whole_or_none
 from ....formats.integers import for_kernel
+from ....kernels.fused.opcodes import Arena, Aside, Inlet, Length
 from ....layers.schedule import Schedule
 from ....network.schedule import schedule
 from ....network.spiking import Network, spiking_network
@@ -26,7 +27,7 @@ from ...program import Program, lower
 from ...result import Result, to_api
 from ..base import Request
 from .accepts import refuses
-from .table import BUFFERS, Table
+from .table import Table
 
 __all__ = ["Fused", "Runner", "prepare"]
 
@@ -52,8 +53,8 @@ class _SameShapeCall:
     most: int
     pool: _Pool
     extent: Callable
-    before: tuple  # arguments of `run_samples` up to the frames, and behind them
-    behind: tuple
+    feed: tuple  # of `run_samples`, but for the frames; and the length of the run
+    length: tuple
 
     def fits(self, inputs) -> bool:
         """Whether `inputs` is such an array."""
@@ -71,18 +72,19 @@ class _Pool:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.free: list[tuple[np.ndarray, ...]] = []
-        self._lock = threading.Lock()
+        self.free: list[tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]] = []
 
-    def run(self, network: Network, settle: bool, threads: int, arguments: tuple, samples: int) -> Result:
-        """Outputs of `samples` samples from the arguments of the kernel in front of the buffers."""
-        shape, run = network.shapes[network.output_name], self.table.run_samples
+    def run(self, network: Network, threads: int, feed: tuple, length: tuple, samples: int) -> Result:
+        """Outputs of the samples in `feed`."""
+        shape, run, constants = network.shapes[network.output_name], self.table.run_samples, self.table.constants
+        settle = length[-1]
         totals = np.empty((samples, math.prod(shape)), np.int64)
         extra = np.empty(samples, np.int64)
         settled = np.empty(samples, np.bool_)
+        answers = (totals, extra, settled)  # those of `Answers`
 
         def work(buffers, start, stop):
-            run(start, stop, *arguments, *buffers, totals, extra, settled)
+            run(start, stop, constants, feed, length, *buffers, answers)
 
         held = self._take(min(threads, max(1, samples // 2)))
         try:
@@ -91,8 +93,7 @@ class _Pool:
             else:
                 _share(work, held, samples, self.table.block)
         finally:
-            with self._lock:
-                self.free.extend(held)
+            self.free.extend(held)
         outputs = totals
         if len(shape) == 3:
             outputs = np.ascontiguousarray(to_api(totals, shape).reshape(samples, -1))
@@ -101,9 +102,15 @@ class _Pool:
         steps = (max(when.driven + int(extra.max()), when.least) if settle else when.limit) if samples else 0
         return Result(network, outputs, steps, extra, done, named={network.output_name: outputs}, backend="fused")
 
-    def _take(self, count: int) -> list[tuple[np.ndarray, ...]]:
-        with self._lock:
-            return [self.free.pop() if self.free else self.table.buffers() for _ in range(count)]
+    def _take(self, count: int) -> list:
+        """Buffers for `count` threads, used ones before new ones."""
+        held = []
+        for _ in range(count):
+            try:
+                held.append(self.free.pop())  # one step, whatever other threads do
+            except IndexError:
+                held.append(self.table.buffers())
+        return held
 
 
 def _share(work, held, samples: int, block: int) -> None:
@@ -138,15 +145,12 @@ def _table(program: Program, constant: bool) -> Table:
     return Table(program, constant, chunk, when.limit > when.driven or when.driven > chunk)
 
 
-def _arguments(table: Table, source: Source, settle: bool) -> tuple[tuple, np.ndarray, tuple]:
-    """Arguments of the kernel before the frames, the frames, and those up to the buffers."""
+def _arguments(table: Table, source: Source, settle: bool) -> tuple[tuple, tuple]:
+    """What goes in, and for how long: that of `Inlet` and of `Length`."""
     codes, frames, area = _inputs(source)
     when = table.program.schedule
-    behind = (
-        area, table.input_slot, table.input_by, source.constant, when.driven, when.least, when.limit, settle,
-        *table.constants,
-    )  # fmt: skip
-    return (*table.layout, codes), frames, behind
+    feed = Inlet(codes, area, table.input_slot, table.input_by, source.constant, frames)
+    return tuple(feed), tuple(Length(when.driven, when.least, when.limit, settle))
 
 
 def _inputs(source: Source):
@@ -178,10 +182,8 @@ class Fused:
         """All samples, shared by the threads."""
         (source,) = request.sources.values()
         table = _table(request.program, source.constant)
-        before, frames, behind = _arguments(table, source, request.settle)
-        result = _Pool(table).run(
-            request.program.network, request.settle, request.threads, (*before, frames, *behind), source.samples
-        )
+        feed, length = _arguments(table, source, request.settle)
+        result = _Pool(table).run(request.program.network, request.threads, feed, length, source.samples)
         if request.progress is not None:
             request.progress(source.samples, source.samples)
         return result
@@ -218,7 +220,9 @@ class Runner:
         found: dict[str, int] = {}
         for pool in self._pools.values():
             for arrays in pool.free:
-                for name, array in zip(BUFFERS, arrays, strict=True):
+                names, held = (*Arena._fields, *Aside._fields), (*arrays[0], *arrays[1])
+                for field, array in zip(names, held, strict=True):
+                    name = field.replace("_", " ")
                     found[name] = max(found.get(name, 0), array.nbytes)
         return found
 
@@ -229,19 +233,20 @@ class Runner:
             frames = inputs.view(np.int8).reshape(again.frames)
             low, high = again.extent(inputs.reshape(-1))
             if again.least <= low and high <= again.most:
-                arguments = (*again.before, frames, *again.behind)
-                return again.pool.run(self.network, self.settle, self.threads, arguments, again.frames[1])
+                feed = (*again.feed, frames)
+                return again.pool.run(self.network, self.threads, feed, again.length, again.frames[1])
         source = Source(self._input, inputs, time_axis)
         pool = self._pool(source)
-        before, frames, behind = _arguments(pool.table, source, self.settle)
+        feed, length = _arguments(pool.table, source, self.settle)
+        frames = feed[-1]
         if time_axis is None and isinstance(inputs, np.ndarray) and inputs.dtype in BYTES and frames.base is not None:
             from ....kernels.inputs.rate import extent
 
             known = self._input.format
             self._again = _SameShapeCall(
-                inputs.shape, inputs.dtype, frames.shape, known.min, known.max, pool, extent, before, behind
+                inputs.shape, inputs.dtype, frames.shape, known.min, known.max, pool, extent, feed[:-1], length
             )
-        return pool.run(self.network, self.settle, self.threads, (*before, frames, *behind), source.samples)
+        return pool.run(self.network, self.threads, feed, length, source.samples)
 
 
 def prepare(network, *, steps: int | None = None, settle: bool = False, threads: int = 1) -> Runner:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from ....kernels.fused.opcodes import Arena, Aside, Constants, Kind, Operation
 from ....kernels.toolchain.arrays import zeros
 from ....layers import primitives as P
 from ....layers.base import fits
@@ -20,16 +20,12 @@ from ....layers.schedule import bias_schedule
 from ...program import Program
 from .accepts import connection, covers, spikes_of
 
-__all__ = ["BUFFERS", "Table"]
+__all__ = ["Table"]
 
 WIDTH = 32  # of a tile, see intsnn.kernels.fused.tiles
 BLOCK_BYTES = 5 << 17  # spikes, charges, states and lists of a block of samples
 MOST_SAMPLES = 16  # of a block
 MOST_PRODUCTS = 1 << 16  # of a dot product in 32 bits: 2^16 * 255 * 127 fits
-BUFFERS = (  # of a thread, as `run_samples` takes them
-    "spikes", "membranes", "wide membranes", "counts", "charge", "lists", "list offsets", "window", "addresses", "sums",
-    "padded spikes", "input indices", "input values", "no bias", "input charge", "samples", "turn",
-)  # fmt: skip
 # spikes an input beyond which dot products are faster than rows, for 32, 64 and more outputs; measured; 1: never
 DENSE_SHARE = {
     "vnni": (0.12, 0.16, 0.27), "avx512": (0.6, 0.8, 0.9), "avx2": (0.8, 0.9, 0.9), "portable": (1.0, 1.0, 1.0)
@@ -108,10 +104,8 @@ class Table:
         First operation of the tail.
     block : int
         Samples that go through the network together.
-    rows, dots, numbers, big : arrays int8, int8 or int16, int32, int64
-        Weights as rows, weights of dot products, and what belongs to channels in 32 and in 64 bits.
-    layout, constants : tuple
-        Arguments of `run_samples`: the first ones, and those before the buffers.
+    constants : tuple
+        What `Constants` of ``intsnn.kernels.fused.opcodes`` holds, as `run_samples` takes it.
     input_slot, input_by : int
         Where the frames of the first sample go, and how far the next one is.
     """
@@ -122,7 +116,6 @@ class Table:
 
         self.run_samples = fused.run_samples
         self._tiles_module, self._rows_module = tiles, rows
-        self._columns, self._kinds = fused.Operation, fused.Kind
         self.program, self.bounds, self.constant = program, program.bounds, constant
         self.drive, self.driven, self.chunk, self.kept = program.schedule.drive, program.schedule.driven, chunk, kept
         self._steps: list[_Step] = []
@@ -401,20 +394,19 @@ class Table:
         while self.block > 1 and self.block * each > BLOCK_BYTES:
             self.block //= 2
         self._place_lists()
-        table = np.zeros((len(steps), len(self._columns)), np.int64)
+        table = np.zeros((len(steps), len(Operation)), np.int64)
         for i, step in enumerate(steps):
-            table[i, self._columns.KIND] = self._kinds[step.kind]
+            table[i, Operation.KIND] = Kind[step.kind]
             for column, value in step.fields.items():
-                table[i, self._columns[column]] = value
+                table[i, Operation[column]] = value
         self.table = table
         pools = (
             (self._rows, np.int8), (self._dots, self._tiles_module.DOT_TYPE), (self._numbers, np.int32),
             (self._big, np.int64),
         )  # fmt: skip
-        self.rows, self.dots, self.numbers, self.big = (_joined(pool, kind) for pool, kind in pools)
+        joined = (_joined(pool, kind) for pool, kind in pools)
+        self.constants = tuple(Constants(table, self.split, self.block, self.chunk, int(self.kept), *joined))
         del self._rows, self._dots, self._numbers, self._big
-        self.layout = (table, self.split, self.block)
-        self.constants = (self.chunk, int(self.kept), self.rows, self.dots, self.numbers, self.big)
 
     def _place_spikes(self, together: set[str]) -> None:
         """Addresses of spikes: those of `together` for each sample, the others where no two in use overlap."""
@@ -503,33 +495,36 @@ class Table:
                 offsets = max(offsets, f["HEIGHT"] * f["WIDTH_IN"] + 1)
         self._list_sizes = {"items": items, "offsets": offsets, "pad": pad}
 
-    def buffers(self) -> tuple[np.ndarray, ...]:
-        """What one thread holds, `BUFFERS` in their order."""
+    def buffers(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """What one thread holds: that of `Arena` and of `Aside`."""
         tiles, block, sizes = self._tiles_module, self.block, self._sizes
         total = {word: self._shared[word] + block * self._each[word] for word in self._each}
         membranes = 2 * WIDTH + block * self._each["states"]
         rows = tiles.DOT_ROWS * (self.chunk + 1)
         high = max(step.fields["KERNEL_Y"] for step in self._steps)
-        shapes: tuple[tuple[int, Any], ...] = (
-            (total["spikes"] + tiles.SLACK, np.int8),
-            (membranes + WIDTH, np.int32),
-            ((membranes if any(step.fields.get("WIDE") for step in self._steps) else 0) + WIDTH, np.int64),
-            (total["states"] + WIDTH, np.int16),
-            (total["charge"] + WIDTH, np.int32),
-            (self._list_sizes["items"], np.uint32),
-            (self._list_sizes["offsets"], np.int64),
-            (sizes.flat + 2 * tiles.SLACK, np.uint32),
-            (max(rows, high), np.int64),
-            (max(rows * tiles.DOT_WIDTH, self.chunk * 8 * WIDTH, sizes.wide), np.int32),
-            (self._list_sizes["pad"] + tiles.SLACK, tiles.DOT_TYPE),
-            (sizes.inputs, np.int32),
-            (sizes.inputs, np.int32),
-            (sizes.wide, np.int32),
-            (sizes.loose, np.int32),
-            (block, np.int64),
-            (1, np.int64),
+        wide = membranes if any(step.fields.get("WIDE") for step in self._steps) else 0
+        arena = Arena(
+            spikes=zeros(total["spikes"] + tiles.SLACK, np.int8),
+            membranes=zeros(membranes + WIDTH, np.int32),
+            wide_membranes=zeros(wide + WIDTH, np.int64),
+            counts=zeros(total["states"] + WIDTH, np.int16),
+            charge=zeros(total["charge"] + WIDTH, np.int32),
+            lists=zeros(self._list_sizes["items"], np.uint32),
+            list_offsets=zeros(self._list_sizes["offsets"], np.int64),
+            window=zeros(sizes.flat + 2 * tiles.SLACK, np.uint32),
+            addresses=zeros(max(rows, high), np.int64),
+            sums=zeros(max(rows * tiles.DOT_WIDTH, self.chunk * 8 * WIDTH, sizes.wide), np.int32),
+            padded_spikes=zeros(self._list_sizes["pad"] + tiles.SLACK, tiles.DOT_TYPE),
         )
-        return tuple(zeros(size, kind) for size, kind in shapes)
+        aside = Aside(
+            input_indices=zeros(sizes.inputs, np.int32),
+            input_values=zeros(sizes.inputs, np.int32),
+            no_bias=zeros(sizes.wide, np.int32),
+            input_charge=zeros(sizes.loose, np.int32),
+            samples=zeros(block, np.int64),
+            turn=zeros(1, np.int64),
+        )
+        return tuple(arena), tuple(aside)
 
 
 def _joined(parts: list[np.ndarray], kind) -> np.ndarray:
