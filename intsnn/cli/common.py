@@ -19,9 +19,9 @@ from ..support.pipes import Stream
 
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "LEARN_HELP", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
-    "cores", "file_of", "finish", "integer_network", "json_option", "load_network", "network_or_learned",
-    "one_line", "only_integers", "options_checked",
-    "overlap_option", "read_data", "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
+    "compiling_shown", "cores", "file_of", "finish", "integer_network", "json_option", "load_network",
+    "network_or_learned", "one_line", "only_integers", "options_checked", "overlap_option", "read_data",
+    "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
 
 USAGE, REFUSED, MISMATCH, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 130  # exit status
@@ -66,6 +66,24 @@ def writing(path: str) -> Iterator[None]:
             raise
         where = "standard output" if path == "-" else path
         raise Failure(f"{where} could not be written: {error.strerror or error}", REFUSED) from error
+
+
+@contextmanager
+def compiling_shown() -> Iterator[None]:
+    """Here standard error says when kernels have to be compiled, instead of a silent half minute."""
+    from ..kernels.toolchain.once import listening
+
+    shown: list[Any] = []
+
+    def listener(name: str, ready: bool) -> None:
+        from .console import Compiling
+
+        if not shown:
+            shown.append(Compiling())
+        shown[0](name, ready)
+
+    with listening(listener):
+        yield
 
 
 def cores() -> int:

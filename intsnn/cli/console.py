@@ -22,7 +22,7 @@ from rich.text import Text
 from ..support.atomic import replacing
 from ..support.pipes import Stream, to_stdout
 
-__all__ = ["Console", "number", "percent", "points", "size", "terminal"]
+__all__ = ["Compiling", "Console", "number", "percent", "points", "size", "terminal"]
 
 NUMBER = re.compile(r"[-+]?[0-9]|joined$|$")
 PIPED_WIDTH = 240  # columns where there is no terminal to ask: nothing is cut
@@ -70,10 +70,12 @@ class Console:
         if not screen.is_terminal:
             yield None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=screen, transient=True) as bar:
-            task = bar.add_task(title, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with _bars(screen) as bars:
+            task = bars.add_task(title, total=None)
+            try:
+                yield lambda done, total: bars.update(task, completed=done, total=total)
+            finally:
+                bars.remove_task(task)
 
     def finish(self, values: dict[str, Any]) -> None:
         """Write `values` as JSON if that was asked for."""
@@ -85,6 +87,56 @@ class Console:
             return
         with replacing(self.json_path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
+
+
+_shown_bars: list[Progress] = []  # on the terminal now; two of them would write over each other
+
+
+@contextlib.contextmanager
+def _bars(screen: Terminal) -> Iterator[Progress]:
+    """The bars that are on the terminal, or new ones."""
+    if _shown_bars:
+        yield _shown_bars[-1]
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True) as bars:
+        _shown_bars.append(bars)
+        try:
+            yield bars
+        finally:
+            _shown_bars.remove(bars)
+
+
+class Compiling:
+    """What standard error shows of kernels that are compiled: on a terminal how many are ready, elsewhere one line.
+
+    Called with the name of a kernel, before it is compiled and after (`kernels.toolchain.once.listening`).
+    """
+
+    TITLE = "compiling kernels (once)"
+
+    def __init__(self) -> None:
+        self._screen = terminal(sys.stderr)
+        self._depth = self._ready = 0
+        self._open = contextlib.ExitStack()
+        self._said = False
+
+    def __call__(self, name: str, ready: bool) -> None:
+        self._depth += -1 if ready else 1
+        self._ready += ready
+        if not self._screen.is_terminal:
+            if not self._said:
+                self._screen.file.write(f"{self.TITLE}\n")
+                self._screen.file.flush()
+            self._said = True
+        elif self._depth == 1 and not ready:
+            self._bars = self._open.enter_context(_bars(self._screen))
+            self._task = self._bars.add_task(self.TITLE, total=None, completed=self._ready)
+            self._open.callback(self._bars.remove_task, self._task)
+        elif self._depth:
+            self._bars.update(self._task, completed=self._ready)
+        else:
+            self._open.close()
 
 
 def terminal(stream) -> Terminal:

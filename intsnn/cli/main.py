@@ -19,7 +19,7 @@ import click
 
 from ..errors import IntsnnError, MismatchError
 from ..support.version import __version__
-from .common import INTERNAL, INTERRUPTED, MISMATCH, REFUSED, Failure, one_line
+from .common import INTERNAL, INTERRUPTED, MISMATCH, REFUSED, Failure, compiling_shown, one_line
 
 __all__ = ["COMMANDS", "main", "one_line"]
 
@@ -77,7 +77,7 @@ class _Commands(click.Group):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), compiling_shown():
             warnings.showwarning = _warning
             return self._invoke(ctx)
 

@@ -1,8 +1,9 @@
 """Where compiled code is kept between processes: one private folder for each state of the sources.
 
-Numba's own cache goes stale when a callee in another file changes and fails where nothing is writable.
-Therefore the folder is named after a digest of every kernel source (and of the versions of Python, Numba
-and llvmlite) and after the tier of instructions; without a writable folder nothing is kept.
+Numba's own cache goes stale when a callee in another file changes, does not see the settings that change code, and
+fails where nothing is writable. Therefore the folder is named after a digest of every kernel source (of the versions
+of Python, Numba and llvmlite, and of these settings) and after the tier of instructions; without a writable folder
+nothing is kept.
 """
 
 import hashlib
@@ -15,6 +16,9 @@ from pathlib import Path
 
 __all__ = ["folder", "keep_text", "kept_text"]
 
+# Settings of Numba that change the code of a kernel and are no part of its own key.
+SETTINGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
+
 
 def _version(package: str) -> str:
     try:
@@ -25,7 +29,10 @@ def _version(package: str) -> str:
 
 def _digest() -> str:
     """Digest of all that compiled code depends on but the processor: Numba itself tells processors apart."""
+    import numba
+
     about = f"{sys.version} {platform.machine()} {_version('numba')} {_version('llvmlite')}"
+    about += "".join(f" {getattr(numba.config, name, None) or 0}" for name in SETTINGS)
     digest = hashlib.sha256(about.encode())
     kernels = Path(__file__).resolve().parent.parent
     for path in sorted(kernels.rglob("*.py")):

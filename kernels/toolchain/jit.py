@@ -7,6 +7,7 @@ from numba.extending import intrinsic, typeof_impl
 
 from ..parameters import NeuronParameters, Window
 from . import cache
+from .once import compile_once
 from .tier import tier
 
 __all__ = ["cache_folder", "intrinsic", "kernel", "like", "settings"]
@@ -25,9 +26,13 @@ def kernel(function=None, *, inline: Literal["never", "always"] = "never"):
     before = settings.CACHE_DIR
     settings.CACHE_DIR = cache_folder or ""  # read once, while decorating; then given back
     try:
-        return numba.njit(cache=cache_folder is not None, nogil=True, error_model="numpy", inline=inline)(function)
+        options: Any = {"nogil": True, "error_model": "numpy", "inline": inline, "no_cfunc_wrapper": True}
+        made = numba.njit(cache=cache_folder is not None, **options)(function)
     finally:
         settings.CACHE_DIR = before
+    if not settings.DISABLE_JIT:
+        compile_once(made, cache_folder)
+    return made
 
 
 def plain_integers(kind: type[NeuronParameters] | type[Window]) -> None:

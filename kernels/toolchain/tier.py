@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ..errors import TierError
 from . import cache
+from .once import locked, working
 
 __all__ = ["TIERS", "probe", "reason", "tier"]
 
@@ -146,9 +147,13 @@ def _aim(name: str, asked: bool) -> None:
 def _fault(name: str) -> str:
     """What the self-test of tier `name` has against it; empty: nothing."""
     place, key = cache.folder(name), f"selftest-{_processor()}.txt"
-    kept = cache.kept_text(place, key)
-    if kept is not None:
-        return kept.strip()
+    with locked(place if cache.kept_text(place, key) is None else None, "selftest"):
+        kept = cache.kept_text(place, key)
+        return _tested(name, place, key) if kept is None else kept.strip()
+
+
+def _tested(name: str, place: str | None, key: str) -> str:
+    """What the self-test has against the tier, tested now; a verdict is kept."""
     if not any(word in os.path.basename(sys.executable or "").lower() for word in ("python", "pypy")):
         return ""  # inside another program: there is no interpreter to start
     package = __package__.rpartition(".")[0]
@@ -158,9 +163,10 @@ def _fault(name: str) -> str:
         f"from {package} import selftest; sys.exit(selftest.main())"
     )
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
-        )
+        with working(f"self-test of {name}"):
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
+            )
     except OSError:
         return ""
     except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 """The command line end to end: what it prints and writes, how it fails, what it leaves behind."""
 
+import io
 import json
 import os
 import re
@@ -12,16 +13,20 @@ from types import SimpleNamespace
 import hostile
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from command_line import bad, call, good
 from waiting import HANGING
 
 import intsnn
+from intsnn.cli.console import Console
 from intsnn.cli.main import COMMANDS, main, one_line
 from intsnn.conversion.pipeline import convert_float
 from intsnn.datasets import catalogue as datasets
+from intsnn.errors import FormatError
 from intsnn.files import network_file as files
 from intsnn.files import recording
-from intsnn.models import digits
+from intsnn.kernels.toolchain.once import working
+from intsnn.models import digits, readers
 from intsnn.models.keras import load as keras
 from intsnn.network.quantised import InputScale
 
@@ -546,6 +551,49 @@ def test_faults_of_ours_and_interruptions(converted, monkeypatch):
         assert word in bad(code, "run", converted.path, "--trust", "--data", "digits:5")
 
 
+class Screen(io.StringIO):
+    """A terminal, or none."""
+
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_compiling_is_said_once(monkeypatch, terminal):
+    """On standard error: one line, or on a terminal a bar, which goes to that of the command where one is shown."""
+    screen = Screen(terminal)
+
+    def compiling(*arguments, **options):
+        monkeypatch.setattr(sys, "stderr", screen)
+        with working("one"), working("called by one"):
+            pass
+        with Console(None).progress("measure"), working("two"):
+            pass
+        raise FormatError("enough")
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(readers, "load", compiling)
+    done = CliRunner().invoke(main, ["run", SOURCE, "--data", "digits:5", "--json", "-"])
+    assert done.exit_code == 3 and "Error: enough" in screen.getvalue() and done.stdout == ""
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    if not terminal:
+        assert shown.startswith("compiling kernels (once)\n") and shown.count("compiling") == 1
+        return
+    bars = [re.escape("compiling kernels (once)") + rf" \S+ {ready}/\?" for ready in (0, 2)]
+    assert re.search(rf"^\s*{bars[0]}.*measure +\S+ 0/\? \S+\n{bars[1]}", shown, re.DOTALL)
+    assert "\x1b[2K" in screen.getvalue()  # erased in the end
+
+
+def test_nobody_else_is_told(capfd):
+    with working("one"):
+        pass
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_traceback_on_request(folder):
     code = "from intsnn.cli.main import main; main(['inspect', 'missing.h5'])"
     plain, full = python(code, cwd=folder), python(code, cwd=folder, INTSNN_DEBUG="1")
@@ -603,7 +651,7 @@ def test_json_to_standard_output_and_tables_elsewhere(converted):
 
 def test_piped_output_is_plain_text(converted):
     done = python(f"from intsnn.cli.main import main; main(['run', {str(converted.path)!r}, '--data', 'digits:5'])")
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0 and done.stderr in ("", "compiling kernels (once)\n")
     assert "\x1b" not in done.stdout and re.search(r"conv1/relu +1,024 ", done.stdout)
 
 
