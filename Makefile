@@ -1,5 +1,6 @@
 # make demo   own virtual environment, install, run the main job on embedded real data
 # make test   own virtual environment, install with the test tools, run the tests
+# make quick  the tests that take no time, for use while working
 # The rest needs one of them to have run, or makes it run.
 
 PYTHON ?= python3
@@ -10,13 +11,17 @@ MUTANTS ?=
 BIN := $(VENV)/bin
 RECIPE := setup.cfg pyproject.toml intsnn/__init__.py
 
-.PHONY: demo test mutants lint format types wheel clean
+.PHONY: demo test quick mutants lint format types wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/intsnn demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+# All but the tests of tests/long.json.
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --quick $(TEST_ARGS)
 
 # One-line mutants against the tests that should see them: all, or those of
 # MUTANTS="kernels/neurons/compiled.py intsnn/engine/backends/stepwise/neuron_width.py:_fit".

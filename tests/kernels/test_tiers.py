@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from machine_code import assembly_of
 from waiting import HANGING
 
 from intsnn.errors import IntsnnError, TierError
@@ -76,7 +77,7 @@ def digest(*arrays):
     return hashlib.sha256(repr([np.asarray(a).tolist() for a in arrays]).encode()).hexdigest()[:16]
 
 
-def what_a_tier_gives(demo, with_reference):
+def what_a_tier_gives(with_reference):
     """Digests of every output and record of all networks by name, and the tier that made them."""
     import intsnn
     from intsnn.datasets.catalogue import load
@@ -94,19 +95,16 @@ def what_a_tier_gives(demo, with_reference):
             run = prepare(network, **options)(inputs)
             found[f"{name} fused"] = digest(run.outputs)
             found[f"{name} outputs"] = digest(simulate(network, inputs, **options).outputs)
-    network, codes = intsnn.load(demo), load("digits:test").images[:40]
+    network, codes = intsnn.load("zoo:digits-ca-lif"), load("digits:test").images[:40]
     run = simulate(network, codes, settle=True, record="spikes")
-    found["demo layer"] = digest(run.outputs, *(run.records[key] for key in sorted(run.records)))
-    found["demo outputs"] = digest(run.outputs)
-    found["demo fused"] = digest(prepare(network, settle=True)(codes).outputs)
+    found["zoo layer"] = digest(run.outputs, *(run.records[key] for key in sorted(run.records)))
+    found["zoo outputs"] = digest(run.outputs)
+    found["zoo fused"] = digest(prepare(network, settle=True)(codes).outputs)
     return found
 
 
-def registers_of(tier):
-    """Which registers the code of some kernels uses, compiled for `tier` in this process."""
-    from intsnn.kernels.toolchain import tier as cpu
-
-    cpu.assume(tier)
+def registers_of():
+    """Which registers the code of some kernels uses when it is made for the tier that is in use."""
     from intsnn.kernels.layers import compiled as linear
     from intsnn.kernels.neurons import compiled as neuron
     from intsnn.kernels.neurons import narrow as membrane  # noqa: F401
@@ -117,19 +115,19 @@ def registers_of(tier):
     neuron.tally(x, 4, alive, np.zeros((2, 4), np.uint8), np.zeros(200, np.uint8), np.zeros(200, np.uint8))
     linear.accumulate(x, 4, alive, np.zeros((2, 200), np.int64))
     compiled = [neuron.tally, linear.accumulate]
-    if tier != "portable":
+    if cpu.tier() != "portable":
         from intsnn import IF, Affine, Fixed, Input, Network, simulate
 
         network = Network.sequential(Input((40,), Fixed(4)), Affine(rng.integers(-8, 8, (70, 40))), IF(9))
         simulate(network, x[:, :, :40], steps=2)
         compiled += [membrane._run_0, membrane._run_1, linear.convolve]
-    code = "".join(text for function in compiled for text in function.inspect_asm().values())
+    code = assembly_of(compiled)
     return {"length": len(code), **{name: f"%{name}" in code for name in ("xmm", "ymm", "zmm")}}
 
 
 def main():
     what, *rest = sys.argv[1:]
-    found = registers_of(*rest) if what == "registers" else what_a_tier_gives(rest[0], rest[1] == "portable")
+    found = registers_of() if what == "registers" else what_a_tier_gives(rest == ["portable"])
     print(json.dumps(found))
 
 
@@ -137,31 +135,11 @@ def main():
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The converted network of the demo, as a file."""
-    from intsnn import save
-    from intsnn.conversion.pipeline import convert_float
-    from intsnn.conversion.spikes import NeuronRule
-    from intsnn.datasets import catalogue as datasets
-    from intsnn.models import digits
-    from intsnn.models.keras import load as keras
-
-    learn = datasets.load("digits:train")
-    trained = keras.load(digits.network_file())
-    made = convert_float(
-        trained, learn, evaluation=None, rule=NeuronRule(), weight_bits=4, activation_bits=4, threads=1
-    )
-    path = tmp_path_factory.mktemp("demo") / "digits.h5"
-    save(made.network, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def given(demo):
+def given():
     """What every tier gave."""
     found = {}
     for tier in TIERS:
-        done = child(HERE, "run", str(demo), tier, INTSNN_KERNELS=tier)
+        done = child(HERE, "run", tier, INTSNN_KERNELS=tier)
         assert done.returncode == 0, (tier, done.stderr[-2000:])
         found[tier] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -181,9 +159,9 @@ def test_every_tier_gives_the_integers_of_the_reference(given, tier):
     assert len(names) == 7
     for name in names:
         assert given[tier][f"{name} step"] == reference[f"{name} reference"], name
-    for name in ("convolutions", "demo"):
+    for name in ("convolutions", "zoo"):
         assert given[tier][f"{name} fused"] == given[tier][f"{name} outputs"] == reference[f"{name} outputs"], name
-    assert given[tier]["demo layer"] == reference["demo layer"]
+    assert given[tier]["zoo layer"] == reference["zoo layer"]
 
 
 # -- the code ---------------------------------------------------------------------------------------
@@ -193,7 +171,7 @@ def test_every_tier_gives_the_integers_of_the_reference(given, tier):
 @pytest.mark.parametrize("tier", TIERS)
 def test_code_is_that_of_the_tier(tier):
     """No wide registers below the tier that has them; the check sees them where they are."""
-    done = child(HERE, "registers", tier, INTSNN_CACHE="")
+    done = child(HERE, "registers", tier, INTSNN_KERNELS=tier)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["length"] > 1000 and found["xmm"]
@@ -215,7 +193,7 @@ except IntsnnError as e:
     done = child("-c", code, INTSNN_KERNELS="sse9")
     expected = f"INTSNN_KERNELS: found 'sse9', which is no tier; this machine has {', '.join(TIERS)}"
     assert done.stdout.strip() == expected, done.stderr
-    done = child("-m", "intsnn", "demo", INTSNN_KERNELS="sse9")
+    done = child("-m", "intsnn", "inspect", "zoo:digits-fast", INTSNN_KERNELS="sse9")
     assert done.returncode == 3 and expected in done.stderr and "Traceback" not in done.stderr
 
 
@@ -324,7 +302,7 @@ def test_self_test_that_cannot_start_is_no_fault(monkeypatch, tmp_path):
     assert cpu._fault("avx2") == ""
     monkeypatch.setattr(cpu.sys, "executable", str(tmp_path / "python-that-is-not-there"))
     assert cpu._fault("avx2") == ""
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("*.txt")) == []
 
 
 @pytest.mark.skipif(len(TIERS) < 2, reason="this processor has the tier portable only")

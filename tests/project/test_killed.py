@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from sweeping import LONGER, LONGER_CELLS, environment, group_is_empty, lasting, start, whole
+from sweeping import CELLS, environment, group_is_empty, lasting, left_alone, start, whole
 from waiting import ended, until, until_line
 
 KILLS = int(os.environ.get("INTSNN_KILLS", "2"))
@@ -25,13 +25,8 @@ needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The results of a sweep that was left alone."""
-    path = tmp_path_factory.mktemp("whole") / "r.sqlite"
-    process = start(path, "--jobs", "2", *LONGER)
-    lines(process)
-    err = end(process)
-    assert process.returncode == 0, err
-    return path
+    """The results of a sweep that was left alone, in this process."""
+    return left_alone(tmp_path_factory.mktemp("whole") / "r.sqlite")
 
 
 def lines(process):
@@ -76,7 +71,7 @@ Results.add = add
 def test_interrupted(uninterrupted, tmp_path):
     """Ctrl-C reaches the whole process group, behind the first cells; these stay, and the command says how to go on."""
     path = tmp_path / "r.sqlite"
-    process = start(path, "--jobs", "2", *LONGER, before=CTRL_C)
+    process = start(path, "--jobs", "2", before=CTRL_C)
     lines(process)
     err = end(process)
     assert process.returncode == 130, err
@@ -84,13 +79,13 @@ def test_interrupted(uninterrupted, tmp_path):
         r"\s*Error: interrupted; \d+ cells are in .*r\.sqlite, and the same command goes on.*\n", err
     ), err
     done = lasting(path)
-    assert 0 < len(done) < LONGER_CELLS and whole(path)
-    process = start(path, "--jobs", "2", *LONGER, "--json", str(tmp_path / "r.json"))
+    assert 0 < len(done) < CELLS and whole(path)
+    process = start(path, "--jobs", "2", "--json", str(tmp_path / "r.json"))
     lines(process)
     err = end(process)
     assert process.returncode == 0, err
     found = json.loads((tmp_path / "r.json").read_text())
-    assert (found["found"], found["computed"]) == (len(done), LONGER_CELLS - len(done))
+    assert (found["found"], found["computed"]) == (len(done), CELLS - len(done))
     assert lasting(path) == lasting(uninterrupted) and {key: lasting(path)[key] for key in done} == done
 
 
@@ -103,13 +98,13 @@ def test_killed_at_random_moments(uninterrupted, tmp_path):
     wanted, chance = lasting(uninterrupted), random.Random(5)
     groups, hits, sweeps, path = [], [], 0, tmp_path / "r.sqlite"
     while len(hits) < KILLS or path.exists():
-        process = start(path, "--jobs", "2", *LONGER)
+        process = start(path, "--jobs", "2")
         groups.append(process.pid)
         printed = lines(process)
         if len(hits) == KILLS:
             ended(process)
         else:
-            wait_for_cells(process, printed, chance.choice((0, *range(1, LONGER_CELLS // 2))))
+            wait_for_cells(process, printed, chance.choice((0, *range(1, CELLS // 2))))
             time.sleep(chance.random())
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -125,7 +120,7 @@ def test_killed_at_random_moments(uninterrupted, tmp_path):
         assert lasting(path) == wanted and whole(path)
         path.unlink()
         sweeps += 1
-    print(f"{len(hits)} kills in {sweeps} sweeps; of {LONGER_CELLS} cells were done: {hits}")
+    print(f"{len(hits)} kills in {sweeps} sweeps; of {CELLS} cells were done: {hits}")
     until(lambda: all(map(group_is_empty, groups)))
 
 

@@ -1,9 +1,13 @@
 """Rules for the tests themselves: no clock decides, everything random has a seed, no name is shared."""
 
 import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANGING
 
 HERE = Path(__file__).resolve().parents[1]
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "time", "time_ns"}
@@ -69,3 +73,49 @@ def test_the_rules_see(source):
 
 def test_what_the_rules_allow():
     assert complaints("ended(process)\nrun(timeout=HANGING)\nrandom.Random(3)\nrng.random()\ntime.sleep(0.01)") == []
+
+
+def test_the_table_of_long_tests_names_tests():
+    """What `make quick` leaves out is there, and is little: a test that is renamed is quick until measured."""
+    table = json.loads((HERE / "long.json").read_text("utf-8"))
+    functions = {
+        f"{path.relative_to(HERE).as_posix()}::{node.name}": node
+        for path in HERE.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    tests = {name for name in functions if "::test_" in name}
+    assert not table["tests"].keys() - tests and not table["fixtures"].keys() - functions.keys()
+    assert len(table["tests"]) < len(tests) / 5
+
+
+def test_quick_leaves_out_what_the_table_names():
+    """A test by its name, whatever its parameters, and those that need a fixture."""
+    table = json.loads((HERE / "long.json").read_text("utf-8"))
+    name = next(name for name in table["tests"] if name.startswith("rooms/formats/"))
+    files = [name.split("::")[0], "kernels/test_tiers.py"]
+
+    def collected(*options):
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--collect-only",
+            *options,
+            *(str(HERE / file) for file in files),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, cwd=HERE.parent)
+        assert done.returncode == 0, done.stdout
+        return {line for line in done.stdout.splitlines() if "::" in line}
+
+    every, quick = collected(), collected("--quick")
+    assert quick < every
+    functions = {line.split("[")[0].removeprefix("tests/") for line in every - quick}
+    assert (
+        name in functions and "kernels/test_tiers.py::test_every_tier_gives_the_integers_of_the_reference" in functions
+    )
+    assert functions - table["tests"].keys() == {
+        "kernels/test_tiers.py::test_every_tier_gives_the_integers_of_the_reference",
+        "kernels/test_tiers.py::test_tier_is_used_when_it_is_named",
+    }

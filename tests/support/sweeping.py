@@ -19,8 +19,6 @@ TIMES = ("seconds", "peak_rss_bytes", "created")  # of a row: no part of the res
 SOURCE = str(digits.network_file())
 OPTIONS = ("--samples", "24", "--verify", "2", "--reference", "0", "--weights", "2,4", "--activations", "2,3,4")
 CELLS = 18
-LONGER = ("--samples", "100", "--verify", "6", "--weights", "1,2,3,4", "--activations", "2,3,4")
-LONGER_CELLS = 36
 
 
 def environment():
