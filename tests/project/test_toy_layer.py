@@ -15,6 +15,7 @@ from intsnn import Affine, Conv2d, Fixed, Flatten, Input, Network, Readout, Sign
 from intsnn import integer_ann, load, save, simulate, verify
 from intsnn.analysis import describe
 from intsnn.analysis.memory import memory
+from intsnn.bench.sweep.tallies import synops
 from intsnn.conversion import redriven
 from intsnn.layers import Mirror2d
 
@@ -44,6 +45,8 @@ assert any(row["name"] == "mirror2d_3" for row in describe(mirrored).layers)
 assert {item.name for item in memory(mirrored).items} >= {"weight", "v", "total"}
 slower = redriven(mirrored, 6)
 assert np.array_equal(integer_ann(slower, codes).levels["neuron_2"], integer_ann(mirrored, codes).levels["neuron_2"])
+spikes = {"neuron_2": rng.integers(0, 4, (2, 3, 4))}
+assert list(synops(mirrored, spikes).values()) == list(synops(other, spikes).values()) == [3 * spikes["neuron_2"].sum()]
 print("whole")
 """
 
