@@ -20,8 +20,6 @@ import numpy as np
 from ..errors import FormatError, ImportRefused, IntsnnError, ShapeError
 from ..formats.arguments import flag, instance, mapping, path_of, shown, text, whole
 from ..layers.base import output_shape
-from ..layers.connections import Affine
-from ..layers.ports import Input
 from ..network.floating import FloatNetwork
 from ..network.quantised import InputScale, QuantisedNetwork
 from ..network.spiking import Network
@@ -417,13 +415,11 @@ def _rough_shapes(nodes: Mapping[str, Any], edges: tuple) -> dict[str, tuple[int
             if name in shapes:
                 continue
             known = [shapes[source] for source in sources[name] if source in shapes]
-            if isinstance(layer, Input):
-                shapes[name] = layer.shape
-            elif isinstance(layer, Affine):
-                shapes[name] = (layer.weight.shape[0],)
-            elif known:
-                # joins take the shape of their branches, and `Network` checks that all agree
-                shapes[name] = output_shape(name, layer, known) if len(sources[name]) == 1 else known[0]
+            found = layer.output_shape(name, []) if layer.takes_input else layer.shape_in_a_loop(known)
+            if found is None and known and len(known) == len(sources[name]):
+                found = output_shape(name, layer, known)
+            if found is not None:
+                shapes[name] = found
             if name in shapes and math.prod(shapes[name]) > MAX_VALUES:
                 return {name: shapes[name]}
         if len(shapes) == before:

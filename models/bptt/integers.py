@@ -171,6 +171,10 @@ def integer_network(
             top = 1
         elif isinstance(layer, parts.Flatten):
             chain.append((layer.name, Flatten()))
+        elif isinstance(layer, parts.Dropout):
+            continue  # nothing is left of it
+        else:
+            raise _unknown(layer)
     chain.append(("readout", Readout()))
     facts = {"events": vars(recipe.binning) | {"data": recipe.data}, **(metadata or {})}
     return Network.sequential(*chain, t_drive=recipe.binning.steps, metadata=facts)
@@ -232,9 +236,17 @@ def torch_integers(
             x, top = F.max_pool2d(x, layer.kernel, layer.stride, layer.padding), 1
         elif isinstance(layer, parts.Flatten):
             x = x.flatten(1)
+        elif isinstance(layer, parts.Dropout):
+            continue
+        else:
+            raise _unknown(layer)
         if isinstance(layer, parts.Relu | parts.MaxPool):
             spikes[layer.name] = x.unflatten(0, (steps, samples)).numpy().astype(np.int8)
     return spikes, x.unflatten(0, (steps, samples)).sum(0).numpy().astype(np.int64)
+
+
+def _unknown(layer: parts.Layer) -> ConversionError:
+    return ConversionError(f"layer {layer.name!r}: a {type(layer).__name__} has no form in an event network")
 
 
 def _membrane_bound(network: EventNetwork, folded: Folded, top: int, bits: int) -> int:

@@ -18,6 +18,8 @@ from ..training.blueprint import Blueprint
 from .neuron import lif
 from .recipes import EventRecipe
 
+TAKEN = parts.Conv | parts.Dense | parts.Relu | parts.MaxPool | parts.Flatten | parts.Dropout
+
 __all__ = ["EventNetwork", "StepWeight"]
 
 
@@ -62,7 +64,7 @@ class EventNetwork(nn.Module):
         self.modules_by_name = nn.ModuleDict()
         previous = "input"
         for layer in blueprint.layers:
-            if layer.inputs != (previous,) or isinstance(layer, parts.AvgPool | parts.Add):
+            if layer.inputs != (previous,) or not isinstance(layer, TAKEN):
                 raise ConversionError(
                     f"layer {layer.name!r}: an event network is a chain of convolutions, dense layers, neurons and "
                     "max-pools"
@@ -131,9 +133,12 @@ class EventNetwork(nn.Module):
                 x = F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
             elif isinstance(layer, parts.Flatten):
                 x = x.flatten(1)
-            elif isinstance(layer, parts.Dropout) and self.training and self.recipe.dropout > 0:
-                mask = torch.empty((1, samples, *x.shape[1:])).bernoulli_(1 - self.recipe.dropout).to(x)
-                x = (x.unflatten(0, (steps, samples)) * (mask / (1 - self.recipe.dropout))).flatten(0, 1)
+            elif isinstance(layer, parts.Dropout):
+                if self.training and self.recipe.dropout > 0:
+                    mask = torch.empty((1, samples, *x.shape[1:])).bernoulli_(1 - self.recipe.dropout).to(x)
+                    x = (x.unflatten(0, (steps, samples)) * (mask / (1 - self.recipe.dropout))).flatten(0, 1)
+            else:
+                raise ConversionError(f"layer {layer.name!r}: a {type(layer).__name__} has no spiking form here")
             if layer.name in wanted:
                 kept[layer.name] = x.unflatten(0, (steps, samples)) if layer is not self.blueprint.layers[-1] else x
         return kept if wanted else x

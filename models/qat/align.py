@@ -42,7 +42,7 @@ def align(network: QuantNetwork) -> list[str]:
 def _terms(network: QuantNetwork, name: str) -> list[str]:
     """Names of the layers whose sum is the value of `name`."""
     layer = next((item for item in network.blueprint.layers if item.name == name), None)
-    if isinstance(layer, parts.Add):
+    if layer is not None and layer.joins:
         return [term for source in layer.inputs for term in _terms(network, source)]
     return [name]
 

@@ -62,8 +62,10 @@ def _linear(layer: Weighted, inputs: tuple[str, ...], module: Linear) -> QuantCo
     if isinstance(layer, parts.ConvTranspose):  # zeros between the inputs, then the kernel turned by half a circle
         common["codes"] = codes[:, :, ::-1, ::-1]
         return QuantConv2d(**common, padding=((layer.kernel - 1 - layer.padding,) * 2,) * 2)
-    padding = ((layer.padding,) * 2,) * 2
-    return QuantConv2d(**common, stride=(layer.stride,) * 2, padding=padding, groups=layer.groups)
+    if isinstance(layer, parts.Conv):
+        padding = ((layer.padding,) * 2,) * 2
+        return QuantConv2d(**common, stride=(layer.stride,) * 2, padding=padding, groups=layer.groups)
+    raise ConversionError(f"layer {layer.name!r}: the weights of a {type(layer).__name__} have no integer form")
 
 
 def _raised(node: QuantConv2d | QuantAffine, top: float, step: float, levels: int) -> QuantConv2d | QuantAffine:
@@ -162,7 +164,7 @@ def quantised(
             node = FloatUpsample2d(name=layer.name, inputs=inputs, factor=(layer.factor,) * 2)
         elif isinstance(layer, parts.Flatten):
             node = FloatFlatten(name=layer.name, inputs=inputs)
-        elif isinstance(layer, parts.Add):
+        elif layer.joins:
             node = FloatAdd(name=layer.name, inputs=inputs)
         elif isinstance(layer, parts.Dropout):
             tops[layer.name] = tops.get(layer.inputs[0], 0.0)
@@ -171,7 +173,7 @@ def quantised(
         else:
             raise ConversionError(f"layer {layer.name!r}: a {type(layer).__name__} has no integer form")
         nodes.append(node)
-        if isinstance(layer, parts.MaxPool | parts.AvgPool | parts.Upsample | parts.Flatten):
+        if layer.passive:
             tops[layer.name] = tops.get(layer.inputs[0], 0.0)
     graph = FloatNetwork(tuple(nodes), renamed[plan.output], dict(metadata or {}))
     return QuantisedNetwork(graph, scale_in, fmt)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UnsupportedError
 from ..training import blueprint as parts
 from ..training.blueprint import Blueprint
 from .quantisers.activations import Activation
@@ -26,22 +27,20 @@ def statistics(norm: Norm) -> tuple[Tensor, Tensor]:
     return cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
 
 
+def _unknown(layer: parts.Layer) -> UnsupportedError:
+    return UnsupportedError(f"layer {layer.name!r}: a {type(layer).__name__} cannot be trained here")
+
+
 class Linear(nn.Module):
     """A convolution (transposed or not) or dense layer, its quantiser, and the BatchNorm behind it if there is one."""
 
     def __init__(self, layer: Weighted, inputs: int, quantiser: WeightQuantiser) -> None:
         super().__init__()
         self.layer, self.quantiser = layer, quantiser
-        if isinstance(layer, parts.Conv):
-            shape: tuple[int, ...] = (layer.outputs, inputs // layer.groups, layer.kernel, layer.kernel)
-        elif isinstance(layer, parts.ConvTranspose):  # outputs first, unlike torch: quantisers know channels by axis 0
-            shape = (layer.outputs, inputs, layer.kernel, layer.kernel)
-        else:
-            shape = (layer.outputs, inputs)
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.weight = nn.Parameter(torch.empty(layer.weight_shape(inputs)))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         self.bias = None if layer.norm else nn.Parameter(torch.zeros(layer.outputs))
-        norm = nn.BatchNorm1d if isinstance(layer, parts.Dense) else nn.BatchNorm2d
+        norm = nn.BatchNorm1d if self.weight.ndim == 2 else nn.BatchNorm2d
         self.norm = norm(layer.outputs) if layer.norm else None
 
     def merge(self) -> None:
@@ -62,8 +61,12 @@ class Linear(nn.Module):
             y = F.conv2d(x, weight, self.bias, layer.stride, layer.padding, 1, layer.groups)
         elif isinstance(self.layer, parts.ConvTranspose):
             y = F.conv_transpose2d(x, weight.transpose(0, 1), self.bias, self.layer.stride, self.layer.padding)
-        else:
+        elif isinstance(self.layer, parts.Dense):
             y = F.linear(x, weight, self.bias)
+        else:
+            raise UnsupportedError(
+                f"layer {self.layer.name!r}: a {type(self.layer).__name__} has no form in torch here"
+            )
         return y if self.norm is None else self.norm(y)
 
 
@@ -103,14 +106,19 @@ class QuantNetwork(nn.Module):
             if isinstance(layer, parts.Relu) and [type(r) for r in blueprint.readers(layer.name)] == [parts.MaxPool]
         }
         for layer in blueprint.layers:
-            if isinstance(layer, Weighted):
+            if layer.weighted:
                 make = ends if ends is not None and layer.name in self.ends else weight
                 inputs = blueprint.shapes[layer.inputs[0]][0]
-                self.modules_by_name[layer.name] = Linear(layer, inputs, make(layer))
+                part = cast(Weighted, layer)
+                self.modules_by_name[layer.name] = Linear(part, inputs, make(part))
             elif isinstance(layer, parts.Relu):
                 self.modules_by_name[layer.name] = activation()
             elif isinstance(layer, parts.Dropout):
                 self.modules_by_name[layer.name] = nn.Dropout(layer.rate)
+            elif layer.passive or layer.joins:
+                continue
+            else:
+                raise _unknown(layer)
 
     def __getitem__(self, name: str) -> nn.Module:
         return self.modules_by_name[name]
@@ -211,4 +219,6 @@ class QuantNetwork(nn.Module):
             return F.interpolate(x, scale_factor=layer.factor, mode="nearest")
         if isinstance(layer, parts.Flatten):
             return x.flatten(1)
-        return sum(inputs[1:], x)  # Add
+        if layer.joins:
+            return sum(inputs[1:], x)
+        raise _unknown(layer)

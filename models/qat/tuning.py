@@ -36,8 +36,6 @@ from ..training.loop import generator_of
 from .bridge import quantised
 from .network import QuantNetwork
 
-PASSIVE = parts.MaxPool | parts.AvgPool | parts.Upsample | parts.Flatten | parts.Dropout
-
 __all__ = ["Attempt", "Tuned", "Tuning", "tune"]
 
 
@@ -149,7 +147,7 @@ def _entering(network: QuantNetwork, layer: str, counts: dict[str, np.ndarray], 
     path: list[parts.Layer] = []
     name = plan[layer].inputs[0]
     while name not in network.activations:
-        if name == "input" or not isinstance(plan[name], PASSIVE):
+        if name == "input" or not plan[name].passive:
             raise ConversionError(f"layer {layer!r}: what enters it does not come from one activation; it is not tuned")
         path.append(plan[name])
         name = plan[name].inputs[0]

@@ -6,8 +6,10 @@ is built, so that a network of another width or for another input size fails her
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar, cast
 
 from ...errors import FormatError, ShapeError
 from ...layers.base import positions
@@ -22,14 +24,29 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer: its name, and the names of those that it reads (``"input"`` is the input)."""
+    """One layer: its name, and the names of those that it reads (``"input"`` is the input).
+
+    Attributes
+    ----------
+    weighted, joins, passive : bool
+        Whether it has weights; whether it adds up branches; whether its values are those of its only input, moved,
+        averaged, chosen or dropped.
+    """
 
     name: str
     inputs: tuple[str, ...]
 
+    weighted: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
+    passive: ClassVar[bool] = False
+
     def shape(self, shapes: list[Shape]) -> Shape:
         """Shape of the output for those of the inputs, without the batch."""
         return shapes[0]
+
+    def weight_shape(self, inputs: int) -> Shape:
+        """Shape of its weights for so many input channels, outputs first; layers without weights have none."""
+        raise FormatError(f"layer {self.name!r}: a {type(self).__name__} has no weights")
 
 
 def _windows(layer: Layer, size: Shape, kernel: int, stride: int, padding: int) -> Shape:
@@ -54,12 +71,17 @@ class Conv(Layer):
     groups: int = 1
     norm: bool = True
 
+    weighted = True
+
     def shape(self, shapes):
         if self.outputs < 1 or shapes[0][0] % self.groups or self.outputs % self.groups:
             raise ShapeError(
                 f"layer {self.name!r}: {shapes[0][0]} to {self.outputs} channels in {self.groups} groups cannot be"
             )
         return (self.outputs, *_windows(self, shapes[0], self.kernel, self.stride, self.padding))
+
+    def weight_shape(self, inputs):
+        return (self.outputs, inputs // self.groups, self.kernel, self.kernel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +97,8 @@ class ConvTranspose(Layer):
     padding: int = 0
     norm: bool = True
 
+    weighted = True
+
     def shape(self, shapes):
         if len(shapes[0]) != 3 or not 0 <= self.padding < self.kernel or min(self.outputs, self.stride) < 1:
             raise ShapeError(
@@ -86,12 +110,17 @@ class ConvTranspose(Layer):
             raise ShapeError(f"layer {self.name!r}: nothing is left of {shapes[0]} behind a padding of {self.padding}")
         return (self.outputs, *sizes)
 
+    def weight_shape(self, inputs):  # outputs first, unlike torch: quantisers know channels by axis 0
+        return (self.outputs, inputs, self.kernel, self.kernel)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample(Layer):
     """Every value repeated `factor` times in both directions."""
 
     factor: int = 2
+
+    passive = True
 
     def shape(self, shapes):
         if len(shapes[0]) != 3 or self.factor < 1:
@@ -106,10 +135,15 @@ class Dense(Layer):
     outputs: int
     norm: bool = True
 
+    weighted = True
+
     def shape(self, shapes):
         if len(shapes[0]) != 1 or self.outputs < 1:
             raise ShapeError(f"layer {self.name!r}: it needs a vector and an output, found {shapes[0]}, {self.outputs}")
         return (self.outputs,)
+
+    def weight_shape(self, inputs):
+        return (self.outputs, inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +159,8 @@ class MaxPool(Layer):
     stride: int
     padding: int = 0
 
+    passive = True
+
     def shape(self, shapes):
         return (shapes[0][0], *_windows(self, shapes[0], self.kernel, self.stride, self.padding))
 
@@ -136,6 +172,8 @@ class AvgPool(Layer):
     kernel: int = 0
     stride: int = 1
 
+    passive = True
+
     def shape(self, shapes):
         if self.kernel:
             return (shapes[0][0], *_windows(self, shapes[0], self.kernel, self.stride, 0))
@@ -145,6 +183,8 @@ class AvgPool(Layer):
 @dataclass(frozen=True, kw_only=True)
 class Flatten(Layer):
     """``(C, H, W)`` to a vector, in that order."""
+
+    passive = True
 
     def shape(self, shapes):
         size = 1
@@ -159,6 +199,8 @@ class Dropout(Layer):
 
     rate: float
 
+    passive = True
+
     def shape(self, shapes):
         if not 0 <= self.rate < 1:
             raise FormatError(f"layer {self.name!r}: found a dropout of {self.rate}; 0 to below 1 is possible")
@@ -168,6 +210,8 @@ class Dropout(Layer):
 @dataclass(frozen=True, kw_only=True)
 class Add(Layer):
     """Sum of two or more inputs of one shape."""
+
+    joins = True
 
     def shape(self, shapes):
         if len(shapes) < 2 or len(set(shapes)) != 1:
@@ -221,20 +265,12 @@ class Blueprint:
     @property
     def weighted(self) -> tuple[Conv | ConvTranspose | Dense, ...]:
         """Layers with weights, in their order."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Conv | ConvTranspose | Dense))
+        return cast(tuple[Conv | ConvTranspose | Dense, ...], tuple(layer for layer in self.layers if layer.weighted))
 
     def weights(self) -> dict[str, int]:
         """Number of weights of each layer that has some (no biases, no BatchNorm)."""
-        found = {}
-        for layer in self.weighted:
-            inputs = self.shapes[layer.inputs[0]][0]
-            if isinstance(layer, Conv):
-                found[layer.name] = inputs // layer.groups * layer.outputs * layer.kernel**2
-            elif isinstance(layer, ConvTranspose):
-                found[layer.name] = inputs * layer.outputs * layer.kernel**2
-            else:
-                found[layer.name] = inputs * layer.outputs
-        return found
+        inputs = {layer.name: self.shapes[layer.inputs[0]][0] for layer in self.weighted}
+        return {layer.name: math.prod(layer.weight_shape(inputs[layer.name])) for layer in self.weighted}
 
     def readers(self, name: str) -> tuple[Layer, ...]:
         """Layers that read `name`."""

@@ -166,13 +166,10 @@ def guesses(root):
 
 # File -> how often it may ask; a count that falls is written down here, and none may rise.
 OUTSIDE = {
-    "intsnn/files/network_file.py": 2,
     "models/bptt/integers.py": 2,
     "models/bptt/network.py": 2,
-    "models/qat/align.py": 1,
-    "models/qat/bridge.py": 3,
+    "models/qat/bridge.py": 1,
     "models/qat/network.py": 1,
-    "models/qat/tuning.py": 1,
     "bench/speed/evaluate.py": 13,
     "bench/speed/peers.py": 43,
     "bench/studies/width_curves.py": 11,
@@ -181,16 +178,6 @@ OUTSIDE = {
 # Function -> (chains that do not raise, why the other kinds need nothing there).
 GUESSING = {
     "intsnn/engine/backends/fused/accepts.py:_total": (1, "refuses one kind; the other is read out"),
-    "intsnn/files/network_file.py:_rough_shapes": (1, "a rough size before the network exists"),
-    "models/bptt/integers.py:integer_network": (1, "only connections have weights"),
-    "models/bptt/integers.py:torch_integers": (1, "only connections have weights"),
-    "models/bptt/network.py:EventNetwork.forward": (1, "layers of a recipe, checked when it is read"),
-    "models/qat/bridge.py:_linear": (1, "the unions of the module have two members"),
-    "models/qat/network.py:Linear.__init__": (1, "layers of a blueprint, checked when it is made"),
-    "models/qat/network.py:Linear.forward": (1, "layers of a blueprint, checked when it is made"),
-    "models/qat/network.py:QuantNetwork.__init__": (1, "layers of a blueprint, checked when it is made"),
-    "models/qat/network.py:QuantNetwork.apply_layer": (1, "layers of a blueprint, checked when it is made"),
-    "models/training/blueprint.py:Blueprint.weights": (1, "layers of a blueprint, checked when it is made"),
     "bench/speed/evaluate.py:evaluate": (1, "what has weights is asked, the others cost nothing"),
     "bench/speed/peers.py:_Torch.__init__": (1, "networks of the comparison, refused before they come here"),
     "bench/speed/peers.py:_torch_step.call": (1, "networks of the comparison, refused before they come here"),
