@@ -74,6 +74,8 @@ def test_what_does_not_fit_is_named():
         Blueprint("x", (4,), (Upsample(name="up", inputs=("input",)),))
     with pytest.raises(ShapeError, match="'grow'.*padding below the kernel"):
         Blueprint("x", (1, 4, 4), (ConvTranspose(name="grow", inputs=("input",), outputs=3, kernel=2, padding=2),))
+    with pytest.raises(FormatError, match="'a': a Relu has no weights"):
+        Relu(name="a", inputs=("input",)).weight_shape(3)
     with pytest.raises(ShapeError, match="'grow': nothing is left"):
         Blueprint("x", (1, 1, 1), (ConvTranspose(name="grow", inputs=("input",), outputs=3, kernel=2, padding=1),))
     conv = Conv(name="conv", inputs=("input",), outputs=3, kernel=1)

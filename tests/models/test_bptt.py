@@ -23,7 +23,7 @@ from intsnn.models.bptt.recipes import RECIPES, Binning, EventRecipe, recipe  # 
 from intsnn.models.bptt.training import Frames, build, evaluate, scatter_norms, train  # noqa: E402
 from intsnn.models.bptt.work import integer_accuracy, weight_bytes, write_floats  # noqa: E402
 from intsnn.models.training.architectures import blueprint  # noqa: E402
-from intsnn.models.training.blueprint import Blueprint, Chain, Conv, Dense, Flatten, MaxPool, Relu  # noqa: E402
+from intsnn.models.training.blueprint import Blueprint, Chain, Conv, Dense, Flatten, MaxPool, Relu, Upsample  # noqa: E402
 
 TINY = EventRecipe(
     name="tiny", data="digits-saccades", width=0.03125, binning=Binning(steps=4, bin_us=78_750, clip=1), batch=16,
@@ -300,4 +300,10 @@ def test_wrong_recipes_and_networks_are_said():
             replace(TINY, **changes)
     with pytest.raises(ConversionError, match="is a chain of"):
         EventNetwork(blueprint("resnet20", input_shape=(2, 17, 17)), TINY)
+    layers = (
+        Upsample(name="up", inputs=("input",)), Flatten(name="flat", inputs=("up",)),
+        Dense(name="end", inputs=("flat",), outputs=3, norm=False),
+    )  # fmt: skip
+    with pytest.raises(ConversionError, match="'up'.*is a chain of"):
+        EventNetwork(Blueprint("x", (2, 4, 4), layers), TINY)
     assert all(found.note and found.data for found in RECIPES.values())
