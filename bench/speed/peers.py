@@ -107,7 +107,9 @@ class _Torch:
                 self._neuron(name, layer, rank)
             elif isinstance(layer, Scale):
                 self.parameters[name] = self._number(layer.scale, rank)
-            elif not isinstance(layer, Add | Flatten | Input | MaxPool2d | Readout | SumPool2d):
+            elif isinstance(layer, Add | Flatten | Input | MaxPool2d | Readout | SumPool2d):
+                continue
+            else:
                 raise UnsupportedError(f"{name} ({type(layer).__name__}) has no form in the peers")
 
     def _tensor(self, values):
@@ -276,9 +278,7 @@ def _torch_step(workload, threads: int, channels_last: bool) -> Call:
                     elif isinstance(layer, Scale):
                         out = sources[0] * this.parameters[name]
                     elif isinstance(layer, Add):
-                        out = sources[0]
-                        for other in sources[1:]:
-                            out = out + other
+                        out = sum(sources[1:], sources[0])
                     else:
                         total = total + sources[0]
                         continue
@@ -333,9 +333,7 @@ def _torch_folded(workload, threads: int) -> Call:
                 elif isinstance(layer, Scale):
                     out = sources[0] * this.parameters[name]
                 elif isinstance(layer, Add):
-                    out = sources[0]
-                    for other in sources[1:]:
-                        out = out + other
+                    out = sum(sources[1:], sources[0])
                 else:
                     same = len(sources[0]) == 1 and network.inputs_of(name)[0] != over_counts
                     total = sources[0].sum(0) * (this.steps if same else 1)
@@ -405,11 +403,11 @@ def _walk(this: _Torch, modules: dict[str, Any], x, fire, states: dict | None):
         elif isinstance(layer, Scale):
             values[name] = sources[0] * this.parameters[name]
         elif isinstance(layer, Add):
-            values[name] = sources[0]
-            for other in sources[1:]:
-                values[name] = values[name] + other
-        else:
+            values[name] = sum(sources[1:], sources[0])
+        elif layer.answers:
             return sources[0]
+        else:
+            raise UnsupportedError(f"{name} ({type(layer).__name__}) has no form in the peers")
     raise UnsupportedError("the network has no readout")
 
 
@@ -555,8 +553,10 @@ class _Onnx:
                 values[name] = sources[0]
             elif isinstance(layer, Add):
                 values[name] = self.node("Add", sources, name)
-            else:
+            elif layer.answers:
                 last = sources[0]
+            else:
+                raise UnsupportedError(f"{name} ({type(layer).__name__}) has no form in the peers")
         shape = list(network.shapes[network.input_name])
         found = helper.make_graph(
             self.nodes,

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from waiting import HANGING
 
-from intsnn import IF, LIF, Affine, Conv2d, Decay, Fixed, Flatten, Input, Network, Readout, simulate
+from intsnn import IF, LIF, Affine, Conv2d, Decay, Fixed, Flatten, Input, Network, Readout, Upsample2d, simulate
 from intsnn.bench.speed import evaluate, peers, plots, workloads
 from intsnn.bench.speed import measure as speed
 from intsnn.cli import speed_tables as present
@@ -139,6 +139,14 @@ def test_the_ann_pass_runs_on_integers(name, tmp_path):
     kinds = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
     connections = sum(isinstance(layer, Affine | Conv2d) for layer in work.network.nodes.values())
     assert kinds.count("QLinearConv") + kinds.count("QGemm") == connections, kinds
+
+
+def test_layers_without_a_form_in_the_int8_pass_are_refused():
+    pytest.importorskip("onnx")
+    layers = (Upsample2d(2), Flatten(), Affine(np.ones((2, 16), np.int64)), Readout())
+    network = Network.sequential(Input((1, 2, 2), Fixed(8, signed=False)), *layers)
+    with pytest.raises(UnsupportedError, match=r"upsample2d_1 \(Upsample2d\) has no form in the peers"):
+        peers._Onnx(network).model(True)
 
 
 def test_sizes_are_those_of_the_names():

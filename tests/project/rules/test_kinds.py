@@ -164,7 +164,9 @@ def guesses(root):
     return found
 
 
-# File -> how often it may ask; a count that falls is written down here, and none may rise.
+# File -> how often it may ask; a count that falls is written down here, and none may rise. The three of `bench` say the
+# mathematics of every kind again on purpose: what is compared with the engine shares no code with it. Those of `models`
+# make the layers of torch, and the nodes and layers that become of a blueprint.
 OUTSIDE = {
     "models/bptt/integers.py": 2,
     "models/bptt/network.py": 2,
@@ -178,14 +180,11 @@ OUTSIDE = {
 # Function -> (chains that do not raise, why the other kinds need nothing there).
 GUESSING = {
     "intsnn/engine/backends/fused/accepts.py:_total": (1, "refuses one kind; the other is read out"),
-    "bench/speed/evaluate.py:evaluate": (1, "what has weights is asked, the others cost nothing"),
-    "bench/speed/peers.py:_Torch.__init__": (1, "networks of the comparison, refused before they come here"),
+    "bench/speed/evaluate.py:evaluate": (1, "`apply` behind the last branch raises"),
     "bench/speed/peers.py:_torch_step.call": (1, "networks of the comparison, refused before they come here"),
     "bench/speed/peers.py:_torch_folded.call": (1, "networks of the comparison, refused before they come here"),
     "bench/speed/peers.py:_modules": (1, "networks of the comparison, refused before they come here"),
-    "bench/speed/peers.py:_walk": (1, "networks of the comparison, refused before they come here"),
-    "bench/speed/peers.py:_Onnx.model": (1, "networks of the comparison, refused before they come here"),
-    "bench/studies/width_curves.py:levels_and_outputs": (1, "only connections and activations are changed"),
+    "bench/studies/width_curves.py:levels_and_outputs": (1, "`_moved` behind the last branch raises"),
 }
 
 
