@@ -40,7 +40,7 @@ class Description:
         stride, padding, dilation, groups`` of what has a window. Arrays are given by their ends, as `span` says.
         ``sum_bits``: the least signed width that holds every sum of one step; ``state_bits``: the declared width of a
         membrane, or the least one of a readout; ``state_bits_needed``: the least width in which a membrane never
-        overflows; ``bytes``: arrays as they are stored, weights packed.
+        overflows (None where none is proven); ``bytes``: arrays as they are stored, weights packed.
     totals : dict
         ``parameters``, ``weight_bytes``, ``bytes``; of a spiking network ``neurons`` and ``membrane_bytes`` (all
         membranes of one sample, packed) as well.
