@@ -241,8 +241,11 @@ class Neuron(Layer):
     @property
     def leaks(self) -> bool:
         """Whether what came in is forgotten, or held back, with time."""
-        decays = self.v_decay.kind != "none" or self.u_format is not None or self.refractory.kind != "none"
-        return decays or bool(self.restart_every)
+        return self._decays or bool(self.restart_every)
+
+    @property
+    def _decays(self) -> bool:
+        return self.v_decay.kind != "none" or self.u_format is not None or self.refractory.kind != "none"
 
     @property
     def rests_at(self) -> int:
@@ -304,8 +307,10 @@ class Neuron(Layer):
 
     def no_ann(self, name: str, levels: int | None) -> list[str]:
         reasons = []
-        if self.leaks:
-            reasons.append(f"{name} leaks, begins anew or has a refractory state")
+        if self._decays:
+            reasons.append(f"{name} leaks or has a refractory state")
+        if self.restart_every:
+            reasons.append(f"{name} begins anew (restart_every)")
         if self.reset != "subtract":
             reasons.append(f"{name} does not reset by subtraction")
         if self.max_count is None and levels is None:
