@@ -9,6 +9,7 @@ import heapq
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -109,12 +110,12 @@ class Network(_Derived):
             raise FormatError(f"Network: name: found {shown(name)}; choose one of {', '.join(self.nodes)}")
         return self._inputs[name]
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of all inputs, in the order of the nodes."""
         return tuple(name for name, layer in self.nodes.items() if layer.takes_input)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of the nodes that feed nothing, in the order of the nodes."""
         sources = {a for a, _ in self.edges}

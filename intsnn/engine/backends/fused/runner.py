@@ -76,7 +76,8 @@ class _Pool:
 
     def run(self, network: Network, threads: int, feed: tuple, length: tuple, samples: int) -> Result:
         """Outputs of the samples in `feed`."""
-        shape, run, constants = network.shapes[network.output_name], self.table.run_samples, self.table.constants
+        name = network.output_name
+        shape, run, constants = network.shapes[name], self.table.run_samples, self.table.constants
         settle = length[-1]
         totals = np.empty((samples, math.prod(shape)), np.int64)
         extra = np.empty(samples, np.int64)
@@ -100,7 +101,7 @@ class _Pool:
         done = bool(settled.all()) if settle else None
         when = self.table.program.schedule
         steps = (max(when.driven + int(extra.max()), when.least) if settle else when.limit) if samples else 0
-        return Result(network, outputs, steps, extra, done, named={network.output_name: outputs}, backend="fused")
+        return Result(network, outputs, steps, extra, done, named={name: outputs}, backend="fused")
 
     def _take(self, count: int) -> list:
         """Buffers for `count` threads, used ones before new ones."""
