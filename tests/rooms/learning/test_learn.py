@@ -363,7 +363,7 @@ def test_sums_of_a_batch_have_a_bound():
     """The largest batch that keeps 62 bits is taken, one more is refused by the name of the layer and the sum."""
     from intsnn.learning.buffers import check_sums
 
-    rule = Rule.corrected(widths=Widths.parse("P20 E16 U20 A16"))
+    rule = Rule.corrected(widths=Widths.parse("P20 E16 U16 A16"))
     constants = layer_constants(LearningNetwork((2, 40, 40), (Conv(2, 3, pool=2),), 3, rule), 0, 0)
     most = ((1 << 62) - 1) // constants.gradients
     check_sums(7, constants, most, 3)
