@@ -14,6 +14,8 @@ from ..errors import UnsupportedError
 from ..formats.arguments import STEPS, whole, whole_or_none
 from ..network.schedule import schedule
 from ..network.spiking import spiking_network
+from .backends.stepwise.plan import Plan, Worker
+from .inputs import frames_given, sources_of
 from .program import lower
 from .result import predict, to_api
 
@@ -90,9 +92,6 @@ def integer_ann(
     batch_size = whole(batch_size, "batch_size", 1)
     if reasons:
         raise UnsupportedError(f"this network has no integer ANN: {'; '.join(reasons)}")
-    from .backends.stepwise.plan import Plan, Worker
-    from .simulation import frames_given, sources_of
-
     sources = sources_of(network, inputs, time_axis)
     samples = next(iter(sources.values())).samples
     when = schedule(network, frames_given(sources), steps, settle=True).of_totals()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -190,6 +191,36 @@ class Source:
             channels, height, width = self.layer.shape
             codes = codes.reshape(count, codes.shape[1], channels, height * width).swapaxes(2, 3)
         return for_kernel(codes.reshape(count, codes.shape[1], self.size), dtype)
+
+
+def sources_of(network, inputs, time_axis: int | None) -> dict[str, Source]:
+    """The data of every input by name, looked at.
+
+    Raises
+    ------
+    ShapeError, FormatError
+        An input has no data, or data have no input; or the inputs have different numbers of samples.
+    """
+    if isinstance(inputs, Mapping):
+        if set(inputs) != set(network.inputs):
+            found = ", ".join(map(str, inputs)) or "nothing"
+            raise ShapeError(f"input: found data for {found}; the inputs are {', '.join(network.inputs)}")
+    elif len(network.inputs) > 1:
+        raise ShapeError(
+            f"input: the network has the inputs {', '.join(network.inputs)}; give the data of each by name"
+        )
+    else:
+        inputs = {network.input_name: inputs}
+    sources = {name: Source(network.nodes[name], inputs[name], time_axis) for name in network.inputs}
+    if len({source.samples for source in sources.values()}) > 1:
+        found = ", ".join(f"{name}: {source.samples}" for name, source in sources.items())
+        raise ShapeError(f"input: found different numbers of samples ({found}); one number is needed")
+    return sources
+
+
+def frames_given(sources: Mapping[str, Source]) -> int | None:
+    """Frames of the inputs that come by steps: the fewest; None if all are constant."""
+    return min((source.steps for source in sources.values() if source.steps is not None), default=None)
 
 
 def encode_rate(codes, steps: int, maximum: int, seed: int = 0) -> np.ndarray:

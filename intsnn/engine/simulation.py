@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import FormatError, ShapeError, UnsupportedError
 from ..formats.arguments import (
@@ -31,7 +31,7 @@ from ..network.spiking import spiking_network
 from .backends.base import WANTS, Backend, Request
 from .backends.fused.runner import Fused
 from .backends.stepwise.run import Stepwise
-from .inputs import Source
+from .inputs import Source, frames_given, sources_of
 from .program import lower
 from .result import Result
 from .state import State
@@ -170,18 +170,17 @@ def simulate(
     function_or_none(progress, "progress")
     instance(state, "state", State, none=True)
     sources = sources_of(network, inputs, time_axis)
+    _check_samples(sources, state)
     recorded = _wanted(network, record)
     for name in network.outputs:
         if not network.nodes[name].answers:
             raise ShapeError(f"Network: the output {name!r} has no counts; end with a Neuron or a Readout")
     request = Request(
         lower(network, _schedule(network, sources, steps, settle, state)), sources, settle, strict, threads, seed,
-        batch_size, record=recorded, start=_start(network, sources, state), progress=progress,
+        batch_size, record=recorded, start=state, progress=progress,
     )  # fmt: skip
-    wants = {"outputs"}
-    for word, asked in (("reports", reports), ("records", recorded), ("final", keep_final)):
-        wants |= {word} if asked else set()
-    wants |= {"state"} if keep_state or state is not None else set()
+    asked = {"outputs": True, "reports": reports, "records": recorded, "final": keep_final, "state": keep_state}
+    wants = {word for word, is_asked in asked.items() if is_asked}
     if record_labels is not None:
         record_labels = whole_array(record_labels, "record_labels")
         if record_labels.ndim == 0 or len(record_labels) != request.samples:
@@ -203,38 +202,7 @@ def simulate(
 
         request = replace(request, recorder=recorder)
     request = replace(request, wants=frozenset(wants))
-    result = _backend(request, path).run(request)
-    return result if keep_state else replace(result, state=None) if result.state is not None else result
-
-
-def sources_of(network, inputs, time_axis: int | None) -> dict[str, Source]:
-    """The data of every input by name, looked at.
-
-    Raises
-    ------
-    ShapeError, FormatError
-        An input has no data, or data have no input; or the inputs have different numbers of samples.
-    """
-    if isinstance(inputs, Mapping):
-        if set(inputs) != set(network.inputs):
-            found = ", ".join(map(str, inputs)) or "nothing"
-            raise ShapeError(f"input: found data for {found}; the inputs are {', '.join(network.inputs)}")
-    elif len(network.inputs) > 1:
-        raise ShapeError(
-            f"input: the network has the inputs {', '.join(network.inputs)}; give the data of each by name"
-        )
-    else:
-        inputs = {network.input_name: inputs}
-    sources = {name: Source(network.nodes[name], inputs[name], time_axis) for name in network.inputs}
-    if len({source.samples for source in sources.values()}) > 1:
-        found = ", ".join(f"{name}: {source.samples}" for name, source in sources.items())
-        raise ShapeError(f"input: found different numbers of samples ({found}); one number is needed")
-    return sources
-
-
-def frames_given(sources: Mapping[str, Source]) -> int | None:
-    """Frames of the inputs that come by steps: the fewest; None if all are constant."""
-    return min((source.steps for source in sources.values() if source.steps is not None), default=None)
+    return _backend(request, path).run(request)
 
 
 def _schedule(network, sources: Mapping[str, Source], steps: int | None, settle: bool, state: State | None) -> Schedule:
@@ -248,23 +216,23 @@ def _schedule(network, sources: Mapping[str, Source], steps: int | None, settle:
                 f"state: the bias of {name} is spread over a drive that nothing declares; a network that is run in "
                 "pieces needs a t_drive"
             )
-    if steps is None and given is None and settle is False:
+    further = steps or given or 0
+    if not further and not settle:
         raise FormatError("steps: how many further steps are meant? give steps")
-    found = schedule(network, None if given is None else began + given, began + (steps or given or 0) or None, settle)
-    return replace(found, drive=network.t_drive or found.driven)
+    found = schedule(network, None if given is None else began + given, began + further, settle)
+    # whether it is at rest is seen in a step
+    return replace(found, limit=max(found.limit, began + 1))
 
 
-def _start(network, sources: Mapping[str, Source], state: State | None) -> State | None:
-    if state is not None:
-        samples = next(iter(sources.values())).samples
-        if state.samples not in (None, samples):
-            raise ShapeError(f"state: found {state.samples} samples for inputs of {samples}; one for each is needed")
-    return state
+def _check_samples(sources: Mapping[str, Source], state: State | None) -> None:
+    samples = next(iter(sources.values())).samples
+    if state is not None and state.samples not in (None, samples):
+        raise ShapeError(f"state: found {state.samples} samples for inputs of {samples}; one for each is needed")
 
 
 def backends_of(request: Request) -> tuple[Backend, ...]:
     """Backends that take the program of `request` and give what it wants, the fastest first."""
-    return tuple(b for b in BACKENDS if request.wants <= b.gives and not b.refuses(request.program, request.frames))
+    return tuple(b for b in BACKENDS if request.needs <= b.gives and not b.refuses(request.program, request.frames))
 
 
 def paths_of(
@@ -294,8 +262,8 @@ def _backend(request: Request, path: str) -> Backend:
     if path == "auto":
         return backends_of(request)[0]
     backend = next(b for b in BACKENDS if b.name == path)
-    reason: Any = backend.refuses(request.program, request.frames)
-    missing = sorted(request.wants - backend.gives)
+    reason = backend.refuses(request.program, request.frames)
+    missing = sorted(request.needs - backend.gives)
     if reason is None and missing:
         reason = f"{path} gives no {' and no '.join(missing)}"
     if reason is not None:

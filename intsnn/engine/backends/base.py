@@ -59,6 +59,11 @@ class Request:
         return self.program.schedule
 
     @property
+    def needs(self) -> frozenset[str]:
+        """What a backend has to give: what is wanted, and states where the run goes on from one."""
+        return self.wants if self.start is None else self.wants | {"state"}
+
+    @property
     def samples(self) -> int:
         """Number of samples."""
         return next(iter(self.sources.values())).samples

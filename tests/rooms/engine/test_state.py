@@ -159,6 +159,45 @@ def test_drive_and_rest_of_a_converted_network():
         assert np.array_equal(rest.extra_steps, one.extra_steps) or cut > 7
 
 
+def test_going_on_from_rest():
+    """The state of a settled run is the same on every path; a run from it sees one quiet step, whatever is recorded."""
+    network = Network.sequential(
+        Input((2,), BYTE), Affine([[3, -2], [1, 4]]), SignedIF(90, 7), Affine([[1, -1]]), Readout(), t_drive=7, levels=7
+    )
+    codes = np.random.default_rng(2).integers(0, 256, (70, 2))  # more than one block
+    options = {"settle": True, "keep_state": True, "record": RECORD}
+    found = {path: simulate(network, codes, path=path, **options) for path in ("layer", "step", "reference")}
+    for path, run in found.items():
+        assert run.settled and run.state.step == found["step"].state.step, path
+        assert all(np.array_equal(v, found["step"].state.arrays[k]) for k, v in run.state.arrays.items()), path
+    late = simulate(network, codes, steps=60, keep_state=True).state  # beyond every bound
+    for state in (found["layer"].state, late):
+        again = simulate(network, codes, state=state, **options)
+        assert again.settled and again.steps == 1 and again.state.step == state.step + 1
+        assert np.array_equal(again.outputs, found["step"].outputs)
+        assert not again.records["neuron_2.spikes"].any() and len(again.records["neuron_2.v"]) == 1
+    nothing = simulate(network, codes[:0], state=late[:0], **options)
+    assert nothing.state.samples == nothing.samples == 0 and nothing.state.arrays.keys() == late.arrays.keys()
+    # without reports the fused backend may serve, but not from a state
+    assert simulate(network, codes, settle=True, reports=False).backend == "fused"
+    assert simulate(network, codes, settle=True, reports=False, state=late).backend == "layer"
+    with pytest.raises(UnsupportedError, match="fused gives no state"):
+        simulate(network, codes, settle=True, path="fused", state=late)
+
+
+def test_rest_is_not_said_unseen():
+    """Two neurons that wake each other up never rest, however late one looks."""
+    nodes = {
+        "in": Input((2,), Fixed(1, signed=False)), "w": Affine([[1, 0], [0, 1]]), "join": Add(), "n": IF(1),
+        "back": Affine([[0, 1], [1, 0]], delay=1), "out": Readout("count"),
+    }  # fmt: skip
+    edges = [("in", "w"), ("w", "join"), ("back", "join"), ("join", "n"), ("n", "back"), ("n", "out")]
+    network = Network(nodes, edges, t_drive=1)
+    state = simulate(network, [[1, 0]], steps=50, keep_state=True).state
+    assert not simulate(network, [[1, 0]], settle=True).settled
+    assert not simulate(network, [[1, 0]], settle=True, state=state).settled
+
+
 def test_states_that_are_refused():
     network, codes = leaky(), np.zeros((4, 3, 2, 2, 2), int)
     state = simulate(network, codes, keep_state=True).state

@@ -84,7 +84,7 @@ class _Run:
 
     def __init__(self, request: Request, path: str) -> None:
         self.request, self.network, self.schedule = request, request.program.network, request.schedule
-        counts = bool(request.wants & {"final", "state"})
+        counts = bool(request.needs & {"final", "state"})
         self.plan = Plan(request.program, path, request.seed, counts)
         self.began = 0
         if request.start is not None:
@@ -105,6 +105,8 @@ class _Run:
         while now < schedule.limit and not done:
             goal = next(end for end in (schedule.driven, schedule.least, schedule.limit) if now < end)
             steps = plan.chunks(now, goal, now < schedule.driven)
+            if "state" in request.wants and request.settle and now >= schedule.driven:
+                steps = 1  # the state is that of the first step at rest, on every path
             worker.advance(now, steps)
             active = np.zeros((samples, steps), np.uint8)
             for name, tally in tallies.items():
@@ -126,7 +128,8 @@ class _Run:
         settled = bool(resting.all()) if schedule.limit > schedule.driven else now == schedule.driven
         if request.settle:
             extra = np.maximum(last - schedule.driven, 0)
-            lengths = np.maximum(schedule.driven + extra, schedule.least) - self.began
+            # of a run that goes on from rest, the one step in which that was seen
+            lengths = np.maximum(np.maximum(schedule.driven + extra, schedule.least) - self.began, min(1, now))
         else:
             extra, lengths = np.zeros(samples, np.int64), np.full(samples, now - self.began)
         overflows = self._overflow(worker, False), self._overflow(worker, True)
@@ -357,7 +360,10 @@ class _Collector:
         }
         state = None
         if "state" in request.wants:
-            state = State(max((b.done for b in blocks), default=run.began), _stacked([b.state for b in blocks]))
+            kept = {f"{op.name}.{what}": k.shape for op in run.plan.operations for what, k in op.outlives().items()}
+            none = {name: np.zeros((0, *shape), np.int64) for name, shape in kept.items()}
+            arrays = _stacked([b.state for b in blocks]) if blocks else none
+            state = State(max((b.done for b in blocks), default=run.began), arrays)
         return Result(
             network=network,
             outputs=named[network.output_name],
