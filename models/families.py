@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataNotFoundError
@@ -15,82 +16,41 @@ Show = Callable[[Progress], None] | None
 Say = Callable[[str], None]
 
 
-@contextlib.contextmanager
-def _extra() -> Iterator[None]:
-    """What is imported here may be missing."""
-    try:
-        yield
-    except ImportError as error:
-        name = error.name
-        raise DataNotFoundError(f"training needs {name}, which is not installed: pip install intsnn[qat]") from error
+@dataclass(frozen=True)
+class _Training:
+    """A family: modules of its recipes and of its work, by name in this package, and what it needs.
 
+    `extra`: whether the work imports torch, which may be missing.
+    """
 
-class _Quantised:
-    """Networks with quantised weights and activations, trained with torch."""
+    modules: tuple[str, str]
+    needs_output: bool = False
+    from_file: bool = False
+    extra: bool = False
 
-    needs_output, from_file = True, False
-
-    @property
-    def recipes(self) -> Mapping[str, Any]:
-        from .qat.recipes import RECIPES
-
-        return RECIPES
-
-    def run(self, name: str, settings: dict[str, Any], progress: Show, say: Say) -> dict[str, Any]:
-        with _extra():
-            from .qat.work import run
-        return run(name, settings, progress, say)
-
-
-class _ThroughTime:
-    """Spiking networks for event data, trained through time with torch."""
-
-    needs_output, from_file = True, False
+    def _module(self, index: int) -> Any:
+        return importlib.import_module(f".{self.modules[index]}", __package__)
 
     @property
     def recipes(self) -> Mapping[str, Any]:
-        from .bptt.recipes import RECIPES
-
-        return RECIPES
-
-    def run(self, name: str, settings: dict[str, Any], progress: Show, say: Say) -> dict[str, Any]:
-        with _extra():
-            from .bptt.work import run
-        return run(name, settings, progress, say)
-
-
-class _Decolle:
-    """Networks that learn with integers, layer by layer; recipes from TOML files too."""
-
-    needs_output, from_file = False, True
-
-    @property
-    def recipes(self) -> Mapping[str, Any]:
-        from .learning.decolle_recipes import RECIPES
-
-        return RECIPES
+        """Recipes by name."""
+        return self._module(0).RECIPES
 
     def run(self, name: str, settings: dict[str, Any], progress: Show, say: Say) -> dict[str, Any]:
-        from .learning.decolle_report import run
-
-        return run(name, settings, progress, say)
-
-
-class _Pairs:
-    """A layer that learns by the times of spikes, without labels."""
-
-    needs_output, from_file = False, False
-
-    @property
-    def recipes(self) -> Mapping[str, Any]:
-        from .learning.stdp_recipes import RECIPES
-
-        return RECIPES
-
-    def run(self, name: str, settings: dict[str, Any], progress: Show, say: Say) -> dict[str, Any]:
-        from .learning.stdp_report import run
-
-        return run(name, settings, progress, say)
+        """Train by the recipe `name`; the report."""
+        try:
+            work = self._module(1)
+        except ImportError as error:
+            if not self.extra:
+                raise
+            needed = f"training needs {error.name}, which is not installed: pip install intsnn[qat]"
+            raise DataNotFoundError(needed) from error
+        return work.run(name, settings, progress, say)
 
 
-FAMILIES: tuple[Family, ...] = (_Quantised(), _ThroughTime(), _Decolle(), _Pairs())
+FAMILIES: tuple[Family, ...] = (
+    _Training(("qat.recipes", "qat.work"), needs_output=True, extra=True),
+    _Training(("bptt.recipes", "bptt.work"), needs_output=True, extra=True),
+    _Training(("learning.decolle_recipes", "learning.decolle_report"), from_file=True),
+    _Training(("learning.stdp_recipes", "learning.stdp_report")),
+)

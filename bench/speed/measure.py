@@ -199,7 +199,7 @@ def measure(
     Raises
     ------
     MismatchError
-        If our own outputs are not those of `bench.evaluate`.
+        If our own outputs are not those of `intsnn.bench.speed.evaluate`.
     """
     workload = _real(name) if name in REAL else build(name, **(options or {}))
     own = _Ours(workload, name in REAL, threads)

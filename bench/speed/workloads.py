@@ -45,7 +45,7 @@ class Workload:
         Constant codes ``(B, C, H, W)`` uint8, or frames ``(T, B, N)`` of 0 and 1.
     steps : int
     expected : Evaluation
-        Outputs, spike rates and synaptic operations of the first `expected_samples` inputs, by `bench.evaluate`.
+        Outputs, spike rates and synaptic operations of the first `expected_samples` inputs (`.evaluate`).
     settings : dict
         What `build` was asked for.
     precision : str

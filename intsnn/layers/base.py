@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -142,7 +143,7 @@ class Build(Protocol):
     def __call__(self, primitive: Any, *inputs: Value, part: str = "", bound: Bound | None = None) -> Value: ...
 
 
-class Layer:
+class Layer(ABC):
     """Base of all layers: frozen dataclasses that answer `output_shape`, `bound` and `lower`.
 
     Attributes
@@ -222,23 +223,23 @@ class Layer:
         """Whether it keeps a running total of what it makes."""
         return self.spikes
 
+    @abstractmethod
     def output_shape(self, name: str, inputs: Sequence[Shape]) -> Shape:
         """Shape of the output of the layer called `name`; `ShapeError` where `inputs` do not fit."""
-        raise NotImplementedError
 
     def shape_in_a_loop(self, known: Sequence[Shape]) -> Shape | None:
         """Shape of the output where only some inputs are known yet, or None: a loop needs a layer that can tell."""
         return None
 
+    @abstractmethod
     def bound(self, inputs: Sequence[Bound], shapes: Sequence[Shape], schedule: Schedule) -> Bound:
         """Ranges of the output, from those of the `inputs` and their shapes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
         """The output, made by primitives."""
-        raise NotImplementedError
 
-    def check_channels(self, name: str, shape: Shape) -> None:
+    def check_channels(self, name: str, shape: Shape) -> None:  # noqa: B027  most have no parameters per channel
         """Refuse parameters per channel that do not fit `shape`."""
 
     def check_widths(self, name: str, inputs: Sequence[Bound], bound: Bound) -> None:
@@ -254,7 +255,8 @@ class Layer:
         return []
 
     def spread(self, spikes: np.ndarray, inputs: Sequence[np.ndarray], shape: Shape) -> np.ndarray | None:
-        """How often a spike reaches each place of the output, from how often one reaches the `inputs`; None: never.
+        """How often a spike reaches each place of the output, from how often one reaches the `inputs`; None:
+        it does not say.
 
         `spikes` are those that the layer fires itself.
         """

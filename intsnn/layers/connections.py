@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -100,8 +101,9 @@ class _Connection(Layer):
     def _padded(self) -> bool:
         return False
 
+    @abstractmethod
     def _window(self, shape: Shape, out: Shape) -> Window:
-        raise NotImplementedError
+        """Geometry from an input of `shape` to an output of shape `out`."""
 
     def bound(self, inputs: Sequence[Bound], shapes: Sequence[Shape], schedule: Schedule) -> Bound:
         low, high, total_low, total_high = inputs[0].parts
@@ -156,9 +158,9 @@ class _Connection(Layer):
         bits = bounds[0].step_format.bits
         return [StateSize("spikes", "delay line", math.prod(shapes[0]), bits, bits)]
 
+    @abstractmethod
     def fan_out(self, shape: Shape, target: Shape) -> np.ndarray:
         """Weights that a spike at each position of the input reaches: ``(H, W)``, or one number if dense."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,9 +26,9 @@ class Moving(Layer, kind=False):
     passive = True
     monotone = True
 
+    @abstractmethod
     def places(self, shape: Shape) -> np.ndarray:
         """Index of the input ``(C, H, W)`` that each output is, in the shape of the output; -1: 0."""
-        raise NotImplementedError
 
     def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
         return build(primitives.Copy(self.places(inputs[0].shape)), inputs[0])

@@ -8,6 +8,7 @@ same nodes into integers. Weights are ``scale * codes`` per output channel; an a
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -86,9 +87,9 @@ class _Quantised(FloatNode):
                     raise FormatError(f"layer {self.name!r}: {item.name} has to be finite")
                 value.setflags(write=False)
 
+    @abstractmethod
     def connection(self, bias_mode: str) -> Layer:
         """The integer layer of its codes, without a bias."""
-        raise NotImplementedError
 
     def becomes(self, converter, sources):
         converter.connect(self, sources[0])

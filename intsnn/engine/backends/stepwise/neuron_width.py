@@ -29,7 +29,7 @@ class Narrow:
     ----------
     constants : (CONSTANTS,) int64
     table : (4, row) integers of the width
-        What differs from channel to channel, repeated; see `kernels.membrane.narrow_run`, like `period`.
+        What differs from channel to channel, repeated; see `intsnn.kernels.neurons.narrow.narrow_run`, like `period`.
     period : int
     state_type, count_type : integer types
         Of u, v and refractory counters; of net counts.
