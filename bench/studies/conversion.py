@@ -1,8 +1,8 @@
 """What does converting a trained network cost? The tables of ``docs/conversion.md`` and of the README.
 
 ``python -m intsnn.bench.studies.conversion PART ... --networks DIR`` measures PART (``reached``, ``stages``,
-``calibration``, ``roundings``; all without a name) with the Keras networks in DIR and the data sets under
-``INTSNN_DATA``, and writes ``docs/figures/PART.json``; ``python -m intsnn.bench.figures`` then writes the tables.
+``calibration``, ``roundings``, ``membranes``; all without a name) with the Keras networks in DIR and the data sets
+under ``INTSNN_DATA``, and writes ``docs/figures/PART.json``; ``python -m intsnn.bench.figures`` then writes the tables.
 ``widths RESULTS`` takes the results of ``intsnn bench``. Calibration is on training data alone.
 """
 
@@ -19,7 +19,10 @@ import numpy as np
 
 from ...analysis.scores import accuracy
 from ...analysis.verification import verify
-from ...conversion.pipeline import Pipeline, convert_float
+from ...conversion.fold import fold
+from ...conversion.pipeline import Pipeline, convert_float, input_format
+from ...conversion.quantise import quantise_network
+from ...conversion.spikes import NeuronRule, convert
 from ...datasets.catalogue import Dataset
 from ...datasets.catalogue import load as data_set
 from ...engine.ann import integer_ann
@@ -28,12 +31,12 @@ from ...errors import ConversionError
 from ...models import digits
 from ...models.readers import load
 from ...network.floating import FloatNetwork
-from ...network.quantised import InputScale
+from ...network.quantised import InputScale, QuantisedNetwork
 from ..figures import commit, store, today
 from ..figures import load as read_result
 from ..sweep.results import read_rows
 
-__all__ = ["NETWORKS", "PARTS", "Trained", "made", "main", "reached", "roundings"]
+__all__ = ["NETWORKS", "PARTS", "Trained", "made", "main", "membranes", "reached", "roundings", "small_codes"]
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,63 @@ def _roundings(folder: Path, threads: int, keep: Callable[..., None], out: Path)
          "MNIST: 2,000 training images, first 2,000 test images; digits: 1,437 and 360", columns, results)  # fmt: skip
 
 
+ASKED: tuple[tuple[str, dict[str, int]], ...] = (
+    ("default", {}), *((f"`--max-shift {r}`", {"most_shift": r}) for r in (4, 2, 1, 0)),
+    *((f"`--membrane-bits {bits}`", {"membrane_bits": bits}) for bits in (24, 22, 20, 16)),
+)  # fmt: skip
+
+
+def membranes(
+    name: str, source: QuantisedNetwork, test: Dataset, asked=ASKED, threads: int = 1
+) -> list[dict[str, Any]]:
+    """Refinements, widths and moved levels by what is `asked` for, and per cent right of the settled network."""
+    found = []
+    for text, options in asked:
+        row: dict[str, Any] = {"row": f"{name}, {text}"}
+        try:
+            made = convert(source, NeuronRule(**options))
+        except ConversionError as error:
+            found.append(row | {"bits": "refused: " + str(error).split("; ")[-1].split(", or ")[0]})
+            continue
+        layers = [made.layers[neuron] for neuron in made.network.neurons]
+        row |= {"r": ", ".join(str(layer["shift"]) for layer in layers)}
+        row |= {"needed": ", ".join(str(layer["needed_bits"]) for layer in layers)}
+        row |= {"bits": ", ".join(str(bits) for bits in dict.fromkeys(layer["membrane_bits"] for layer in layers))}
+        row |= {"moved": f"{sum(layer['moved_levels'] for layer in layers):,}"}
+        row |= {"levels": f"{sum(layer['levels'] for layer in layers):,}"}
+        run = simulate(made.network, test.images, settle=True, threads=threads)
+        if run.overflows:
+            raise ConversionError(f"{name}, {text}: {run.overflows} overflows; none is possible")
+        found.append(row | {"right": accuracy(run.predictions, np.asarray(test.labels))})
+    return found
+
+
+def small_codes(trained, learn: Dataset) -> QuantisedNetwork:
+    """`trained` at w4 a4, calibrated on `learn`."""
+    return quantise_network(
+        fold(trained), learn.images, weight_bits=4, activation_bits=4, input_scale=InputScale(learn.scale),
+        input_format=input_format(learn),
+    ).network  # fmt: skip
+
+
+def _membranes(folder: Path, threads: int, keep: Callable[..., None], out: Path) -> None:
+    results = []
+    for name, file, learn, test in (
+        ("LeNet", folder / LENET.file, LENET.learn, LENET.test),
+        ("digits", digits.network_file(), "digits:train", "digits:test"),
+    ):
+        results += membranes(name, small_codes(load(file), data_set(learn)), data_set(test), threads=threads)
+    columns = [
+        ["asked", "row"], ["r of each layer", "r"], ["bits that each needs", "needed"], ["membrane bits", "bits"],
+        ["moved levels", "moved"], ["right", "right", ".2f"],
+    ]  # fmt: skip
+    keep("membranes at w4 a4 by what is asked for; per cent right of the settled network",
+         f"{LENET.about} test images; digits: 360 test images", columns, results)  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Path, int, Callable[..., None], Path], None]] = {
     "reached": _reached, "stages": _stages, "calibration": _calibration, "roundings": _roundings,
+    "membranes": _membranes,
 }  # fmt: skip
 
 

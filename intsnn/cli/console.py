@@ -24,7 +24,7 @@ from ..support.pipes import Stream, to_stdout
 
 __all__ = ["Compiling", "Console", "number", "percent", "points", "size", "terminal"]
 
-NUMBER = re.compile(r"[-+]?[0-9]|joined$|$")
+NUMBER = re.compile(r"[-+]?[0-9]|$")
 PIPED_WIDTH = 240  # columns where there is no terminal to ask: nothing is cut
 
 

@@ -87,10 +87,8 @@ def show_layers(console: Console, rows: list[dict]) -> None:
 
 
 def _moved(row: dict) -> str | None:
-    """Levels of a layer that rounding moved; where branches join it is not counted."""
-    if row.get("moved_levels") is not None:
-        return f"{row['moved_levels']} of {row['levels']}"
-    return "joined" if row.get("branches", 1) > 1 else None
+    """Levels of a layer that rounding moved."""
+    return f"{row['moved_levels']} of {row['levels']}" if "moved_levels" in row else None
 
 
 def verification_values(outcome: Verification, seconds: float) -> dict:

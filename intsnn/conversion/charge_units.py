@@ -35,7 +35,7 @@ class Boundaries:
         Whole charge, in steps of `lattice`, at which each level begins.
     low, high : (C, 1) float64
         Ends of the charges that can come, `high` one beyond.
-    lattice : int
+    lattice : int or (C,) int64
     reach : (low, high), each (C,) float64
         The same in coarse units.
     level : (C,)
@@ -47,7 +47,7 @@ class Boundaries:
     begins: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    lattice: int
+    lattice: int | np.ndarray
     reach: tuple[np.ndarray, np.ndarray]
     level: np.ndarray
     dead: np.ndarray
@@ -79,8 +79,7 @@ class Boundaries:
         level does.
         """
         bias, area = real
-        n = np.arange(1, node.levels + 1)
-        edge = n * theta[:, None] - (theta[:, None] >> 1)
+        edge = _edges(theta, node.levels)
         whole = np.floor(np.where(self.dead, self.level * node.step, bias) / (unit * area) + 0.5)
         times = np.round(area)
         span = (self.lattice * 2.0**shift).astype(np.int64)[:, None]
@@ -88,26 +87,41 @@ class Boundaries:
             near = _nearest_bias(whole, edge, self, span, times)
             whole = np.where(self.dead, whole, near)
         total = (whole * times).astype(np.int64)  # a pool adds it up
-        start = np.clip(-((total[:, None] - edge) // span), self.low, self.high)
-        moved = int((start != self.begins)[~self.dead].sum())
+        moved = self._moved(edge, total, span)
         found = np.clip((total + (theta >> 1)) // theta, 0, node.levels)
         moved += int(np.abs(found - self.level)[self.dead].sum())
         return whole, moved
 
+    def _moved(self, edge: np.ndarray, total: np.ndarray, span: np.ndarray) -> int:
+        """How many levels of live channels do not begin where they should, beside whole biases `total` (C,)."""
+        start = np.clip(-((total[:, None] - edge) // span), self.low, self.high)
+        return int((start != self.begins)[~self.dead].sum())
+
+    def moved_in_sum(self, theta: np.ndarray, total: np.ndarray) -> int:
+        """The same of a sum of branches whose coarse units are the fine ones, in all channels."""
+        edge = _edges(theta, self.begins.shape[1])
+        return replace(self, dead=np.zeros_like(self.dead))._moved(edge, total, np.asarray(self.lattice)[:, None])
+
 
 def boundaries(
-    node: QuantReLU, unit: np.ndarray, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray, int]
+    node: QuantReLU, unit: np.ndarray, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray, int | np.ndarray]
 ) -> Boundaries:
     """Where levels begin for charges in `reach` (low, high, lattice), each worth `unit`, beside a real bias."""
     reach_low, reach_high, lattice = reach
     low, high = np.ceil(reach_low / lattice)[:, None], np.floor(reach_high / lattice)[:, None] + 1
     n = np.arange(1, node.levels + 1)
+    step = lattice[:, None] if isinstance(lattice, np.ndarray) else lattice
     with np.errstate(over="ignore"):
-        begins = np.ceil(((n - 0.5) * node.step - bias[:, None]) / unit[:, None] / lattice)
+        begins = np.ceil(((n - 0.5) * node.step - bias[:, None]) / unit[:, None] / step)
     begins = np.clip(begins, low, high)
     level = (begins <= low).sum(axis=1)
     dead = ((begins <= low) | (begins >= high)).all(axis=1)
     return Boundaries(begins, low, high, lattice, (reach_low, reach_high), level, dead)
+
+
+def _edges(theta: np.ndarray, levels: int) -> np.ndarray:
+    """Charges (C, L), in fine units and without bias, that reach each level."""
+    return np.arange(1, levels + 1) * theta[:, None] - (theta[:, None] >> 1)
 
 
 def _nearest_bias(near, edges, known: Boundaries, size: np.ndarray, area) -> np.ndarray:

@@ -1,82 +1,31 @@
-"""From a quantised ANN to an integer spiking network.
+"""From a quantised ANN to an integer spiking network, with membranes of the width that is wanted.
 
-All charges of a neuron are whole multiples of its charge unit ``u = s_w * step_in / 2**r``: weights act as
-``k * 2**r`` (the multiplier of the connection), threshold and bias are rounded in the finer unit, and
-``V0 = theta >> 1`` makes the spike count round half up. The drive lasts T steps; an input code x stands for
-the total ``T * x``. Source: the conversion core in ``docs/semantics.md`` (Li 2022, Hu 2023, Gao 2023).
+Units are refined until no level moves. Where that makes a threshold or a membrane wider than is possible or wanted, the
+walk is made again with less refinement, step by step, until all fit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
 import numpy as np
 
 from ..errors import ConversionError
-from ..formats.arguments import choice, flag, instance, real, whole, whole_or_none
+from ..formats.arguments import instance
 from ..formats.fixed import Fixed
-from ..formats.weights import Levels
-from ..layers.joins import Add, Scale
+from ..layers.base import Bound
 from ..layers.neurons import Neuron
-from ..layers.ports import Input, Readout
-from ..layers.presets import IF, QFFS, CaLIF, SignedIF
 from ..network.floating import FloatNetwork
-from ..network.quantised import QuantisedNetwork, QuantReLU
+from ..network.quantised import QuantisedNetwork
 from ..network.spiking import Network
-from .charge_units import bits_over, boundaries, channels
+from .converter import JOIN_SHIFT, Converter, TooFine
 from .joins import with_factors
+from .rule import METHODS, NeuronRule, Rule
 
-__all__ = ["METHODS", "Conversion", "NeuronRule", "Rule", "convert"]
+__all__ = ["JOIN_SHIFT", "METHODS", "Conversion", "NeuronRule", "Rule", "convert"]
 
-METHODS = ("fast-snn", "qffs", "ca-lif")
-MOST_SHIFT = 12  # finest charge unit: 2**-12 of the coarse one
-JOIN_SHIFT = 10  # resolution of the multipliers that bring branches and readouts to one unit
-COARSE = 16  # the least multiplier of a branch that counts, before a join is refined further
-MOST_OFFSET = 24  # a layer whose sums are a part in 2**MOST_OFFSET of its bias is that bias
-MOST_MULTIPLIER = 30  # bits
-SPAN = 16  # binary orders between the coarsest unit of a join or readout and the one that it is settled in
-
-
-@dataclass(frozen=True)
-class NeuronRule:
-    """How the neurons of a converted network behave.
-
-    `method`: which published neuron; the defaults are the exact ones of all three (strict ``v < 0`` with a positive
-    net count, cap L). `cap=False`, `v_negative` (in thresholds, -1 to 0) and `signed=False` give the published or
-    reconstructed variants. `bias`: ``"spread"`` evenly over the drive, ``"once"`` at its start. `t_drive`: default L.
-    `odd_thresholds`: no exact ties between half-up and half-even. `most_shift`: largest r. `state_bits`: width of all
-    membranes, which then saturate; by default each has the width in which it provably never does.
-    """
-
-    method: str = "fast-snn"
-    cap: bool = True
-    v_negative: float = 0.0
-    signed: bool = True
-    bias: str = "spread"
-    t_drive: int | None = None
-    odd_thresholds: bool = False
-    most_shift: int = MOST_SHIFT
-    state_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        choice(self.method, "method", METHODS)
-        choice(self.bias, "bias", ("spread", "once"))
-        for name in ("cap", "signed", "odd_thresholds"):
-            object.__setattr__(self, name, flag(getattr(self, name), name))
-        words = "-1 to 0 thresholds are possible"
-        object.__setattr__(self, "v_negative", real(self.v_negative, "v_negative", -1, 0, allowed=words))
-        object.__setattr__(self, "t_drive", whole_or_none(self.t_drive, "t_drive", 1, 1 << 20))
-        object.__setattr__(self, "most_shift", whole(self.most_shift, "most_shift", 0, 16))
-        object.__setattr__(self, "state_bits", whole_or_none(self.state_bits, "state_bits", 3, 48))
-
-    @property
-    def largest_threshold(self) -> int:
-        """A membrane has to reach its threshold with room to pass it: two thresholds fit `state_bits`."""
-        return (1 << 31) - 1 if self.state_bits is None else min(1 << 31, 1 << (self.state_bits - 2)) - 1
-
-
-Rule = NeuronRule  # its name so far, kept for users
+WIDEST = 48  # bits of a membrane
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +39,8 @@ class Conversion:
         The quantised ANN with the multipliers of joins and readouts rounded, thresholds and biases not yet.
     layers : dict of name to dict
         Per neuron layer: ``shift`` r, least and largest ``theta``, ``moved_levels`` (levels that rounding theta and
-        bias moved, of ``levels`` boundaries; 0 is proven equality of this layer), ``membrane_bits``.
+        bias moved, of ``levels`` boundaries; 0 is proven equality of this layer, where ``branches`` join with that of
+        `joined`), ``membrane_bits``, and ``needed_bits``: what `membrane_bits` of the rule has to be for it at least.
     dead : dict of name to int
         Per connection, the output channels that cannot move a level behind it; their weights became zero.
     coarsened : dict of name to int
@@ -104,553 +54,130 @@ class Conversion:
     coarsened: dict[str, int] = field(default_factory=dict)
 
 
-class _TooFine(ConversionError):
-    """A threshold or membrane of `layer` is `bits` too wide; coarser units in front of it may help."""
-
-    def __init__(self, message: str, layer: str, bits: int) -> None:
-        super().__init__(message)
-        self.layer, self.bits = layer, bits
-
-
-@dataclass(eq=False)
-class _Term:
-    """One branch into a neuron or readout: where its multiplier goes and the value of one unit of charge."""
-
-    node: str  # connection that carries the multiplier, or the Scale to insert before
-    unit: np.ndarray  # (C,) real value of one unit of charge before the multiplier
-    scaled: bool  # True: `node` is a connection; False: an identity that needs a Scale
-    settled: bool = False  # an identity whose unit was refined where it was settled
-
-
-def _holds_zero(fmt) -> bool:
-    """Whether weights of this format can be zero."""
-    return 0 in fmt.table if isinstance(fmt, Levels) else isinstance(fmt, Fixed)
-
-
-class _Converter:
-    """One conversion: walks the graph in order and builds integer layers."""
-
-    def __init__(self, quantised: QuantisedNetwork, rule: NeuronRule, limits: dict[str, int]) -> None:
-        self.graph, self.rule, self.quantised, self.limits = quantised.graph, rule, quantised, limits
-        self.shapes = self.graph.shapes
-        levels = quantised.levels
-        if not any(node.activates and node.quantised for node in self.graph.nodes):
-            raise ConversionError("the network has no ReLU, so nothing in it spikes; there is nothing to convert")
-        if levels is None:
-            raise ConversionError("the activations have different numbers of levels; give all the same bit width")
-        self.levels, self.drive = levels, rule.t_drive or levels
-        self.nodes: dict[str, Any] = {}
-        self.sources: dict[str, list[str]] = {}
-        self.units: dict[str, np.ndarray | float] = {}  # real value of one count or unit of charge
-        self.names: dict[str, str] = {}  # float node -> integer node that holds its value
-        self.joins: dict[str, np.ndarray] = {}  # connection or identity -> rounded real factor of its branch
-        self.report: dict[str, dict] = {}
-        self.biases: dict[str, np.ndarray] = {}
-        self.sums: set[str] = set()  # joins
-        self.identities: set[str] = set()  # multipliers of branches that are no connection
-        self.alone: set[str] = set()  # connections and joins that were settled by themselves
-        self.refined: dict[str, tuple[int, int]] = {}  # refinement of what was settled, and the least that is possible
-        self.dead: dict[str, int] = {}
-        self.shortened: dict[str, np.ndarray] = {}  # by what the codes of each output channel were divided
-
-    # -- building --------------------------------------------------------------------------------
-
-    def add(self, name: str, layer, *sources: str) -> None:
-        self.nodes[name] = layer
-        self.sources[name] = list(sources)
-
-    def run(self) -> Conversion:
-        graph = self.graph
-        for node in graph.nodes:
-            self.names[node.name] = node.name
-            node.becomes(self, [self.names[name] for name in node.inputs])
-        output = graph[graph.output]
-        if not output.activates:
-            self._readout(output.name)
-        network = self._build()
-        network = self._fit_membranes(network)
-        shortened = {name: int(np.ceil(np.log2(found.max()) - 0.1)) for name, found in self.shortened.items()}
-        joined = with_factors(graph, self.nodes, self.joins, self.shortened)
-        return Conversion(network, joined, self.report, self.dead, shortened)
-
-    def relieve(self, error: _TooFine) -> bool:
-        """Lower the limits of what was refined for the layer that became too fine; False if nothing is left."""
-        now = {name: self.refined[name] for name in self._before(error.layer)}
-        for done in range(error.bits):
-            open_ = {name: shift for name, (shift, least) in now.items() if shift > least}
-            if not open_:
-                return done > 0
-            name = max(open_, key=lambda name: open_[name])
-            now[name] = (now[name][0] - 1, now[name][1])
-            self.limits[name] = now[name][0]
-        return True
-
-    def _before(self, name: str) -> list[str]:
-        """What was refined of `name` and on the way to it from the neurons or the input before it."""
-        found = [name] if name in self.refined else []
-        waiting = list(self.sources.get(name) or (self.names[source] for source in self.graph[name].inputs))
-        while waiting:
-            node = waiting.pop()
-            if not (self.nodes[node].takes_input or self.nodes[node].fires):
-                found += [node] if node in self.refined else []
-                waiting += self.sources[node]
-        return found
-
-    # -- what nodes become (`intsnn.network.node.Converting`) --------------------------------------
-
-    def feed(self, name: str, shape: tuple[int, ...]) -> None:
-        """Add the input of the network."""
-        multiplier, offset, unit = self.quantised.input_scale.integers()
-        self.add(name, Input(shape, self.quantised.input_format, multiplier, offset))
-        self.units[name] = float(unit) / self.drive
-
-    def join(self, name: str, sources: list[str]) -> None:
-        """Add a sum of branches."""
-        self.add(name, Add(), *sources)
-        self.sums.add(name)
-        self.units[name] = np.nan  # decided at the neuron or readout behind it
-        if self._alone(name):
-            self._settle_add(name)
-
-    def connect(self, node, source: str) -> None:
-        """Add the connection that a node with codes becomes."""
-        unit = np.unique(np.asarray(self.units[source]))
-        if unit.size != 1 or np.isnan(unit[0]):
-            raise ConversionError(
-                f"layer {node.name!r}: its inputs are in different units; every input of a linear layer needs the same"
-            )
-        self.add(node.name, node.connection(self.rule.bias), source)
-        if node.bias is not None:
-            self.biases[node.name] = node.bias.astype(np.float64)
-        self.units[node.name] = node.scale * float(unit[0])
-        if self._alone(node.name):  # no neuron, join or readout of its own behind it: settle unit and bias here
-            self._settle_alone(node)
-
-    def _inner(self, name: str) -> bool:
-        """Whether a linear layer reads `name` before any neuron does: then all channels need one unit."""
-        for reader in self.graph.consumers(name):
-            if reader.weighted:
-                return True
-            if not reader.activates and self._inner(reader.name):
-                return True
-        return False
-
-    def _alone(self, name: str) -> bool:
-        """Whether the sums `name` have to get their unit by themselves.
-
-        Else the one neuron, join or readout that reads them, through pools perhaps, decides.
-        """
-        readers = self.graph.consumers(name)
-        if len(readers) + (name == self.graph.output) != 1:
-            return True
-        if not readers or readers[0].activates or readers[0].joins:
-            return False
-        (reader,) = readers
-        if self.graph[name].joins or not reader.passive or reader.chooses or reader.permutes:
-            return True
-        return self._alone(reader.name)
-
-    def _settle_alone(self, node) -> None:
-        name, bits = node.name, getattr(node.weight_format, "bits", 0)
-        charge, one = np.asarray(self.units[name]), self._inner(name)
-        offset = float(np.abs(self.biases.get(name, 0)).max())
-        low, high = self._sums(self.nodes[name].weight, self.sources[name][0])
-        if (np.maximum(-low, high) * charge).max() < offset / (1 << MOST_OFFSET):  # no more than its bias
-            charge, unit = np.zeros(len(charge)), np.full(len(charge), offset / (1 << JOIN_SHIFT))
-            least = shift = 0
-        else:
-            exact = not (one and np.ptp(charge)) and not offset
-            least = 2 - bits if isinstance(node.weight_format, Fixed) and bits > 2 else 0
-            shift = min(0 if exact else JOIN_SHIFT, self.limits.get(name, JOIN_SHIFT))
-            if shift < 0:
-                self._coarsen(name, np.full(len(charge), -shift), one)
-                charge = np.asarray(self.units[name])
-            unit = (np.full(len(charge), charge.max()) if one else charge) / (1 << max(shift, 0))
-        self.alone.add(name)
-        self.refined[name] = (shift, least)
-        multiplier = np.floor(charge / unit + 0.5)
-        self._finish(name, multiplier, unit)
-        self.joins[name] = np.where(multiplier == 0, 1.0, multiplier * unit / np.where(charge > 0, charge, 1.0))
-        self.units[name] = unit
-
-    def _settle_add(self, name: str) -> None:
-        terms = self._terms(name)
-        shift = min(JOIN_SHIFT, self.limits.get(name, JOIN_SHIFT))
-        self.alone.add(name)
-        self.refined[name] = (shift, -SPAN)
-        unit = self._common(terms, shift)
-        if self._inner(name) and np.ptp(unit):
-            unit = np.full(len(unit), unit.max() if np.ptp(unit) < unit.max() / 2 else np.median(unit))
-        self._settle(terms, unit, self._areas(terms))
-        self.units[name] = unit
-
-    def _common(self, terms: list[_Term], shift: int) -> np.ndarray:
-        """Unit (C,) for a sum of branches: the coarsest refined by 2**`shift`; one settled before stays whole in it.
-
-        Below 0 the shift says how much closer to the coarsest unit a much finer one is cut off.
-        """
-        coarsest = np.max([term.unit for term in terms if not term.settled] or [terms[0].unit], axis=0)
-        unit = coarsest / (1 << max(shift, 0))
-        settled = [term.unit for term in terms if term.settled]
-        if settled:
-            finest = np.min(settled, axis=0)
-            whole = finest / np.maximum(np.floor(finest / unit + 0.5), 1)
-            unit = np.maximum(whole, coarsest / 2.0 ** (MOST_MULTIPLIER + min(shift, 0)))
-        return unit
-
-    def _coarsen(self, name: str, bits: np.ndarray, one: bool = False) -> np.ndarray:
-        """Shorten the codes of output channels of a connection by `bits` (C,); returns by what units grow (C,).
-
-        The largest code of each channel, or of all where they share `one` unit, stays exact.
-        """
-        layer = self.nodes[name]
-        most = np.abs(layer.weight.reshape(len(bits), -1)).max(axis=1).astype(np.float64)
-        most = np.full(len(bits), most.max()) if one else most
-        kept = np.floor(most / 2.0**bits + 0.5)
-        factor = np.where((bits > 0) & (kept > 0), most / np.maximum(kept, 1), 2.0**bits)
-        weight = np.floor(layer.weight / factor.reshape(-1, *(1,) * (layer.weight.ndim - 1)) + 0.5)
-        self.nodes[name] = replace(layer, weight=weight)
-        self.units[name] = np.asarray(self.units[name]) * factor
-        self.shortened[name] = self.shortened.get(name, 1.0) * factor
-        return factor
-
-    def _finish(self, name: str, multiplier: np.ndarray, unit: np.ndarray) -> None:
-        """Set multiplier and rounded total bias of a connection whose charge unit is `unit`; where 0, no weights."""
-        layer = self.nodes[name]
-        bias = None
-        if name in self.biases:
-            total = np.floor(self.biases[name] / unit + 0.5)
-            if np.abs(total).max(initial=0) >= 2.0**62:
-                raise ConversionError(f"layer {name!r}: a bias needs more than 62 bits in its charge unit")
-            bias = total.astype(np.int64)
-        multiplier, weight = multiplier.astype(np.int64), layer.weight
-        dead = multiplier == 0
-        if dead.any():
-            self.dead[name] = int(dead.sum())
-            if _holds_zero(layer.weight_format):  # else the multiplier says it
-                weight = np.where(dead.reshape(-1, *(1,) * (weight.ndim - 1)), 0, weight)
-                multiplier = np.where(dead, max(int(multiplier.max()), 1), multiplier)
-        one = np.all(multiplier == multiplier[0])
-        self.nodes[name] = replace(
-            layer, weight=weight, multiplier=np.int64(multiplier[0]) if one else multiplier, bias=bias
-        )
-
-    # -- branches --------------------------------------------------------------------------------
-
-    def _terms(self, name: str) -> list[_Term]:
-        """Branches whose sum is the value of integer node `name`."""
-        if name in self.sums and np.isnan(self.units[name]).all():
-            terms = []
-            for i, source in enumerate(list(self.sources[name])):
-                branch = self._terms(source)
-                if len(branch) == 1 and not branch[0].scaled:
-                    scale = self._identity(f"{name}_scale_{i}", source)
-                    self.sources[name][i] = scale
-                    branch[0].node = scale
-                terms.extend(branch)
-            return terms
-        size = self._size(name)
-        chain = name
-        area = 1.0
-        while self.nodes[chain].passive and not self.nodes[chain].spikes:
-            area *= self.nodes[chain].area
-            chain = self.sources[chain][0]
-        if self.nodes[chain].weighted and chain not in self.alone:
-            return [_Term(chain, channels(self.units[chain], size) / area, True)]
-        return [_Term(name, channels(self.units[name], size), False, chain in self.alone)]
-
-    def _identity(self, name: str, source: str) -> str:
-        """Add a multiplier, settled later, for a branch that is no connection."""
-        self.add(name, Scale(1), source)
-        self.identities.add(name)
-        return name
-
-    def _size(self, name: str) -> int:
-        return self.graph.shapes[name][0]
-
-    def _settle(self, terms: list[_Term], unit: np.ndarray, areas: dict[str, np.ndarray], dead: Any = False) -> None:
-        """Give every branch its multiplier onto the common charge unit `unit` (C,), none where a channel is `dead`."""
-        for term in terms:
-            multiplier = np.where(dead, 0.0, np.floor(term.unit / unit + 0.5))
-            if multiplier.max() >= 1 << 31:
-                raise ConversionError(
-                    f"layer {term.node!r}: its branch needs a multiplier of {multiplier.max():.0f}, over 31 bits"
-                )
-            multiplier = multiplier.astype(np.int64)
-            if term.scaled:
-                # the charge of the connection itself, before a pool divides it
-                self._finish(term.node, multiplier, unit * areas[term.node])
-            else:
-                self.nodes[term.node] = Scale(multiplier if np.ptp(multiplier) else int(multiplier[0]))
-                if (multiplier == 0).any():
-                    self.dead[term.node] = int((multiplier == 0).sum())
-            factor = multiplier * unit / term.unit
-            self.joins[term.node] = np.where((multiplier == 0) & term.scaled, 1.0, factor)
-
-    def _areas(self, terms: list[_Term]) -> dict[str, np.ndarray]:
-        return {term.node: channels(self.units[term.node], len(term.unit)) / term.unit for term in terms if term.scaled}
-
-    def fire(self, node: QuantReLU, source: str) -> None:
-        """Add the neurons that a node with levels becomes."""
-        terms = self._terms(source)
-        if len(terms) == 1 and not terms[0].scaled:
-            terms[0].node = source = self._identity(f"{node.name}_scale", source)
-        dead: np.ndarray | bool = False
-        if len(terms) == 1:
-            unit, shift, moved, boundaries, dead = self._charge_unit(terms[0], node)
-        else:
-            unit, shift = self._join_unit(terms, node)
-            moved, boundaries = None, None
-        theta = self._theta(node, unit)
-        self._settle(terms, unit, self._areas(terms), dead)
-        self.add(node.name, self._make_neuron(theta), source)
-        self.units[node.name] = node.step
-        self.refined[node.name] = (shift, 0)
-        self.report[node.name] = {
-            "shift": shift, "theta_min": int(theta.min()), "theta_max": int(theta.max()),
-            "moved_levels": moved, "levels": boundaries, "branches": len(terms),
-        }  # fmt: skip
-
-    def _theta(self, node: QuantReLU, unit: np.ndarray) -> np.ndarray:
-        theta = np.floor(node.step / unit + 0.5)
-        if self.rule.odd_thresholds:
-            theta = np.floor(node.step / unit / 2) * 2 + 1
-        if theta.min() < 1:
-            raise ConversionError(
-                f"layer {node.name!r}: the threshold of channel {int(theta.argmin())} is {node.step / unit.max():.3g} "
-                "charge units, under 1; its weights are too coarse for this activation step (give more weight bits)"
-            )
-        if theta.max() > self.rule.largest_threshold:
-            if self.rule.state_bits is None:
-                message = f"layer {node.name!r}: the threshold {theta.max():.3g} needs more than 31 bits"
-            else:
-                message = (
-                    f"layer {node.name!r}: its threshold is {theta.max():.0f} in the coarsest unit, and membranes of "
-                    f"{self.rule.state_bits} bits take one up to {self.rule.largest_threshold}; give more state bits"
-                )
-            raise _TooFine(message, node.name, bits_over(float(theta.max()), self.rule.largest_threshold))
-        return theta.astype(np.int64)
-
-    def _join_unit(self, terms: list[_Term], node: QuantReLU) -> tuple[np.ndarray, int]:
-        """Common unit (C,) of the branches into a neuron, and by how much it refines that of the main one.
-
-        Per channel the main branch is the one of the largest charge units on the whole, or where nothing comes from it
-        the coarsest that counts. A branch counts whose largest charge is a part in 2**JOIN_SHIFT of a level.
-        """
-        counts = []
-        for term in terms:
-            low, high, _ = self._reach(term)
-            counts.append(np.maximum(abs(low), abs(high)) * term.unit >= node.step / (1 << JOIN_SHIFT))
-        pairs = list(zip(terms, counts, strict=True))
-        coarsest = np.max([np.where(live, term.unit, 0) for term, live in pairs], axis=0)
-        scaled = [i for i, term in enumerate(terms) if term.scaled]
-        main = max(scaled, key=lambda i: float(np.median(terms[i].unit)), default=0)
-        base = np.maximum(np.where(counts[main], terms[main].unit, coarsest), coarsest / (1 << SPAN))
-        base = np.where(coarsest > 0, base, node.step)  # a level that nothing moves: any unit
-        largest, most = self.rule.largest_threshold, min(self.rule.most_shift, self.limits.get(node.name, JOIN_SHIFT))
-        shift = min(JOIN_SHIFT, most)
-        if most >= JOIN_SHIFT:
-            least = np.min([np.where(live & (not term.settled), term.unit / base, 1) for term, live in pairs])
-            highest = float((node.step / base).max())
-            while least * 2.0**shift < COARSE and shift < JOIN_SHIFT + SPAN and highest * 2.0 ** (shift + 1) < 1 << 30:
-                shift += 1
-        fits = np.floor(np.log2(largest / (node.step / base)))
-        shifts = np.minimum(shift, fits if self.rule.state_bits is None else np.maximum(fits, 0))
-        unit = base / 2.0**shifts
-        settled = [np.where(live, term.unit, np.inf) for term, live in pairs if term.settled]
-        if settled:
-            finest = np.min(settled, axis=0)
-            finest = np.where(np.isfinite(finest), finest, unit)
-            whole = finest / np.maximum(np.floor(finest / unit + 0.5), 1)
-            unit = np.maximum(whole, coarsest / (1 << MOST_MULTIPLIER))
-        return unit, int(max(shifts.max(), 0))
-
-    def _charge_unit(self, term: _Term, node: QuantReLU):
-        """Least r for which every reachable charge gives the level of the real threshold, or the best.
-
-        Level n begins at charge ``x_n = ((n - 1/2) step - b) / unit``; with integers it begins at
-        ``ceil((n theta - (theta >> 1) - B) / 2**r)``. Both rules agree on every whole charge if these agree. Where no r
-        is enough, because a boundary lies all but on a whole charge, B is moved to where they do.
-
-        A channel whose level is the same for every reachable charge is dead: its bias alone gives that level. So is
-        one whose threshold no width holds and whose charges span less than half a level; that may move one boundary.
-
-        Returns
-        -------
-        unit (C,), r, number of levels that still move, number of levels, dead channels (C,)
-        """
-        name, largest = term.node, min(1 << 30, self.rule.largest_threshold)
-        size = len(term.unit)
-        area = self._areas([term]).get(name, np.ones(size))
-        bias = self.biases.get(name, np.zeros(size)) if term.scaled else np.zeros(size)
-        known = boundaries(node, term.unit, bias, self._reach(term))
-        if self.rule.state_bits is None:
-            known = known.without_slight(node, term.unit, bias, largest)
-        if not term.scaled:
-            known = replace(known, dead=known.dead & (known.level == 0))  # no bias could give another
-        dead, live, coarse = known.dead, np.flatnonzero(~known.dead), node.step / term.unit
-        if not live.size:
-            coarse = np.ones(size)
-        elif coarse[live].max() >= largest:
-            bits = np.where(dead, 0, np.maximum(np.ceil(np.log2(coarse / largest) + 1e-9), 0))
-            fine = any(self.refined[other][0] > 0 for other in self._before(name))
-            if fine or not self._shortens(term, int(bits.max())):
-                self._theta(node, np.where(dead, node.step, term.unit))
-                message = f"layer {node.name!r}: the threshold {coarse[live].max():.3g} needs more than 30 bits"
-                raise _TooFine(message, node.name, int(bits.max()))
-            term.unit = term.unit * self._coarsen(name, bits)
-            return self._charge_unit(term, node)
-        most = min(self.rule.most_shift, self.limits.get(node.name, self.rule.most_shift))
-        each = np.clip(np.ceil(np.log2(min(4096.0, largest / 2) / coarse)), 0, most)
-        shifts = [
-            np.full(size, r)
-            for r in range(most + 1)
-            if live.size and (coarse[live] * 2.0**r).min() >= 1 and (coarse[live] * 2.0**r).max() < largest
-        ] or [each]
-        tries = ((fitted, shift) for fitted in (False, True) for shift in shifts)
-        best: tuple[np.ndarray, np.ndarray, int, np.ndarray] | None = None
-        for fitted, shift in tries:
-            unit = known.unit(node, term.unit / 2.0**shift, area, largest)
-            theta = self._theta(node, unit)
-            whole, moved = known.placed(node, unit, theta, shift, (bias, area), fitted and term.scaled)
-            if best is None or moved < best[2]:
-                best = (unit, shift, moved, whole)
-            if moved == 0:
-                break
-        assert best is not None
-        unit, shift, moved, whole = best
-        if term.scaled and (name in self.biases or whole.any()):
-            self.biases[name] = whole * (unit * area)
-        return unit, int(shift.max()), moved, known.begins.size, dead
-
-    def _shortens(self, term: _Term, bits: int) -> bool:
-        fmt = getattr(self.nodes[term.node], "weight_format", None)
-        return self.rule.state_bits is None and isinstance(fmt, Fixed) and bits <= fmt.bits - 2
-
-    def _reach(self, term: _Term) -> tuple[np.ndarray, np.ndarray, int]:
-        """Range (C,) and lattice of the charge of a branch in coarse units, from counts in [0, L] and input codes."""
-        size = len(term.unit)
-        if not term.scaled:
-            least, most = self._range(self.sources[term.node][0])
-            return np.full(size, least), np.full(size, most), 1
-        layer, source = self.nodes[term.node], self.sources[term.node][0]
-        root = source
-        while self.nodes[root].passive:
-            root = self.sources[root][0]
-        lattice = self.drive if self.nodes[root].takes_input else 1
-        low, high = self._sums(layer.weight, source)
-        pooled = float(np.round(channels(self.units[term.node], size) / term.unit)[0])  # a pool behind it adds up sums
-        return low * pooled, high * pooled, lattice
-
-    def _sums(self, weight: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ends (C,) of the weighted sums of `source`, whose values and paddings lie in its range and 0."""
-        low, high = self._range(source)
-        low, high = min(low, 0.0), max(high, 0.0)
-        weight = weight.reshape(len(weight), -1).astype(np.float64)
-        positive, negative = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
-        return positive * low + negative * high, positive * high + negative * low
-
-    def _range(self, name: str) -> tuple[float, float]:
-        """Ends of the total charge of any element of `name`, over the drive and in its own unit."""
-        layer = self.nodes[name]
-        if layer.takes_input:
-            return float(layer.low * self.drive), float(layer.high * self.drive)
-        if layer.fires:
-            return 0.0, float(self.levels)
-        if layer.weighted:
-            low, high = self._sums(layer.weight, self.sources[name][0])
-            bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
-            return float((low * layer.multiplier + bias).min()), float((high * layer.multiplier + bias).max())
-        ends = np.sum([self._range(source) for source in self.sources[name]], axis=0)
-        if name in self.identities:
-            ends = np.multiply.outer(np.asarray(layer.scale, np.float64).reshape(-1), ends)
-        elif layer.passive:
-            ends = ends * float(layer.area)
-        elif name not in self.sums:
-            raise ConversionError(f"layer {name!r}: a {type(layer).__name__} does not say how large a charge becomes")
-        if not (name in self.sums or layer.permutes):
-            ends = np.append(ends, 0.0)  # what pads and stands between
-        return float(ends.min()), float(ends.max())
-
-    def _make_neuron(self, theta: np.ndarray) -> Neuron:
-        rule = self.rule
-        cap = self.levels if rule.cap else None
-        threshold = theta if np.ptp(theta) else int(theta[0])
-        widths = {
-            "v_format": Fixed(48),
-            "threshold_format": Fixed.for_range(0, int(theta.max())),
-            "bias_format": Fixed(1),
-        }
-        if not rule.signed:
-            start = np.asarray(threshold) >> 1
-            return IF(threshold, v_initial=start, max_count=cap, **widths)
-        each = np.ceil(rule.v_negative * np.asarray(threshold, np.float64)).astype(np.int64)
-        negative = each if np.any(each) else 0
-        if rule.method == "qffs":
-            return QFFS(threshold, cap, v_negative=negative, **widths)
-        make = CaLIF if rule.method == "ca-lif" else SignedIF
-        return make(threshold, cap, negative, **widths)
-
-    def _readout(self, name: str) -> None:
-        terms = self._terms(name)
-        coarsest = float(np.max([term.unit for term in terms]))
-        finest = max(float(np.min([term.unit for term in terms])), coarsest / (1 << SPAN))
-        same = len(terms) == 1 and not np.ptp(terms[0].unit)
-        has_bias = any(term.node in self.biases for term in terms)
-        shift = JOIN_SHIFT if not same or has_bias else 0
-        unit = np.full(len(terms[0].unit), finest / (1 << shift))
-        source = name
-        if len(terms) == 1 and not terms[0].scaled:
-            terms[0].node = source = self._identity(f"{name}_scale", name)
-        self._settle(terms, unit, self._areas(terms))
-        self.add("readout", Readout(), source)
-        self.report["readout"] = {"shift": shift, "unit": float(unit[0]), "branches": len(terms)}
-
-    # -- finishing -------------------------------------------------------------------------------
-
-    def _build(self) -> Network:
-        edges = tuple((source, name) for name, sources in self.sources.items() for source in sources)
-        scale = self.quantised.input_scale
-        if "readout" in self.report:
-            unit = self.report["readout"]["unit"]
-        else:  # real value of one spike
-            unit = float(np.max(self.units[self.graph.output]))
-        metadata = {"method": self.rule.method, "input_scale": str(scale), "readout_unit": unit}
-        return Network(self.nodes, edges, t_drive=self.drive, levels=self.levels, metadata=metadata)
-
-    def _fit_membranes(self, network: Network) -> Network:
-        """Give every membrane the narrowest format that provably never overflows, or the width that was asked for."""
-        bounds = network.bounds()
-        nodes = dict(network.nodes)
-        for name in network.neurons:
-            needed = cast(Fixed, bounds[name].membrane_format)  # all neurons have one
-            found = needed if self.rule.state_bits is None else Fixed(self.rule.state_bits)
-            if found.bits > 48:
-                message = f"layer {name!r}: its membrane can need {found.bits} bits; at most 48 are possible"
-                raise _TooFine(message, name, found.bits - 48)
-            nodes[name] = replace(nodes[name], v_format=found)
-            self.report[name]["membrane_bits"] = found.bits
-        return replace(network, nodes=nodes)
-
-
 def convert(quantised: QuantisedNetwork, rule: NeuronRule | None = None) -> Conversion:
     """Convert a quantised ANN to an integer spiking network. Exact but for what `Conversion.layers` reports.
 
     Raises
     ------
     ConversionError
-        A threshold under 1, units that do not meet, widths that do not suffice; the layer is named.
+        A threshold under 1, units that do not meet, widths that do not suffice; the layer is named, and for
+        `membrane_bits` the least that would suffice.
     UnsupportedError
         Layers that have no integer form.
     """
     needed = "a QuantisedNetwork (`quantise_network` makes one of a float network, and the command `convert`)"
     instance(quantised, "quantised", QuantisedNetwork, needed=needed)
     instance(rule, "rule", NeuronRule, none=True)
+    rule = rule or NeuronRule()
     limits: dict[str, int] = {}
     while True:
-        converter = _Converter(quantised, rule or NeuronRule(), limits)
+        converter = Converter(quantised, rule, limits)
         try:
-            return converter.run()
-        except _TooFine as error:
-            if not converter.relieve(error):
+            network = converter.run()
+            bounds = network.bounds()
+            if rule.state_bits is None:
+                _check_widest(network, bounds)
+        except TooFine as error:
+            if not _lower(converter, error.layer, error.bits):
                 raise ConversionError(str(error)) from None  # the private kind says nothing to a caller
+            continue
+        needs = _needs(network, bounds)
+        most = rule.membrane_bits
+        wide = {name: bits - most for name, bits in needs.items() if most is not None and bits > most}
+        if not wide:
+            return _conversion(converter, network, bounds, needs)
+        if not _relieved(converter, wide):
+            raise _too_narrow(converter, rule)
+
+
+def _conversion(
+    converter: Converter, network: Network, bounds: Mapping[str, Bound], needs: Mapping[str, int]
+) -> Conversion:
+    """With membranes of the narrowest format that provably never overflows, or of the width that was asked for."""
+    nodes, asked = dict(network.nodes), converter.rule.state_bits or converter.rule.membrane_bits
+    for name in network.neurons:
+        narrowest = bounds[name].membrane_format
+        assert narrowest is not None  # all neurons have one
+        found = narrowest if asked is None else Fixed(asked)
+        nodes[name] = replace(nodes[name], v_format=found)
+        converter.report[name] |= {"membrane_bits": found.bits, "needed_bits": needs[name]}
+    shortened = {name: int(np.ceil(np.log2(found.max()) - 0.1)) for name, found in converter.shortened.items()}
+    joined = with_factors(converter.graph, converter.nodes, converter.joins, converter.shortened)
+    return Conversion(replace(network, nodes=nodes), joined, converter.report, converter.dead, shortened)
+
+
+# -- widths ------------------------------------------------------------------------------------------------------------
+
+
+def _check_widest(network: Network, bounds: Mapping[str, Bound]) -> None:
+    for name in network.neurons:
+        bits = getattr(bounds[name].membrane_format, "bits", 0)
+        if bits > WIDEST:
+            message = f"layer {name!r}: its membrane can need {bits} bits; at most {WIDEST} are possible"
+            raise TooFine(message, name, bits - WIDEST)
+
+
+def _needed(layer: Neuron, own: Bound, flow: Bound) -> int:
+    """Signed bits that hold whatever a neuron layer computes: membrane, threshold, and all that one step adds to it."""
+    theta = int(np.max(layer.threshold))
+    low, high = min(0, int(flow.low.min())), max(0, int(flow.high.max()))
+    if layer.reset_delay:  # the reset of the step before comes with the sum
+        low, high = low - theta, high + (theta if layer.signed else 0)
+    ends = [low, high, theta]
+    if own.v_low is not None and own.v_high is not None:
+        ends += [int(own.v_low.min()), int(own.v_high.max())]
+    return max((end if end >= 0 else ~end).bit_length() for end in ends) + 1
+
+
+def _needs(network: Network, bounds: Mapping[str, Bound]) -> dict[str, int]:
+    """`_needed` of every neuron layer."""
+    return {
+        name: _needed(network.nodes[name], bounds[name], bounds[network.inputs_of(name)[0]]) for name in network.neurons
+    }
+
+
+def _relieved(converter: Converter, wide: Mapping[str, int]) -> bool:
+    """Lower the refinement of all layers that are too `wide`; False if nothing is left for one of them.
+
+    The last bit is taken by itself, so that none is taken too many.
+    """
+    lowered: set[str] = set()
+    for name, bits in wide.items():
+        if lowered.isdisjoint(converter.before(name)):  # else what they share was lowered: look again first
+            found = _lower(converter, name, max(1, bits - 1), floor=0)
+            if not found:
+                return False
+            lowered |= found
+    return True
+
+
+def _lower(converter: Converter, layer: str, bits: int, floor: int = -WIDEST) -> set[str]:
+    """Lower the limits of what was refined for `layer`, the finest first, by up to `bits` in all, none below `floor`.
+
+    Returns which were lowered: none if nothing is left. What is finer than its limit already cannot be coarser.
+    """
+    refined, limits = converter.refined, converter.limits
+    now = {name: refined[name][0] for name in converter.before(layer)}
+    now = {name: shift for name, shift in now.items() if shift <= limits.get(name, shift)}
+    lowered = set()
+    for _ in range(bits):
+        left = [name for name, shift in now.items() if shift > max(refined[name][1], floor)]
+        if not left:
+            break
+        name = max(left, key=lambda name: now[name])
+        now[name] -= 1
+        limits[name] = now[name]
+        lowered.add(name)
+    return lowered
+
+
+def _too_narrow(converter: Converter, rule: NeuronRule) -> ConversionError:
+    """Names the layer that needs most where no unit is refined, and how much."""
+    coarsest = {name: min(shift, 0) for name, (shift, _) in converter.refined.items()}
+    network = Converter(converter.quantised, rule, coarsest).run()
+    needs = _needs(network, network.bounds())
+    name = max(needs, key=lambda name: needs[name])
+    return ConversionError(
+        f"layer {name!r}: even in its coarsest charge unit its membrane can need {needs[name]} bits; membrane_bits is "
+        f"{rule.membrane_bits}; give at least {needs[name]}, or fewer weight bits, activation bits or driven steps"
+    )

@@ -30,6 +30,7 @@ from ..common import (
 __all__ = ["command"]
 
 BITS = click.IntRange(1, 8)
+MOST_SHIFT = 12  # as in `NeuronRule`
 
 
 @click.command("convert")
@@ -57,6 +58,10 @@ BITS = click.IntRange(1, 8)
 @click.option("--bias", type=click.Choice(["spread", "once"]), default="spread", show_default=True)
 @click.option("--t-drive", type=click.IntRange(1, 1 << 20), metavar="N", help="Driven steps; default L.")
 @click.option("--odd-thresholds", is_flag=True, help="No exact ties in rounding.")
+@click.option("--max-shift", type=click.IntRange(0, 16), default=MOST_SHIFT, show_default=True, metavar="R",
+              help="Refine no charge unit by more than 2^R; less: narrower membranes, levels may move.")  # fmt: skip
+@click.option("--membrane-bits", type=click.IntRange(3, 48), metavar="BITS",
+              help="Membranes this wide, which provably never overflow: units as fine as that allows.")  # fmt: skip
 @click.option("--state-bits", type=click.IntRange(3, 48), metavar="BITS", help="Membranes this wide, which saturate.")
 @trust_option
 @threads_option
@@ -83,6 +88,8 @@ def command(ctx: click.Context, src: str, output: str, json_path: str | None, **
             bias=options["bias"],
             t_drive=options["t_drive"],
             odd_thresholds=options["odd_thresholds"],
+            most_shift=options["max_shift"],
+            membrane_bits=options["membrane_bits"],
             state_bits=options["state_bits"],
         )
         scale = InputScale.parse(options["input_scale"]) if options["input_scale"] else None
@@ -177,7 +184,7 @@ def _convert_float(network, rule, scale, options: dict) -> dict:
 
 SETTINGS = (
     "method", "weights", "activations", "first_last", "rounding", "no_bias_correction", "no_cap", "v_negative",
-    "unsigned", "bias", "t_drive", "odd_thresholds", "state_bits", "backend",
+    "unsigned", "bias", "t_drive", "odd_thresholds", "max_shift", "membrane_bits", "state_bits", "backend",
 )  # fmt: skip
 
 
@@ -199,6 +206,7 @@ def _save_and_report(result: dict, src: str, output: str, options: dict, json_pa
     if result["stages"]:
         _show_stages(console, result, provenance["on_calibration_data"])
     show_layers(console, rows)
+    _show_widths(console, rows, options)
     _show_sizes(console, result, output, totals)
     values = {"source": src, "output": output, **_figures(result, rows, totals), "file_bytes": os.path.getsize(output)}
     finish(console, values | {name: value for name, value in provenance.items() if name != "source"})
@@ -239,6 +247,16 @@ def _show_source(console, result: dict, src: str) -> None:
         done, errors = result["rounding"]
         why = ", ".join(f"{name} {error:.2g}" for name, error in errors.items())
         console.line(f"rounding     {done}{f' (error of held-back outputs: {why})' if errors else ''}")
+
+
+def _show_widths(console, rows: list[dict], options: dict) -> None:
+    """What narrow membranes that were asked for cost."""
+    neurons = [row for row in rows if "moved_levels" in row]
+    moved, levels = (sum(row[key] for row in neurons) for key in ("moved_levels", "levels"))
+    widths = sorted({row["membrane_bits"] for row in neurons})
+    if options["membrane_bits"] or options["max_shift"] < MOST_SHIFT:
+        bits = f"{widths[0]} bits" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} bits"
+        console.line(f"membranes    {bits}, proven never to overflow; {moved:,} of {levels:,} levels moved")
 
 
 def _show_sizes(console, result: dict, output: str, totals: dict) -> None:

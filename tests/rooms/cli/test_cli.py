@@ -21,10 +21,12 @@ import intsnn
 from intsnn.cli.console import Console
 from intsnn.cli.main import COMMANDS, main, one_line
 from intsnn.conversion.pipeline import convert_float
+from intsnn.conversion.spikes import NeuronRule
 from intsnn.datasets import catalogue as datasets
 from intsnn.errors import FormatError
 from intsnn.files import network_file as files
 from intsnn.files import recording
+from intsnn.formats.fixed import Fixed
 from intsnn.kernels.toolchain.once import working
 from intsnn.models import digits, readers
 from intsnn.models.keras import load as keras
@@ -125,6 +127,7 @@ def test_convert_says_that_it_evaluates_on_the_calibration_data(folder):
         (["--method", "qffs"], lambda n: n.preset == "QFFS" and n.reset_delay == 1),
         (["--method", "ca-lif"], lambda n: n.preset == "CaLIF"),
         (["--odd-thresholds"], lambda n: (n.threshold % 2 == 1).all()),
+        (["--membrane-bits", "19"], lambda n: n.v_format == Fixed(19)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -133,6 +136,35 @@ def test_convert_variants(options, check, quantised, folder):
     good("convert", quantised, "-o", net, *options)
     network = files.load(net)
     assert network.neurons and all(check(network.nodes[name]) for name in network.neurons)
+
+
+def test_convert_makes_narrow_membranes(quantised, folder):
+    """Asked for, proven, written down with the file; what cannot be is refused in a line that says what can."""
+    net, report = folder / "narrow.h5", folder / "narrow.json"
+
+    def convert(*options):
+        text = good("convert", quantised, "-o", net, "--json", report, "--evaluate", "digits:60", *options)
+        found = json.loads(report.read_text())
+        assert files.read_info(net).provenance["settings"] == found["settings"]
+        return text, found, [row for row in found["layers"] if row["kind"] == "Neuron"]
+
+    text, found, free = convert()
+    assert (found["settings"]["max_shift"], found["settings"]["membrane_bits"]) == (NeuronRule().most_shift, None)
+    assert "levels moved" not in text and all(row["membrane_bits"] == row["needed_bits"] for row in free)
+    text, found, coarse = convert("--max-shift", 0)
+    moved, levels = (sum(row[key] for row in coarse) for key in ("moved_levels", "levels"))
+    assert found["settings"]["max_shift"] == 0 and {row["shift"] for row in coarse} == {0} and moved > 0
+    assert f"{moved:,} of {levels:,} levels moved" in text
+    assert all(row["membrane_bits"] < wide["membrane_bits"] for row, wide in zip(coarse, free, strict=True))
+    enough = max(row["needed_bits"] for row in coarse)
+    line = bad(3, "convert", quantised, "-o", folder / "none.h5", "--membrane-bits", enough - 1)
+    assert f"can need {enough} bits" in line and f"give at least {enough}" in line and not (folder / "none.h5").exists()
+    text, found, narrow = convert("--membrane-bits", enough)
+    assert found["settings"]["membrane_bits"] == enough and {row["membrane_bits"] for row in narrow} == {enough}
+    assert f"{enough} bits, proven never to overflow" in text
+    assert all(row["needed_bits"] <= enough and str(row["moved_levels"]) in text for row in narrow)
+    assert good("verify", net, "--data", "digits:60")
+    assert "give one of both" in bad(2, "convert", quantised, "-o", net, "--membrane-bits", 16, "--state-bits", 16)
 
 
 def test_convert_drive_and_bias(quantised, folder):
