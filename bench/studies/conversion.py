@@ -230,10 +230,9 @@ def membranes(
             continue
         layers = [made.layers[neuron] for neuron in made.network.neurons]
         row |= {"r": ", ".join(str(layer["shift"]) for layer in layers)}
-        row |= {"needed": ", ".join(str(layer["needed_bits"]) for layer in layers)}
-        row |= {"bits": ", ".join(str(bits) for bits in dict.fromkeys(layer["membrane_bits"] for layer in layers))}
-        row |= {"moved": f"{sum(layer['moved_levels'] for layer in layers):,}"}
-        row |= {"levels": f"{sum(layer['levels'] for layer in layers):,}"}
+        row |= {"bits": ", ".join(str(layer["needed_bits"]) for layer in layers)}
+        moved, levels = (sum(layer[key] for layer in layers) for key in ("moved_levels", "levels"))
+        row |= {"moved": f"{moved:,} of {levels:,}"}
         run = simulate(made.network, test.images, settle=True, threads=threads)
         if run.overflows:
             raise ConversionError(f"{name}, {text}: {run.overflows} overflows; none is possible")
@@ -257,8 +256,8 @@ def _membranes(folder: Path, threads: int, keep: Callable[..., None], out: Path)
     ):
         results += membranes(name, small_codes(load(file), data_set(learn)), data_set(test), threads=threads)
     columns = [
-        ["asked", "row"], ["r of each layer", "r"], ["bits that each needs", "needed"], ["membrane bits", "bits"],
-        ["moved levels", "moved"], ["right", "right", ".2f"],
+        ["asked", "row"], ["r of each layer", "r"], ["bits that each needs", "bits"], ["moved levels", "moved"],
+        ["right", "right", ".2f"],
     ]  # fmt: skip
     keep("membranes at w4 a4 by what is asked for; per cent right of the settled network",
          f"{LENET.about} test images; digits: 360 test images", columns, results)  # fmt: skip
