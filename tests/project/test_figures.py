@@ -100,6 +100,13 @@ def test_the_digits_are_right_as_stored():
     assert found == [{key: stored["digits, auto"][key] for key in ("row", "2", "4")}]
 
 
+def test_the_membranes_of_the_digits_are_as_stored():
+    """Half of the table of narrow membranes, measured again."""
+    stored = [row for row in result("membranes")["results"] if row["row"].startswith("digits")]
+    source = study.small_codes(load(digits.network_file()), datasets.load("digits:train"))
+    assert study.membranes("digits", source, datasets.load("digits:test")) == stored and len(stored) == len(study.ASKED)
+
+
 @pytest.mark.skipif(not DATA, reason="INTSNN_DATA names no folder")
 def test_the_mlp_is_right_as_stored():
     """One row of the README's first table, but for the comparison of all paths, measured again."""

@@ -256,7 +256,8 @@ def _show_widths(console, rows: list[dict], options: dict) -> None:
     widths = sorted({row["membrane_bits"] for row in neurons})
     if options["membrane_bits"] or options["max_shift"] < MOST_SHIFT:
         bits = f"{widths[0]} bits" if len(widths) == 1 else f"{widths[0]} to {widths[-1]} bits"
-        console.line(f"membranes    {bits}, proven never to overflow; {moved:,} of {levels:,} levels moved")
+        how = "saturating" if options["state_bits"] else "proven never to overflow"
+        console.line(f"membranes    {bits}, {how}; {moved:,} of {levels:,} levels moved")
 
 
 def _show_sizes(console, result: dict, output: str, totals: dict) -> None:

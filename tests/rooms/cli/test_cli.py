@@ -164,6 +164,7 @@ def test_convert_makes_narrow_membranes(quantised, folder):
     assert f"{enough} bits, proven never to overflow" in text
     assert all(row["needed_bits"] <= enough and str(row["moved_levels"]) in text for row in narrow)
     assert good("verify", net, "--data", "digits:60")
+    assert "bits, saturating; " in convert("--state-bits", 16, "--max-shift", 1)[0]
     assert "give one of both" in bad(2, "convert", quantised, "-o", net, "--membrane-bits", 16, "--state-bits", 16)
 
 

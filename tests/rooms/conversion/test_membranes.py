@@ -259,7 +259,7 @@ def test_one_width_or_the_other():
 
 @pytest.mark.skipif(tier() == "portable", reason="no vectors here")
 @pytest.mark.parametrize("method", ["fast-snn", "qffs", "ca-lif"])
-@pytest.mark.parametrize("activation", [1, 2, 4])
+@pytest.mark.parametrize("activation", [1, 2])
 def test_narrow_membranes_run_in_16_bits(method, activation):
     """Every layer of a network with membranes of 16 bits takes the kernel of that width, where wide ones do not."""
 
@@ -270,7 +270,7 @@ def test_narrow_membranes_run_in_16_bits(method, activation):
 
     x, tried = images(5, 4), 0
     for seed in range(8):
-        source = quantised(seed, (1 << activation) - 1, 4, scale=None)
+        source = quantised(seed, (1 << activation) - 1, 4)
         if least(source, method=method)[1] > 16:
             continue
         tried += 1
@@ -279,4 +279,4 @@ def test_narrow_membranes_run_in_16_bits(method, activation):
         assert np.int32 in types(convert(source, NeuronRule(method)).network)
         runs = [simulate(narrow, x, settle=True, path=path) for path in ("layer", "step", "reference")]
         assert all(np.array_equal(run.outputs, runs[0].outputs) and run.overflows == 0 for run in runs)
-    assert tried or activation == 4
+    assert tried
