@@ -15,18 +15,20 @@ from ..layers.compiled import convolve
 from ..parameters import Window
 from ..toolchain.jit import kernel
 from .connect import columns, connect, copy_codes, places_of, tile_width
+from .general import fire_general
 from .opcodes import (
     BIAS,
     CHANNELS,
     CONNECT_ADD,
     CONNECT_FIRE,
-    CURRENT,
     DILATION_Y,
     DOTS,
     EXTRA,
     EXTRA_BY,
+    FEED,
     FEW,
     FIRE,
+    FIRE_GENERAL,
     FIRST,
     HEIGHT,
     IN_CHANNELS,
@@ -35,6 +37,7 @@ from .opcodes import (
     KIND,
     LEFT,
     MAX_POOL,
+    MAX_VALUES,
     MULTIPLIER,
     NEGATED,
     OUT_CHANNELS,
@@ -71,6 +74,8 @@ from .opcodes import (
 )
 from .rows import SPARE, Room, gather
 from .tiles import UNIT, WIDTH, Pixels, count_nonzero, list_bytes, window_max, window_sum
+from .values import feed as feed_values
+from .values import latest_change, run_on_values
 
 __all__ = ["run_samples"]
 
@@ -184,8 +189,9 @@ def _wide_current(op, b, codes, pools, arena, aside):
     )  # fmt: skip
     at = op[EXTRA] + b * op[EXTRA_BY]
     for p in range(pixels):
-        for c in range(op[REAL_OUT]):
-            charge[at + p * op[OUT_CHANNELS] + c] = out[0, 0, p * op[REAL_OUT] + c]
+        for c in range(op[OUT_CHANNELS]):
+            charge[at] = out[0, 0, p * op[REAL_OUT] + c] if c < op[REAL_OUT] else 0
+            at += 1
 
 
 @kernel
@@ -232,7 +238,11 @@ def _load_frames(this, b, feed, spikes):
 
 @kernel
 def _begin(op, this, who, codes, pools, arena, aside):
-    """CURRENT, once for the whole run of the samples in `who`."""
+    """FEED, or CURRENT: once for the whole run of the samples in `who`."""
+    if op[KIND] == FEED:
+        for i in range(this.samples):
+            feed_values(op, this, who[i], codes, arena.charge)
+        return
     if op[DOTS] < 0:
         for i in range(this.samples):
             _wide_current(op, who[i], codes[this.first + who[i] : this.first + who[i] + 1], pools, arena, aside)
@@ -269,8 +279,15 @@ def _run(op, this, who, pools, arena, totals, latest):
                 size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]
                 counts[op[STATE] + b * op[STATE_BY] : op[STATE] + b * op[STATE_BY] + size] = 0
             _max_pool(op, b, steps, spikes, counts)
-        if now >= this.driven and (kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL):
-            latest[b] = _latest_activity(op, b, steps, spikes, latest[b], now)
+        elif kind == FIRE_GENERAL:
+            fire_general(op, this, b, pools, arena)
+        elif kind > FIRE_GENERAL:
+            run_on_values(op, this, b, pools, arena, totals)
+        if now >= this.driven:
+            if kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL or kind == FIRE_GENERAL:
+                latest[b] = _latest_activity(op, b, steps, spikes, latest[b], now)
+            elif kind == MAX_VALUES:
+                latest[b] = latest_change(op, this, b, arena.charge, latest[b])
 
 
 @kernel
@@ -314,25 +331,25 @@ def run_samples(start, stop, constants, feed, length, arena, aside, results):
         now, running = np.int64(0), samples
         while now < limit and running > 0:
             goal = driven if now < driven else (length.least if now < length.least else limit)
-            steps = min(constants.chunk if now < driven else min(constants.chunk, 4), goal - now)
+            steps = min(constants.chunk if now < driven else constants.settling, goal - now)
             running = _living(alive, samples, who)
             for i in range(running):
                 solo[0] = who[i]
                 this = Pass(first, one, now, steps, driven, kept, turn)
-                if not feed.constant:
+                if not feed.coded:
                     _load_frames(this, who[i], feed, arena.spikes)
                 for n in range(constants.split):
                     op = table[n]
-                    if op[KIND] != CURRENT:
+                    if op[KIND] > FEED:
                         _run(op, this, solo, pools, arena, totals, latest)
-                    elif now == 0:
+                    elif now == 0 or op[KIND] == FEED:
                         _begin(op, this, solo, feed.codes, pools, arena, aside)
             this = Pass(first, running, now, steps, driven, kept, turn)
             for n in range(constants.split, table.shape[0]):
                 op = table[n]
-                if op[KIND] != CURRENT:
+                if op[KIND] > FEED:
                     _run(op, this, who, pools, arena, totals, latest)
-                elif now == 0:
+                elif now == 0 or op[KIND] == FEED:
                     _begin(op, this, who, feed.codes, pools, arena, aside)
             now += steps
             if length.settle and now > driven and now >= length.least:

@@ -13,6 +13,7 @@ class Kind(IntEnum):
     """What an operation does."""
 
     CURRENT = 0  # constant input codes to the charge of one step
+    FEED = auto()  # input codes to values of every step
     FIRE = auto()  # charge to spikes: behind a constant input, or a join of branches
     CONNECT_FIRE = auto()  # spikes to spikes: connection and neuron
     CONNECT_ADD = auto()  # spikes to charge: a branch of a join
@@ -20,6 +21,17 @@ class Kind(IntEnum):
     READOUT = auto()  # spikes to outputs, all steps in one sum
     SUM_POOL = auto()
     MAX_POOL = auto()
+    # Values lie among charges, int32 of every step; most operations on them read bytes as well (`FROM_VALUES`).
+    FIRE_GENERAL = auto()  # values to spikes: leaks, currents, refractory states, overflow
+    CONNECT_VALUES = auto()  # any connection: groups, dilation, weights of 32 bits
+    CONNECT_PLANES = auto()  # spikes to the sums of a connection of each channel with itself
+    SCALE_VALUES = auto()  # values times a factor, and a bias
+    SUM_VALUES = auto()
+    MAX_VALUES = auto()
+    DIVIDE = auto()  # values, rounded
+    COPY = auto()  # bytes to bytes, or values to values
+    READ_VALUES = auto()  # what comes in to outputs by weights, all steps in one sum
+    TOTAL = auto()  # what comes in to outputs as it is
 
 
 class Operation(IntEnum):
@@ -73,20 +85,38 @@ class Operation(IntEnum):
     EXTRA_STEPS = auto()  # FIRE: 1 if the charge is the same in every step of the drive, 2 if there is one per step
     FIRST = auto()  # CONNECT_ADD and SCALE_ADD: 1 if it writes the charge, 0 if it adds
     OUTPUTS = auto()  # READOUT: number of real outputs
+    VALUES = auto()  # charge that is read where another is written
+    VALUES_BY = auto()
+    FROM_VALUES = auto()  # 1: what is read lies there, 0: among spikes
+    GROUPS = auto()  # CONNECT_VALUES: of channels
+    DILATION_X = auto()
+    INDEX = auto()  # COPY: for each piece of the output where it comes from, -1: zeros
+    GRANULE = auto()  # COPY: elements of a piece
+    DIVISOR = auto()
+    ROUNDING = auto()
+    BY_TIME = auto()  # TOTAL: 1 if the first step of a positive value is asked for, counted from 1
+    LEVEL = auto()  # FIRE_GENERAL: of the vector code that does, or 3: none
+    PARAMETERS = auto()  # int64: its constants, or the fields of `NeuronParameters`
+    LANES = auto()  # its table of channels
+    PLANES = auto()  # FIRE_GENERAL: arrays of states among membranes and counts
     WIDE_WEIGHTS = auto()  # CURRENT of wide codes: int8 weights (ky, kx, c, o), unpadded
-    IN_CHANNELS = auto()  # CURRENT: real channels
-    REAL_OUT = auto()  # CURRENT: real output channels
+    IN_CHANNELS = auto()  # real channels
+    REAL_OUT = auto()  # real output channels
 
 
 FIELDS = len(Operation)
 (
-    KIND, TAIL, SOURCE, SOURCE_BY, TARGET, TARGET_BY, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH, OUT_CHANNELS,
-    KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP, WEIGHTS, ROWS,
-    NEGATED, SAFE, FEW, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD, V_NEGATIVE,
-    V_INITIAL, BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS, WIDE_WEIGHTS,
-    IN_CHANNELS, REAL_OUT,
+    KIND, TAIL, SOURCE, SOURCE_BY, TARGET, TARGET_BY, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH,
+    OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP,
+    WEIGHTS, ROWS, NEGATED, SAFE, FEW, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD,
+    V_NEGATIVE, V_INITIAL, BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS,
+    VALUES, VALUES_BY, FROM_VALUES, GROUPS, DILATION_X, INDEX, GRANULE, DIVISOR, ROUNDING, BY_TIME, LEVEL,
+    PARAMETERS, LANES, PLANES, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
 ) = (int(x) for x in Operation)  # fmt: skip
-CURRENT, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL = (int(x) for x in Kind)
+(
+    CURRENT, FEED, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL, FIRE_GENERAL,
+    CONNECT_VALUES, CONNECT_PLANES, SCALE_VALUES, SUM_VALUES, MAX_VALUES, DIVIDE, COPY, READ_VALUES, TOTAL,
+) = (int(x) for x in Kind)  # fmt: skip
 
 
 Whole = int | np.int64  # plain Python or compiled
@@ -99,6 +129,7 @@ class Constants(NamedTuple):
     split: int  # first operation of the tail
     block: int  # samples that go through the network together
     chunk: int  # steps of one pass
+    settling: int  # steps of one pass behind the drive at most
     kept: int  # 1: states outlive a pass, every sample has its own
     rows: np.ndarray  # int8: weights as `gather` reads them
     dots: np.ndarray  # int8 or int16: weights of dot products
@@ -116,13 +147,13 @@ class Pools(NamedTuple):
 
 
 class Inlet(NamedTuple):
-    """What goes in: codes that are the same in every step, or frames."""
+    """What goes in: codes, or frames of bytes."""
 
-    codes: np.ndarray  # int32 (samples, 1, H * W * C)
+    codes: np.ndarray  # int32 (samples, 1, H * W * C); of `FEED` also (samples, T, H * W * C)
     pixels: int  # of a frame
     slot: int  # where the frames of the first sample of a block go
     slot_by: int  # from sample to sample
-    constant: bool  # whether there are codes
+    coded: bool  # whether there are codes
     frames: np.ndarray  # int8 (T, samples, C * H * W)
 
 
@@ -149,6 +180,7 @@ class Arena(NamedTuple):
     addresses: np.ndarray  # int64
     sums: np.ndarray  # int32
     padded_spikes: np.ndarray  # int8 or int16: what dot products read
+    notes: np.ndarray  # int64: what neurons count, and nobody reads
 
 
 class Aside(NamedTuple):

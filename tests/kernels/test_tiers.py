@@ -35,7 +35,7 @@ def child(*arguments, **environment):
 def networks():
     """Networks that take every path between them: (name, network, input, options)."""
     from intsnn import IF, Affine, Conv2d, Fixed, Flatten, Input, MaxPool2d, Network, Readout, Rounding, SignedIF
-    from intsnn.layers import LIF, QFFS, CubaLIF, Decay, loihi
+    from intsnn.layers import LIF, QFFS, AvgPool2d, CubaLIF, Decay, Refractory, SumPool2d, Upsample2d, loihi
 
     rng = np.random.default_rng(3)
 
@@ -59,6 +59,25 @@ def networks():
     )
     images = rng.integers(0, 256, (5, 3, 9, 9))
     yield "convolutions", convolutions, images, {"settle": True}
+    values = Network.sequential(
+        Input((3, 9, 9), Fixed(8, signed=False)),
+        AvgPool2d(2, 1),
+        Conv2d(weights(40, 3, 3, 3), padding=1, dilation=(1, 2), bias=rng.integers(-300, 300, 40), bias_mode="once"),
+        SignedIF(rng.integers(500, 900, 40), levels=7),
+        Conv2d(weights(40, 1, 3, 3), groups=40, padding=1, multiplier=rng.integers(1, 5, 40)),
+        SignedIF(20, levels=7),
+        Conv2d(100 * weights(20, 10, 3, 3), groups=4, weight_format=Fixed(12)),
+        SignedIF(4000, levels=7),
+        Upsample2d(2),
+        MaxPool2d(2, 1),
+        SumPool2d(5, 5),
+        Conv2d(weights(5, 20, 1, 1), bias=[1, 2, 3, 4, 5]),
+        IF(9, refractory=Refractory("counter", steps=1)),
+        Readout(),
+        t_drive=7,
+        levels=7,
+    )
+    yield "values", values, images, {"settle": True}
     spikes = rng.integers(0, 2, (12, 4, 30))
     for name, neuron in (
         ("if", IF(40)),
@@ -91,10 +110,8 @@ def what_a_tier_gives(with_reference):
         for path in paths:
             run = simulate(network, inputs, path=path, record=("spikes", "v"), **options)
             found[f"{name} {path}"] = digest(run.outputs, *(run.records[key] for key in sorted(run.records)))
-        if "settle" in options:
-            run = prepare(network, **options)(inputs)
-            found[f"{name} fused"] = digest(run.outputs)
-            found[f"{name} outputs"] = digest(simulate(network, inputs, **options).outputs)
+        found[f"{name} fused"] = digest(prepare(network, **options)(inputs).outputs)
+        found[f"{name} outputs"] = digest(simulate(network, inputs, **options).outputs)
     network, codes = intsnn.load("zoo:digits-ca-lif"), load("digits:test").images[:40]
     run = simulate(network, codes, settle=True, record="spikes")
     found["zoo layer"] = digest(run.outputs, *(run.records[key] for key in sorted(run.records)))
@@ -156,10 +173,10 @@ def test_every_tier_gives_the_integers_of_the_reference(given, tier):
     """Outputs, spikes and membranes of the step path; outputs of the fused path."""
     reference = given["portable"]
     names = [key.removesuffix(" reference") for key in reference if key.endswith(" reference")]
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         assert given[tier][f"{name} step"] == reference[f"{name} reference"], name
-    for name in ("convolutions", "zoo"):
+    for name in (*names, "zoo"):
         assert given[tier][f"{name} fused"] == given[tier][f"{name} outputs"] == reference[f"{name} outputs"], name
     assert given[tier]["zoo layer"] == reference["zoo layer"]
 

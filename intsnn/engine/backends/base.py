@@ -60,8 +60,9 @@ class Request:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What a backend has to give: what is wanted, and states where the run goes on from one."""
-        return self.wants if self.start is None else self.wants | {"state"}
+        """What a backend has to give: what is wanted, states where the run goes on from one, reports if strict."""
+        more = {"state": self.start is not None, "reports": self.strict}
+        return self.wants | {word for word, is_needed in more.items() if is_needed}
 
     @property
     def samples(self) -> int:

@@ -179,7 +179,6 @@ OUTSIDE = {
 
 # Function -> (chains that do not raise, why the other kinds need nothing there).
 GUESSING = {
-    "intsnn/engine/backends/fused/accepts.py:_total": (1, "refuses one kind; the other is read out"),
     "bench/speed/evaluate.py:evaluate": (1, "`apply` behind the last branch raises"),
     "bench/speed/peers.py:_torch_step.call": (1, "networks of the comparison, refused before they come here"),
     "bench/speed/peers.py:_torch_folded.call": (1, "networks of the comparison, refused before they come here"),

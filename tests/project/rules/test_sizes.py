@@ -12,7 +12,6 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 
 # Place -> (lines, why it stays whole).
 MODULES = {
-    "intsnn/engine/backends/fused/table.py": (561, "lowers and runs, still in one"),
     "bench/speed/peers.py": (622, "a class for each peer, behind one registry"),
 }
 

@@ -1,5 +1,7 @@
 """The fused path: every output, extra step and spike is that of `simulate`."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,15 +25,16 @@ from intsnn import (
     simulate,
 )
 from intsnn.bench.speed.workloads import build
-from intsnn.engine.backends.fused import table as program
-from intsnn.engine.backends.fused.accepts import refuses
+from intsnn.engine.backends.fused import connections, layout
+from intsnn.engine.backends.fused.accepts import REFUSED, refuses
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.engine.program import lower
 from intsnn.errors import FormatError, RangeError, ShapeError, UnsupportedError
+from intsnn.formats.fixed import Rounding
 from intsnn.kernels import selftest
 from intsnn.kernels.toolchain import tier as cpu
 from intsnn.layers import LIF, Decay
-from intsnn.layers.schedule import Schedule
+from intsnn.network.schedule import schedule
 
 
 @st.composite
@@ -163,34 +166,52 @@ def small(neuron=None, connection=None):
     return Network.sequential(Input((2,)), connection, neuron or IF(5), Affine([[1, 1]]), Readout(), t_drive=3)
 
 
-@pytest.mark.parametrize(
-    ("network", "said"),
-    [
-        (small(LIF(5, Decay.by_shift(2))), "plain integrate-and-fire"),
-        (small(IF(5, compare=">")), "plain integrate-and-fire"),
-        (small(IF(5, acc_format=Fixed(8))), "plain integrate-and-fire"),
-        (small(IF(5, v_format=Fixed(6))), "may overflow"),
-        (small(connection=Affine([[3, -2], [1, 4]], delay=1)), "has a delay"),
-        (small(connection=Affine([[300, -2], [1, 4]], weight_format=Fixed(12))), "beyond 127"),
-        (Network.sequential(Input((2,)), Affine([[1, 1]]), IF(3)), "no Readout"),
-        (
-            Network.sequential(
-                Input((2, 1, 1)),
-                Conv2d([[[[1]], [[1]]]]),
-                IF(5),
-                Conv2d([[[[2]]]]),
-                Flatten(),
-                Affine([[1]]),
-                Readout(),
-            ),
-            "flatten_4 reads sums of conv2d_3",
-        ),
-    ],
-)
-def test_what_is_not_fused_says_why(network, said):
-    with pytest.raises(UnsupportedError, match=said):
-        prepare(network, steps=3)(np.zeros((1, *network.shapes[network.input_name]), np.uint8))
-    assert said in refuses(lower(network, Schedule(3, 3, 3, 3)))
+def two(inputs, outputs):
+    """A network of so many inputs and outputs."""
+    nodes = {f"in{i}": Input((2,)) for i in range(inputs)} | {"join": Add(), "n": IF(5)}
+    nodes |= {f"out{i}": Readout() for i in range(outputs)}
+    edges = [(f"in{i % inputs}", "join") for i in range(2)] + [("join", "n")]
+    return Network(nodes, edges + [("n", f"out{i}") for i in range(outputs)])
+
+
+def recurrent():
+    nodes = {"in": Input((2,)), "back": Affine(np.eye(2, dtype=int), delay=1), "join": Add(), "n": IF(5)}
+    nodes["out"] = Readout()
+    return Network(nodes, [("in", "join"), ("n", "back"), ("back", "join"), ("join", "n"), ("n", "out")])
+
+
+REFUSALS = {
+    "recurrent": recurrent(),
+    "ports": two(2, 1),
+    "delay": small(connection=Affine([[3, -2], [1, 4]], delay=1)),
+    "multipliers": small(connection=Affine([[3, -2], [1, 4]], multiplier=1 << 31)),
+    "sums": small(IF(5, compare=">"), Affine([[3, -2], [1, 4]], multiplier=1 << 30)),
+    "codes": Network.sequential(Input((2,), Fixed(33)), Affine([[0, 0]]), IF(3), Readout()),
+    "totals": Network.sequential(Input((1, 1, 2), Fixed(31, signed=False)), MaxPool2d((1, 2)), Readout(), t_drive=3),
+    "counts": Network.sequential(Input((2,)), IF(5), Readout(), t_drive=1 << 15),
+    "random": small(LIF(5, Decay.by_shift(2, Rounding.STOCHASTIC))),
+    "trap": small(IF(5, v_format=Fixed(6), v_overflow="TRAP")),
+    "restart": small(IF(5, restart_every=2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_what_is_not_fused_says_why(why):
+    network = REFUSALS[why]
+    said = REFUSED[why].format(r"\S+")
+    reason = refuses(lower(network, schedule(network, None, network.t_drive or 3, False)))
+    assert reason is not None and re.fullmatch(said, reason)
+    if why != "ports":
+        with pytest.raises(UnsupportedError, match=said):
+            prepare(network, steps=network.t_drive or 3)(np.zeros((1, *network.shapes[network.input_name]), np.uint8))
+
+
+def test_what_is_refused_is_documented(repository):
+    """The list of `docs/speed.md` has a line for each reason, and every reason is shown above."""
+    text = (repository / "docs" / "speed.md").read_text()
+    listed = text.partition("What has no fused form")[2].partition("* ")[2].partition("\n\n")[0]
+    assert [line.split("`")[1] for line in listed.split("\n* ")] == list(REFUSED)
+    assert set(REFUSALS) | {"ann", "kind"} == set(REFUSED)
 
 
 def test_many_events_in_one_sum():
@@ -268,7 +289,7 @@ def test_weight_rows_and_dot_products_give_the_same(case, share):
     network, inputs, options = case
     want = simulate(network, inputs, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (share,) * 3))
+        patch.setattr(connections, "DENSE_SHARE", dict.fromkeys(connections.DENSE_SHARE, (share,) * 3))
         got = prepare(network, **options)(inputs)
     assert np.array_equal(got.outputs, want.outputs)
     assert np.array_equal(got.extra_steps, want.extra_steps)
@@ -288,7 +309,7 @@ def test_tiles_equal_their_plain_twins(seed):
 @given(wishes=st.dictionaries(st.integers(), st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 99))))
 def test_what_is_in_use_at_once_does_not_overlap(wishes):
     wishes = {name: (min(a, b), max(a, b), size) for name, (a, b, size) in wishes.items()}
-    places = program._first_fit(wishes)
+    places = layout.first_fit(wishes)
     for one, (begin, end, size) in wishes.items():
         for other, (begin_2, end_2, size_2) in wishes.items():
             if one != other and begin <= end_2 and begin_2 <= end:

@@ -4,10 +4,28 @@ import numpy as np
 import oracle
 import pytest
 
-from intsnn.engine.backends.fused import table as program
+from intsnn.engine.backends.fused import connections, layout
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.formats.fixed import Fixed
-from intsnn.layers import IF, Add, Affine, Conv2d, Flatten, Input, MaxPool2d, Readout, Scale, SignedIF, SumPool2d
+from intsnn.layers import (
+    IF,
+    LIF,
+    Add,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    CubaLIF,
+    Decay,
+    Flatten,
+    Input,
+    MaxPool2d,
+    Readout,
+    Refractory,
+    Scale,
+    SignedIF,
+    SumPool2d,
+    Upsample2d,
+)
 from intsnn.network.spiking import Network
 
 BIT = Fixed(1, signed=False)
@@ -22,13 +40,13 @@ def conv(seed, out, inp, kernel=3, **parts):
     return Conv2d(weights(seed, out, inp, kernel, kernel), **parts)
 
 
-def maps(fmt, *layers, classes=3, **options):
+def maps(fmt, *layers, classes=3, kind="sum", **options):
     """A network on maps of 2 x 5 x 4, with a dense readout."""
     network = [Input((2, 5, 4), fmt), *layers]
     shape = Network.sequential(*network).shapes
     size = int(np.prod(list(shape.values())[-1]))
     return Network.sequential(
-        *network, Flatten(), Affine(weights(9, classes, size), bias=[3, -1, 2][:classes]), Readout(), **options
+        *network, Flatten(), Affine(weights(9, classes, size), bias=[3, -1, 2][:classes]), Readout(kind), **options
     )
 
 
@@ -54,6 +72,19 @@ def joined(seed, first):
     return Network(nodes, edges, t_drive=5, levels=3)
 
 
+def added(*branches):
+    """Two neurons, and all branches of the first and the input of the network itself into one."""
+    nodes = {"in": Input((3, 4, 4), Fixed(3)), "c": conv(1, 3, 3, padding=1), "n": SIGNED, "join": Add(), "m": SIGNED}
+    edges = [("in", "c"), ("c", "n"), ("in", "join"), ("join", "m")]
+    for i, branch in enumerate(branches):
+        nodes[f"b{i}"] = branch
+        edges += [("n", f"b{i}"), (f"b{i}", "join")]
+    nodes |= {"f": Flatten(), "d": Affine(weights(4, 4, 48)), "o": Readout()}
+    return Network(nodes, [*edges, ("m", "f"), ("f", "d"), ("d", "o")], t_drive=5, levels=3)
+
+
+SIX = IF([7, 12, 5, 9, 3, 20], v_format=WIDE)
+LOW = IF([700, 120, 500], v_format=Fixed(12))
 SIGNED = SignedIF([7, 12, 5], 3, v_format=WIDE)
 NETWORKS = {
     "dense": Network.sequential(
@@ -88,6 +119,55 @@ NETWORKS = {
         Input((2, 3, 3), BIT), Conv2d(weights(1, 5, 2, 3, 3)), IF(4, v_format=WIDE), Conv2d(weights(2, 3, 5, 1, 1)),
         Readout(), t_drive=4,
     ),
+    "groups": maps(
+        BIT, conv(1, 4, 2, padding=1), IF(7, v_format=WIDE), conv(2, 6, 2, groups=2, multiplier=3, bias=2), SIX,
+        t_drive=4,
+    ),
+    "planes": maps(
+        BIT, conv(1, 3, 2, padding=1), SIGNED, conv(2, 3, 1, groups=3, padding=1, stride=2), SIGNED, t_drive=4
+    ),
+    "planes of a join": added(conv(2, 3, 1, groups=3, padding=1, bias=4, multiplier=[1, 2, 3])),
+    "joins of all": added(AvgPool2d(3, stride=1, padding=1), conv(5, 3, 3, kernel=1, dilation=(1, 3))),
+    "dilation of columns": maps(BIT, conv(1, 3, 2, kernel=2, dilation=(1, 2), padding=1, bias=3), SIGNED, t_drive=4),
+    "large weights": maps(BIT, Conv2d(weights(1, 3, 2, 3, 3, top=999), weight_format=Fixed(12)), LOW, t_drive=4),
+    "large pool": maps(BIT, conv(1, 3, 2, padding=1), SIGNED, SumPool2d((5, 4)), t_drive=4),
+    "pool behind a pool": maps(
+        BIT, conv(1, 3, 2, padding=1), SIGNED, SumPool2d((5, 3), 1), SumPool2d((1, 2)), SIGNED, t_drive=4
+    ),
+    "average": maps(BIT, conv(1, 3, 2, padding=1), SIGNED, AvgPool2d(2, rounding="RND_CONV"), SIGNED, t_drive=4),
+    "pools of the input": maps(Fixed(4), MaxPool2d(2, 1, padding=1), SumPool2d(2, 1), conv(1, 3, 2), SIGNED, t_drive=4),
+    "greatest of sums": maps(BIT, conv(1, 3, 2, padding=1), MaxPool2d(2, 1), SIGNED, t_drive=4),
+    "larger maps": maps(
+        BIT, conv(1, 3, 2), SIGNED, Upsample2d((2, 3)), conv(2, 3, 3), SIGNED, Upsample2d(2, "zeros"), conv(3, 3, 3),
+        SIGNED, t_drive=4,
+    ),
+    "larger sums": maps(Fixed(4), Upsample2d(2, "zeros"), conv(1, 3, 2), Upsample2d(2), SIGNED, t_drive=4),
+    "maps go out": Network.sequential(
+        Input((2, 5, 4), BIT), conv(1, 3, 2), SIGNED, conv(2, 2, 3, kernel=1, bias=7), Readout(), t_drive=4
+    ),
+    "values go out": Network.sequential(
+        Input((2, 5, 4), BIT), conv(1, 4, 2, padding=1), IF(7), conv(2, 4, 1, groups=4, bias=7), Readout(), t_drive=4
+    ),
+    "neurons go out": Network.sequential(Input((2, 5, 4), BIT), conv(1, 3, 2), SIGNED, t_drive=4),
+    "maxima go out": Network.sequential(Input((2, 5, 4), BIT), conv(1, 3, 2), SIGNED, MaxPool2d(2, 1), t_drive=4),
+    "the first spike": maps(BIT, conv(1, 3, 2), SIGNED, kind="first_spike", t_drive=4),
+    "the input goes out": Network.sequential(Input((3,), Fixed(4)), Affine(weights(1, 2, 3)), Readout(), t_drive=4),
+    "leaks": maps(
+        BIT, conv(1, 3, 2, padding=1, bias=2), LIF([7, 3, 9], Decay.by_multiply(3, 2), reset="zero"), conv(2, 3, 3),
+        LIF([7, 12, 5], Decay.by_shift(1, "RND"), bias=[3, -1, 2]), t_drive=4,
+    ),
+    "currents": maps(
+        BIT, conv(1, 3, 2), CubaLIF([70, 30, 90], Decay.by_shift(1), Decay.by_subtract(3), u_shift=2, compare=">"),
+        SumPool2d((3, 2), 1), IF(1, reset="zero", v_format=Fixed(8)), t_drive=4,
+    ),
+    "rest": maps(
+        BIT, conv(1, 3, 2), IF(3, refractory=Refractory("counter", steps=2)), conv(2, 3, 3, kernel=2),
+        IF(3, refractory=Refractory("trace", amplitude=9, decay=Decay.by_shift(1)), max_spikes_per_step=3), t_drive=4,
+    ),
+    "overflow": maps(
+        BIT, conv(1, 3, 2), SignedIF([7, 12, 5], 3, v_format=Fixed(5)), conv(2, 3, 3, kernel=2),
+        IF(9, v_format=Fixed(6), v_overflow="WRAP", acc_format=Fixed(6)), t_drive=4,
+    ),
     "joins": joined(3, SignedIF([20, 30, 44], 3, v_format=WIDE)),
     "joins of uncounted": joined(8, IF([20, 30, 44], v_format=WIDE)),
 }  # fmt: skip
@@ -117,7 +197,7 @@ def test_constant_input(name, settle):
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_dot_products_and_rows(monkeypatch, name, share):
     """Whatever tier: dot products wherever there are some to choose, and weight rows alone."""
-    monkeypatch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (share,) * 3))
+    monkeypatch.setattr(connections, "DENSE_SHARE", dict.fromkeys(connections.DENSE_SHARE, (share,) * 3))
     network = NETWORKS[name]
     inputs = codes(network, 9, (3,))
     for steps in (1, 5):
@@ -125,7 +205,7 @@ def test_dot_products_and_rows(monkeypatch, name, share):
         assert found == oracle.simulate(network, inputs, steps=steps)["outputs"]
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in ("bytes", "wide codes")])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_frames(name):
     network = NETWORKS[name]
     inputs = codes(network, 7, (4, 3))
@@ -154,5 +234,5 @@ def test_blocks_of_samples_fit_the_cache(neurons, whole):
     frames = codes(network, 1, (16, 20))
     assert runner(frames).outputs.ravel().tolist() == (frames.sum(axis=(0, 2)) // 2 * neurons).tolist()
     (pool,) = runner._pools.values()
-    found = pool.table
-    assert (found.block == program.MOST_SAMPLES) is whole and found.block * neurons * 16 <= program.BLOCK_BYTES
+    found = pool.table.layout
+    assert (found.block == layout.MOST_SAMPLES) is whole and found.block * neurons * 16 <= layout.BLOCK_BYTES

@@ -8,7 +8,7 @@ import oracle
 import pytest
 from test_narrow import fit, needs_vectors, run_both, width
 
-from intsnn.engine.backends.fused import table as program
+from intsnn.engine.backends.fused import connections
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.engine.backends.stepwise.neuron_width import _Range, _settles
 from intsnn.engine.backends.stepwise.plan import Plan
@@ -17,6 +17,7 @@ from intsnn.engine.program import lower
 from intsnn.engine.simulation import simulate
 from intsnn.errors import RangeError, UnsupportedError
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
+from intsnn.kernels.fused.opcodes import Kind, Operation
 from intsnn.layers import (
     IF,
     LIF,
@@ -58,6 +59,14 @@ def fused(network, inputs, **options):
     expected = oracle.simulate(network, inputs, **options)["outputs"]
     assert prepare(network, **options)(inputs).outputs.tolist() == expected
     return expected
+
+
+def kinds(network, inputs, **options):
+    """Names of the operations of the fused path."""
+    runner = prepare(network, **options)
+    runner(np.asarray(inputs))
+    (pool,) = runner._pools.values()
+    return [Kind(number).name for number in pool.table.constants[0][:, Operation.KIND]]
 
 
 def not_fused(network, inputs, text, **options):
@@ -140,17 +149,15 @@ def test_ends_of_the_input_format(fmt, dtype):
 
 @pytest.mark.parametrize("low, within", [(-16, True), (-15, True), (-17, False), (-14, False)])
 def test_frames_of_16_and_17(low, within):
-    """A frame of 16, or of -16, is listed as so many events; of 17 not."""
+    """A frame of 16, or of -16, is listed as so many events; of 17 it is a value."""
     layer = Input((1,), Fixed(5), 1, low + 16)  # codes of -16 to 15
     assert (layer.low, layer.high) == (low, low + 31)
     for multiplier in (1, -1):
         neuron = SignedIF(7, 3, v_format=Fixed(24))
         network = Network.sequential(layer, Affine([[3 * multiplier]]), neuron, Affine([[1]]), Readout())
         frames = np.array([15, -16, 15, 15, -16, 1, 0, -16])[:, None, None]
-        if within:
-            fused(network, frames)
-        else:
-            not_fused(network, frames, "beyond 16")
+        fused(network, frames)
+        assert ("FEED" not in kinds(network, frames)) is within
 
 
 def test_events_of_samples_behind_the_first_block():
@@ -209,8 +216,10 @@ def test_fused_multipliers_and_weights():
 
     fused(network(127, 2**31 - 1), [[1]], steps=2)
     fused(network(-127, -(2**31 - 1)), [[1]], steps=2)
-    not_fused(network(128, 1), [[1]], "beyond 127", steps=2)
-    not_fused(network(-128, 1), [[1]], "beyond 127", steps=2)
+    assert "CURRENT" in kinds(network(127, 1), [[1]], steps=2)
+    for weight in (128, -128):  # no byte
+        fused(network(weight, 2**31 - 1), [[1]], steps=2)
+        assert "CONNECT_VALUES" in kinds(network(weight, 1), [[1]], steps=2)
     not_fused(network(1, 2**31), [[1]], "beyond 31 bits", steps=2)
     not_fused(network(1, -(2**31)), [[1]], "beyond 31 bits", steps=2)
 
@@ -232,7 +241,7 @@ def test_fused_counts_of_15_bits():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_sums_of_rows_in_16_bits(monkeypatch, largest, sign):
     """As many weights as 16 bits surely hold, and more: parts are added in 32 bits in time."""
-    monkeypatch.setattr(program, "DENSE_SHARE", dict.fromkeys(program.DENSE_SHARE, (1.0,) * 3))
+    monkeypatch.setattr(connections, "DENSE_SHARE", dict.fromkeys(connections.DENSE_SHARE, (1.0,) * 3))
     safe = ((1 << 15) - 1) // largest
     size = 2 * safe + 9
     network = Network.sequential(
@@ -250,7 +259,7 @@ def test_sums_of_rows_in_16_bits(monkeypatch, largest, sign):
 @pytest.mark.parametrize("kernel, fits", [((4, 4), True), ((2, 8), True), ((1, 17), False), ((3, 6), False)])
 @pytest.mark.parametrize("signed", [False, True])
 def test_pools_that_are_listed(kernel, fits, signed):
-    """A pool of 16 spikes is listed, of 17 not."""
+    """A pool of 16 spikes is listed, of 17 it is a value."""
     neuron = SignedIF(2, 9, v_format=Fixed(24)) if signed else IF(2, v_format=Fixed(24))
     network = Network.sequential(
         Input((1, *kernel), Fixed(4)), Conv2d([[[[1]]]]), neuron, SumPool2d(kernel), Flatten(), Affine([[5]]),
@@ -258,10 +267,8 @@ def test_pools_that_are_listed(kernel, fits, signed):
     )  # fmt: skip
     frames = np.full((6, 1, 1, *kernel), 3)
     frames[3:] = -8
-    if fits:
-        fused(network, frames)
-    else:
-        not_fused(network, frames, "too large to be listed")
+    fused(network, frames)
+    assert ("SUM_POOL" in kinds(network, frames)) is fits and ("SUM_VALUES" in kinds(network, frames)) is not fits
 
 
 @pytest.mark.parametrize("weight, last", [(8, 31), (-1, 256)])
@@ -270,8 +277,9 @@ def test_fused_membranes_that_cannot_overflow(weight, last):
     network = Network.sequential(
         Input((1,), BIT), Affine([[weight]]), IF(1, v_format=Fixed(9)), Affine([[1]]), Readout()
     )
-    fused(network, [[1]], steps=last)
-    not_fused(network, [[1]], "may overflow", steps=last + 1)
+    for steps, plain in ((last, True), (last + 1, False)):
+        fused(network, [[1]], steps=steps)
+        assert ("FIRE_GENERAL" in kinds(network, [[1]], steps=steps)) is not plain
 
 
 # -- the width of a neuron --------------------------------------------------------------------------

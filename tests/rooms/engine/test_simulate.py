@@ -1,5 +1,7 @@
 """Simulation: the reference against an independent simulator, and every other path against the reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import oracle
 import pytest
@@ -706,8 +708,13 @@ def test_fused_path_holds_wide_membranes(neuron, multiplier):
 
 
 @pytest.mark.parametrize("neuron", [IF(4, v_format=Fixed(9, signed=False), v_overflow=Overflow.SAT_SYM)])
-def test_fused_path_takes_only_what_it_holds(neuron):
-    """Formats that overflow: refused, never wrapped."""
+def test_fused_path_holds_what_it_takes(neuron):
+    """Formats that overflow do so there too; where that is an error, the run is left to others."""
     network = Network.sequential(Input((1,), BYTE), Affine([[1]]), ("n", neuron), Affine([[1]]), Readout())
-    with pytest.raises(UnsupportedError, match="prepare: .* n "):
-        prepare(network, steps=3)([[7]])
+    want = simulate(network, [[7], [100]], steps=50)
+    assert prepare(network, steps=50)([[7], [100]]).outputs.tolist() == want.outputs.tolist()
+    with pytest.raises(UnsupportedError, match="fused gives no reports"):
+        simulate(network, [[7]], steps=50, strict=True, path="fused")
+    trapped = replace(neuron, v_overflow=Overflow.TRAP)
+    with pytest.raises(UnsupportedError, match="prepare: n may overflow where an overflow is an error"):
+        prepare(replace(network, nodes={**network.nodes, "n": trapped}), steps=3)([[7]])

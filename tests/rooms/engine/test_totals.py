@@ -15,6 +15,7 @@ from intsnn.engine.program import lower
 from intsnn.engine.simulation import simulate
 from intsnn.errors import IntsnnError, RangeError, UnsupportedError
 from intsnn.formats.fixed import Fixed, Overflow
+from intsnn.kernels.fused.opcodes import Kind, Operation
 from intsnn.layers import (
     IF,
     Add,
@@ -311,16 +312,17 @@ def pooled():
 
 
 def test_fused_totals_of_a_max_pool():
-    """Kept in 16 bits: the last run that they hold, and the first that the path leaves to others."""
+    """Kept in 16 bits: the last run that they hold; then in 32."""
 
     def frames(steps):
         return np.ones((steps, 1, 1, 1, 4), np.int8)
 
     steps = ((1 << 15) - 1) // 2
-    assert prepare(pooled())(frames(steps)).outputs.tolist() == [[2 * steps]]
-    assert simulate(pooled(), frames(steps + 1)).outputs.tolist() == [[2 * steps + 2]]
-    with pytest.raises(UnsupportedError, match="the totals of m need more than 16 bits"):
-        prepare(pooled())(frames(steps + 1))
+    for most, kind in ((steps, "MAX_POOL"), (steps + 1, "MAX_VALUES")):
+        runner = prepare(pooled())
+        assert runner(frames(most)).outputs.tolist() == [[2 * most]]
+        (pool,) = runner._pools.values()
+        assert Kind[kind] in pool.table.constants[0][:, Operation.KIND]
 
 
 # -- the integer ANN --------------------------------------------------------------------------------

@@ -86,11 +86,12 @@ def test_one_pixel_is_a_vector_of_classes():
     assert simulate(network, np.ones((2, 1, 1, 1), np.int64)).predictions.tolist() == [1, 1]
 
 
-def test_the_fused_path_says_that_it_has_no_upsampling():
-    from intsnn.errors import UnsupportedError
-
-    with pytest.raises(UnsupportedError, match="Upsample2d"):
-        prepare(dense_network())(np.zeros((1, 1, 4, 4), np.int64))
+def test_the_fused_path_gives_the_same_maps():
+    network, x = dense_network(), np.random.default_rng(4).integers(0, 6, (3, 1, 4, 4))
+    want = simulate(network, x, settle=True, path="step")
+    got = prepare(network, settle=True)(x)
+    assert want.outputs.any() and np.array_equal(got.outputs, want.outputs)
+    assert np.array_equal(got.predictions, want.predictions) and got.predictions.ndim == 3
 
 
 def test_files_keep_factor_and_mode(tmp_path):

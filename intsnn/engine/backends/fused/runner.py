@@ -1,8 +1,8 @@
 """A network prepared for speed: the fused backend behind one call, numpy array in, outputs out.
 
 `prepare` packs weights and lays out small buffers once; the `Runner` it returns answers the outputs (and extra steps)
-of `simulate` with the same bits and no per-layer report. Inlet-forward integrate-and-fire networks inside proven
-bounds run fused (`intsnn.kernels.fused.interpreter`); anything else is refused with the reason.
+of `simulate` with the same bits and no per-layer report. Feed-forward networks run fused
+(`intsnn.kernels.fused.interpreter`); what does not, `accepts` refuses with the reason.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ class _Pool:
             if len(held) == 1:
                 work(held[0], 0, samples)
             else:
-                _share(work, held, samples, self.table.block)
+                _share(work, held, samples, self.table.layout.block)
         finally:
             self.free.extend(held)
-        outputs = totals
+        outputs = totals - 1 if self.table.by_time else totals
         if len(shape) == 3:
-            outputs = np.ascontiguousarray(to_api(totals, shape).reshape(samples, -1))
+            outputs = np.ascontiguousarray(to_api(outputs, shape).reshape(samples, -1))
         done = bool(settled.all()) if settle else None
         when = self.table.program.schedule
         steps = (max(when.driven + int(extra.max()), when.least) if settle else when.limit) if samples else 0
@@ -110,7 +110,7 @@ class _Pool:
             try:
                 held.append(self.free.pop())  # one step, whatever other threads do
             except IndexError:
-                held.append(self.table.buffers())
+                held.append(self.table.layout.buffers())
         return held
 
 
@@ -148,15 +148,16 @@ def _table(program: Program, constant: bool) -> Table:
 
 def _arguments(table: Table, source: Source, settle: bool) -> tuple[tuple, tuple]:
     """What goes in, and for how long: that of `Inlet` and of `Length`."""
-    codes, frames, area = _inputs(source)
+    codes, frames, area = _inputs(source, table.coded)
     when = table.program.schedule
-    feed = Inlet(codes, area, table.input_slot, table.input_by, source.constant, frames)
+    layout = table.layout
+    feed = Inlet(codes, area, layout.input_slot, layout.input_by, table.coded, frames)
     return tuple(feed), tuple(Length(when.driven, when.least, when.limit, settle))
 
 
-def _inputs(source: Source):
-    """Codes of constant inputs (B, 1, H * W * C) int32, or frames (T, B, C * H * W) int8; and pixels."""
-    if source.constant:
+def _inputs(source: Source, coded: bool):
+    """Codes (B, T or 1, H * W * C) int32, or frames (T, B, C * H * W) int8; and pixels."""
+    if coded:
         return source.block(0, source.samples, np.int32), NO_FRAMES, 1
     layer = source.layer
     raw = source.raw(0, source.samples)

@@ -310,7 +310,14 @@ def _table(rows, shape: tuple[int, ...], dtype) -> tuple[np.ndarray, int]:
 
 
 def narrowest(
-    layer: Neuron, current: Bound, own: Bound, current_type, steps: int, shape: tuple[int, ...], counts: bool = True
+    layer: Neuron,
+    current: Bound,
+    own: Bound,
+    current_type,
+    steps: int,
+    shape: tuple[int, ...],
+    counts: bool = True,
+    widths: tuple[int, ...] = WIDTHS,
 ) -> Narrow | None:
     """The narrowest vector kernel for `layer`, or None if only the general one does.
 
@@ -327,8 +334,10 @@ def narrowest(
         Of the layer, channels first.
     counts : bool
         Whether net counts are asked for.
+    widths : tuple of int
+        Those to choose from, the narrowest first.
     """
-    for width in WIDTHS:
+    for width in widths:
         try:
             return _fit(layer, width, current, own, current_type, steps, shape, counts)
         except _Unfit:
