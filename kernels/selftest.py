@@ -148,6 +148,9 @@ def _window_cases(numbers) -> Iterator[Case]:
     window = tiles.Pixels(at=11, ny=2, nx=3, row=300, pixel=40, channels=32)
     yield Case("window_sum", tiles.window_sum, tiles.plain_window_sum, (numbers(900, np.int8, -4, 5), 850, window))
     counts, spikes = numbers(900, np.int16, -30, 30), np.zeros(50, np.int8)
+    sums, weights = np.zeros(50, np.int32), numbers(600, np.int8, -127, 128)
+    weighed = (sums, 9, numbers(900, np.int8, -16, 17), weights, 5, 160, window)
+    yield Case("window_weigh", tiles.window_weigh, tiles.plain_window_weigh, weighed)
     yield Case("window_max", tiles.window_max, tiles.plain_window_max, (counts, 860, spikes, 7, window))
 
 

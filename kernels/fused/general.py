@@ -67,6 +67,13 @@ def _size(op):
 
 
 @kernel
+def _parts(op, at, size):
+    """Where currents, refractory states and what is still to be reset begin; what is not there lies anywhere."""
+    both = at + size if op[PLANES] > 1 else at
+    return both, at + 2 * size if op[PLANES] > 2 else at, both
+
+
+@kernel
 def _begin(op, at, size, numbers, membranes, counts):
     """States of the first step."""
     channels = op[OUT_CHANNELS]
@@ -75,7 +82,7 @@ def _begin(op, at, size, numbers, membranes, counts):
             membranes[at + base + c] = numbers[op[V_INITIAL] + c]
     for i in range(size, op[PLANES] * size):
         membranes[at + i] = 0
-    for i in range(2 * size):
+    for i in range(min(2, op[PLANES]) * size):
         counts[at + i] = 0
 
 
@@ -86,10 +93,10 @@ def _stretch(op, this, b, numbers, membranes, pools, arena):
     period, size, lanes = op[OUT_CHANNELS], _size(op), LANES_64 if op[WIDE] else LANES_32
     table = numbers[op[LANES] : op[LANES] + ROWS * (period + lanes)]
     settings = Settings(pools.big[op[PARAMETERS] : op[PARAMETERS] + CONSTANTS], table, period)
-    u, rest = (at + size, at + 2 * size) if op[PLANES] == 3 else (at, at)
+    u, rest, sent = _parts(op, at, size)
     state = NeuronState(
-        membranes[u : u + size], membranes[at : at + size], counts[at : at + size],
-        counts[at + size : at + 2 * size], membranes[rest : rest + size],
+        membranes[u : u + size], membranes[at : at + size], counts[at : at + size], counts[sent : sent + size],
+        membranes[rest : rest + size],
     )  # fmt: skip
     records = Records(membranes[:0], membranes[:0])
     place = Stretch(
@@ -111,7 +118,7 @@ def _one_by_one(op, this, b, membranes, pools, arena):
     big, counts, charge, spikes, notes = pools.big, arena.counts, arena.charge, arena.spikes, arena.notes
     at, channels, size = op[STATE] + b * op[STATE_BY], op[OUT_CHANNELS], _size(op)
     p = _parameters(big, op[PARAMETERS])
-    u, rest = (at + size, at + 2 * size) if op[PLANES] == 3 else (at, at)
+    u, rest, sent = _parts(op, at, size)
     nothing = membranes[None, :0, None]
     one = np.int64(1)
     for t in range(this.steps):
@@ -121,7 +128,7 @@ def _one_by_one(op, this, b, membranes, pools, arena):
             one if this.now < this.driven else 0 * one, this.now + t, np.int64(0), p,
             big[op[THRESHOLD] : op[THRESHOLD] + channels], big[op[V_NEGATIVE] : op[V_NEGATIVE] + channels],
             big[op[BIAS] : op[BIAS] + channels], membranes[None, u : u + size], membranes[None, at : at + size],
-            counts[None, at : at + size], counts[None, at + size : at + 2 * size], membranes[None, rest : rest + size],
+            counts[None, at : at + size], counts[None, sent : sent + size], membranes[None, rest : rest + size],
             spikes[None, None, out : out + size], nothing, nothing, notes[:COUNTERS], notes[COUNTERS:],
         )  # fmt: skip
 

@@ -4,10 +4,15 @@ A network is a table of operations over flat buffers (`Operation` names the colu
 without leaving compiled code. Spikes lie as bytes ``(T, H, W, C)`` with C padded to a multiple of `WIDTH`. Values are
 those of the plain kernels: the tests compare every output.
 
+`run_samples` knows the operations on spikes alone; what has others, `run_all_samples` of ``complete.py`` runs.
+
 The table has a head, which runs image by image, and a tail of dense layers, which run for a block of samples together
 so that a slice of weights serves them all: there the samples of the block take the place of the pixels of a row. What
 lies in a slot of the tail has an address for each sample (`..._BY`), what lies in the head one for all.
 """
+
+from types import FunctionType
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +20,8 @@ from ..layers.compiled import convolve
 from ..parameters import Window
 from ..toolchain.jit import kernel
 from .connect import columns, connect, copy_codes, places_of, tile_width
-from .general import fire_general
 from .opcodes import (
+    ANSWER,
     BIAS,
     CHANNELS,
     CONNECT_ADD,
@@ -28,7 +33,6 @@ from .opcodes import (
     FEED,
     FEW,
     FIRE,
-    FIRE_GENERAL,
     FIRST,
     HEIGHT,
     IN_CHANNELS,
@@ -37,7 +41,6 @@ from .opcodes import (
     KIND,
     LEFT,
     MAX_POOL,
-    MAX_VALUES,
     MULTIPLIER,
     NEGATED,
     OUT_CHANNELS,
@@ -74,10 +77,8 @@ from .opcodes import (
 )
 from .rows import SPARE, Room, gather
 from .tiles import UNIT, WIDTH, Pixels, count_nonzero, list_bytes, window_max, window_sum
-from .values import feed as feed_values
-from .values import latest_change, run_on_values
 
-__all__ = ["run_samples"]
+__all__ = ["begin_current", "interpreter", "latest_activity", "run_samples", "run_spikes"]
 
 
 @kernel
@@ -118,7 +119,7 @@ def _readout(op, this, who, pools, arena, totals):
                 for o in range(real):
                     c = column + o
                     a = np.int64(sums[o]) * np.int64(numbers[op[MULTIPLIER] + c]) + np.int64(numbers[bias + c])
-                    totals[sample, c] += a
+                    totals[sample, op[ANSWER] + c] += a
             column += width
 
 
@@ -195,7 +196,7 @@ def _wide_current(op, b, codes, pools, arena, aside):
 
 
 @kernel
-def _latest_activity(op, b, steps, spikes, latest, now):
+def latest_activity(op, b, steps, spikes, latest, now):
     """Last step (counted from 1) in which the operation fired, or `latest`."""
     size = op[OUT_HEIGHT] * op[OUT_WIDTH] * op[OUT_CHANNELS]
     for t in range(steps - 1, -1, -1):
@@ -237,12 +238,8 @@ def _load_frames(this, b, feed, spikes):
 
 
 @kernel
-def _begin(op, this, who, codes, pools, arena, aside):
-    """FEED, or CURRENT: once for the whole run of the samples in `who`."""
-    if op[KIND] == FEED:
-        for i in range(this.samples):
-            feed_values(op, this, who[i], codes, arena.charge)
-        return
+def begin_current(op, this, who, codes, pools, arena, aside):
+    """CURRENT, once for the whole run of the samples in `who`."""
     if op[DOTS] < 0:
         for i in range(this.samples):
             _wide_current(op, who[i], codes[this.first + who[i] : this.first + who[i] + 1], pools, arena, aside)
@@ -260,7 +257,7 @@ def _begin(op, this, who, codes, pools, arena, aside):
 
 
 @kernel
-def _run(op, this, who, pools, arena, totals, latest):
+def run_spikes(op, this, who, pools, arena, totals, latest):
     """One operation for the samples of `who`; `latest` keeps the last steps in which they fired."""
     kind, now, steps = op[KIND], this.now, this.steps
     spikes, counts = arena.spikes, arena.counts
@@ -279,15 +276,8 @@ def _run(op, this, who, pools, arena, totals, latest):
                 size = (op[HEIGHT] * op[WIDTH_IN] + op[OUT_HEIGHT] * op[OUT_WIDTH]) * op[CHANNELS]
                 counts[op[STATE] + b * op[STATE_BY] : op[STATE] + b * op[STATE_BY] + size] = 0
             _max_pool(op, b, steps, spikes, counts)
-        elif kind == FIRE_GENERAL:
-            fire_general(op, this, b, pools, arena)
-        elif kind > FIRE_GENERAL:
-            run_on_values(op, this, b, pools, arena, totals)
-        if now >= this.driven:
-            if kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL or kind == FIRE_GENERAL:
-                latest[b] = _latest_activity(op, b, steps, spikes, latest[b], now)
-            elif kind == MAX_VALUES:
-                latest[b] = latest_change(op, this, b, arena.charge, latest[b])
+        if now >= this.driven and (kind == FIRE or kind == CONNECT_FIRE or kind == MAX_POOL):
+            latest[b] = latest_activity(op, b, steps, spikes, latest[b], now)
 
 
 @kernel
@@ -301,8 +291,11 @@ def _living(alive, samples, who):
     return running
 
 
-@kernel
-def run_samples(start, stop, constants, feed, length, arena, aside, results):
+_begin: Any = None  # each copy of `_run_samples` has its own
+_run: Any = None
+
+
+def _run_samples(start, stop, constants, feed, length, arena, aside, results):
     """Run the samples ``start..stop`` to their end.
 
     A block of samples goes through the network together: the operations before the tail one by one, the others all at
@@ -361,3 +354,16 @@ def run_samples(start, stop, constants, feed, length, arena, aside, results):
         for b in range(samples):
             results.extra_steps[first + b] = max(0, latest[b] - driven) if length.settle else 0
             results.settled[first + b] = latest[b] < now or limit == driven
+
+
+def interpreter(name, begin, run):
+    """`_run_samples` as the kernel `name` (its code is kept on disk under that), with its operations.
+
+    A closure would be compiled anew in every process: an intrinsic in it is never the same twice.
+    """
+    copy = FunctionType(_run_samples.__code__, globals() | {"_begin": begin, "_run": run}, name)
+    copy.__qualname__ = name
+    return kernel(copy)
+
+
+run_samples = interpreter("run_samples", begin_current, run_spikes)

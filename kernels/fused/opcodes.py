@@ -85,6 +85,8 @@ class Operation(IntEnum):
     EXTRA_STEPS = auto()  # FIRE: 1 if the charge is the same in every step of the drive, 2 if there is one per step
     FIRST = auto()  # CONNECT_ADD and SCALE_ADD: 1 if it writes the charge, 0 if it adds
     OUTPUTS = auto()  # READOUT: number of real outputs
+    ANSWER = auto()  # where the outputs of this operation begin among all
+    INPUT = auto()  # FEED: where its codes begin among those of all inputs
     VALUES = auto()  # charge that is read where another is written
     VALUES_BY = auto()
     FROM_VALUES = auto()  # 1: what is read lies there, 0: among spikes
@@ -110,8 +112,8 @@ FIELDS = len(Operation)
     OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP,
     WEIGHTS, ROWS, NEGATED, SAFE, FEW, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD,
     V_NEGATIVE, V_INITIAL, BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS,
-    VALUES, VALUES_BY, FROM_VALUES, GROUPS, DILATION_X, INDEX, GRANULE, DIVISOR, ROUNDING, BY_TIME, LEVEL,
-    PARAMETERS, LANES, PLANES, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
+    ANSWER, INPUT, VALUES, VALUES_BY, FROM_VALUES, GROUPS, DILATION_X, INDEX, GRANULE, DIVISOR, ROUNDING, BY_TIME,
+    LEVEL, PARAMETERS, LANES, PLANES, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
 ) = (int(x) for x in Operation)  # fmt: skip
 (
     CURRENT, FEED, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL, FIRE_GENERAL,
@@ -149,7 +151,7 @@ class Pools(NamedTuple):
 class Inlet(NamedTuple):
     """What goes in: codes, or frames of bytes."""
 
-    codes: np.ndarray  # int32 (samples, 1, H * W * C); of `FEED` also (samples, T, H * W * C)
+    codes: np.ndarray  # int32 (samples, 1, H * W * C); of `FEED` also (samples, T, elements of all inputs)
     pixels: int  # of a frame
     slot: int  # where the frames of the first sample of a block go
     slot_by: int  # from sample to sample

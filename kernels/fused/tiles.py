@@ -305,6 +305,32 @@ def plain_window_max(counts, best_at, spikes, to, window):
         counts[best_at + c] = best
 
 
+def plain_window_weigh(sums, to, spikes, weights, first, weight_row, window):
+    """``sums[to + c]`` = sum over a window of bytes times their weights, which fits 16 bits.
+
+    The weights of a pixel are those of its channels, from `first` on; those of a row lie `weight_row` apart.
+    """
+    for c in range(window.channels):
+        total = np.int32(0)
+        for y in range(window.ny):
+            for x in range(window.nx):
+                value = np.int32(spikes[window.at + y * window.row + x * window.pixel + c])
+                total += value * np.int32(weights[first + y * weight_row + x * window.channels + c])
+        sums[to + c] = total
+
+
+def _portable_window_weigh(sums, to, spikes, weights, first, weight_row, window):
+    """`plain_window_weigh` with the channels innermost."""
+    line = sums[to : to + window.channels]
+    line[:] = 0
+    for y in range(window.ny):
+        for x in range(window.nx):
+            at, row = window.at + y * window.row + x * window.pixel, first + y * weight_row + x * window.channels
+            values, factors = spikes[at : at + window.channels], weights[row : row + window.channels]
+            for c in range(window.channels):
+                line[c] += np.int32(values[c]) * np.int32(factors[c])
+
+
 def _window(e: Emit, name, element, begin, merge, finish):
     """Merge the pixels of a window, `WIDTH` channels at a time; ``finish(channel, merged)`` writes them."""
     b, kind = e.builder, vector(WIDTH, element)
@@ -346,6 +372,26 @@ def _window_max(e: Emit):
     _window(e, "counts", INT16, begin, larger, finish)
 
 
+def _window_weigh(e: Emit):
+    b, wide = e.builder, vector(WIDTH, INT16)
+
+    def widened(pointer):
+        return b.sext(e.read(pointer, vector(WIDTH, BYTE)), wide)
+
+    with e.loop(0, e.whole("window.channels"), WIDTH) as c:
+        start = e.pointer("spikes", b.add(e.whole("window.at"), c))
+        factors = e.pointer("weights", b.add(e.whole("first"), c))
+        cell = e.cell(e.zeros(wide))
+        with e.loop(0, e.whole("window.ny")) as y:
+            line = e.shift(start, b.mul(y, e.whole("window.row")))
+            row = e.shift(factors, b.mul(y, e.whole("weight_row")))
+            with e.loop(0, e.whole("window.nx")) as x:
+                value = widened(e.shift(line, b.mul(x, e.whole("window.pixel"))))
+                factor = widened(e.shift(row, b.mul(x, e.whole("window.channels"))))
+                e.put(b.add(e.get(cell), b.mul(value, factor)), cell)
+        e.write(b.sext(e.get(cell), vector(WIDTH, INT32)), e.pointer("sums", b.add(e.whole("to"), c)))
+
+
 # -- what runs -------------------------------------------------------------------------------------
 
 DOT_GROUP = {64: 6, 32: 6 if TIER == "avx2" else 12}  # rows of one call, by the width of the tile
@@ -364,6 +410,7 @@ if TIER == "portable":
     list_bytes, collect, count_nonzero = kernel(plain_list), kernel(plain_collect), kernel(plain_count)
     weigh = kernel(plain_weigh)
     window_sum, window_max = kernel(plain_window_sum), kernel(plain_window_max)
+    window_weigh = kernel(_portable_window_weigh)
 else:
     _DOTS = "sums data where weights initial at"
     dots_64, dots_32 = (emitted(_DOTS, _dots_body(DOT_GROUP[width], width)) for width in (64, 32))
@@ -372,4 +419,5 @@ else:
     weigh = emitted("spikes at size", _weigh, types.int64)
     window_sum = emitted("spikes to window", _window_sum)
     window_max = emitted("counts best_at spikes to window", _window_max)
+    window_weigh = emitted("sums to spikes weights first weight_row window", _window_weigh)
     list_bytes = kernel(plain_list) if TIER == "avx2" else emitted(_LIST, _list, types.int64)

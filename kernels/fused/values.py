@@ -9,6 +9,7 @@ import numpy as np
 from ..numbers.compiled import round_div
 from ..toolchain.jit import kernel
 from .opcodes import (
+    ANSWER,
     BIAS,
     BY_TIME,
     CHANNELS,
@@ -29,6 +30,7 @@ from .opcodes import (
     HEIGHT,
     IN_CHANNELS,
     INDEX,
+    INPUT,
     KERNEL_X,
     KERNEL_Y,
     KIND,
@@ -58,6 +60,7 @@ from .opcodes import (
     WEIGHTS,
     WIDTH_IN,
 )
+from .tiles import Pixels, window_weigh
 
 __all__ = ["feed", "latest_change", "run_on_values"]
 
@@ -91,7 +94,9 @@ def feed(op, this, b, codes, charge):
         frame = min(this.now + t, codes.shape[1] - 1)
         for p in range(pixels):
             for c in range(channels):
-                charge[at] = codes[sample, frame, p * real + c] if c < real and this.now < this.driven else 0
+                charge[at] = (
+                    codes[sample, frame, op[INPUT] + p * real + c] if c < real and this.now < this.driven else 0
+                )
                 at += 1
 
 
@@ -144,31 +149,32 @@ def _connect_values(op, this, b, source, numbers, charge):
 
 
 @kernel
-def _connect_planes(op, this, b, spikes, numbers, charge):
+def _taps(begin, reach, dilation, size):
+    """First tap of `reach` taps from `begin` on that lies in a line of `size`, and how many do."""
+    first = max(0, (dilation - 1 - begin) // dilation)
+    return first, max(0, min(reach, (size - begin + dilation - 1) // dilation) - first)
+
+
+@kernel
+def _connect_planes(op, this, b, spikes, rows, charge):
     """CONNECT_PLANES: the sums of a connection of each channel with itself."""
     size, out_size = _steps_of(op)
     channels = op[CHANNELS]
+    down, across = op[DILATION_Y] * op[WIDTH_IN] * channels, op[DILATION_X] * channels
+    weight_row = op[KERNEL_X] * channels
     for t in range(this.steps):
-        to = _charge_of(op, b) + t * out_size
+        at, to = op[SOURCE] + b * op[SOURCE_BY] + t * size, _charge_of(op, b) + t * out_size
         for out_y in range(op[OUT_HEIGHT]):
+            top = out_y * op[STRIDE_Y] - op[TOP]
+            y, ny = _taps(top, op[KERNEL_Y], op[DILATION_Y], op[HEIGHT])
             for out_x in range(op[OUT_WIDTH]):
-                sums = charge[to : to + channels]
-                for c in range(channels):
-                    sums[c] = 0
-                for ky in range(op[KERNEL_Y]):
-                    y = out_y * op[STRIDE_Y] - op[TOP] + ky * op[DILATION_Y]
-                    if y < 0 or y >= op[HEIGHT]:
-                        continue
-                    for kx in range(op[KERNEL_X]):
-                        x = out_x * op[STRIDE_X] - op[LEFT] + kx * op[DILATION_X]
-                        if x < 0 or x >= op[WIDTH_IN]:
-                            continue
-                        at = op[SOURCE] + b * op[SOURCE_BY] + t * size + (y * op[WIDTH_IN] + x) * channels
-                        values = spikes[at : at + channels]
-                        row = op[WEIGHTS] + (ky * op[KERNEL_X] + kx) * channels
-                        weights = numbers[row : row + channels]
-                        for c in range(channels):
-                            sums[c] += np.int32(values[c]) * weights[c]
+                left = out_x * op[STRIDE_X] - op[LEFT]
+                x, nx = _taps(left, op[KERNEL_X], op[DILATION_X], op[WIDTH_IN])
+                begin = at + (top * op[WIDTH_IN] + left) * channels + y * down + x * across
+                first = op[WEIGHTS] + y * weight_row + x * channels
+                window_weigh(
+                    charge, to, spikes, rows, first, weight_row, Pixels(begin, ny, nx, down, across, channels)
+                )  # fmt: skip
                 to += channels
 
 
@@ -187,11 +193,11 @@ def _read_values(op, this, b, source, numbers, totals):
             if x < 0 or x >= op[WIDTH_IN]:
                 continue
             at = _source_of(op, b) + (y * op[WIDTH_IN] + x) * channels
-            _read_pixel(op, this.steps, at, size, ky * op[KERNEL_X] + kx, source, numbers, totals[sample])
+            _read_pixel(op, this.steps, at, size, ky * op[KERNEL_X] + kx, source, numbers, totals[sample, op[ANSWER] :])
     for t in range(this.steps):
         bias = op[BIAS] + min(this.now + t, this.driven) * op[OUT_CHANNELS]
         for o in range(outputs):
-            totals[sample, o] += numbers[bias + o]
+            totals[sample, op[ANSWER] + o] += numbers[bias + o]
 
 
 @kernel
@@ -317,10 +323,11 @@ def _total(op, this, b, source, totals):
         for p in range(op[OUT_HEIGHT] * op[OUT_WIDTH]):
             for c in range(real):
                 value = np.int64(source[at + p * op[CHANNELS] + c])
+                place = op[ANSWER] + p * real + c
                 if not op[BY_TIME]:
-                    totals[sample, p * real + c] += value
-                elif value > 0 and totals[sample, p * real + c] == 0:
-                    totals[sample, p * real + c] = this.now + t + 1
+                    totals[sample, place] += value
+                elif value > 0 and totals[sample, place] == 0:
+                    totals[sample, place] = this.now + t + 1
 
 
 @kernel
@@ -358,7 +365,7 @@ def run_on_values(op, this, b, pools, arena, totals):
     """One operation on values, for sample `b` of the block."""
     kind, numbers, spikes, charge = op[KIND], pools.numbers, arena.spikes, arena.charge
     if kind == CONNECT_PLANES:
-        _connect_planes(op, this, b, spikes, numbers, charge)
+        _connect_planes(op, this, b, spikes, pools.rows, charge)
     elif kind == SCALE_VALUES:
         _scale_values(op, this, b, numbers, charge)
     elif kind == DIVIDE:

@@ -166,14 +166,6 @@ def small(neuron=None, connection=None):
     return Network.sequential(Input((2,)), connection, neuron or IF(5), Affine([[1, 1]]), Readout(), t_drive=3)
 
 
-def two(inputs, outputs):
-    """A network of so many inputs and outputs."""
-    nodes = {f"in{i}": Input((2,)) for i in range(inputs)} | {"join": Add(), "n": IF(5)}
-    nodes |= {f"out{i}": Readout() for i in range(outputs)}
-    edges = [(f"in{i % inputs}", "join") for i in range(2)] + [("join", "n")]
-    return Network(nodes, edges + [("n", f"out{i}") for i in range(outputs)])
-
-
 def recurrent():
     nodes = {"in": Input((2,)), "back": Affine(np.eye(2, dtype=int), delay=1), "join": Add(), "n": IF(5)}
     nodes["out"] = Readout()
@@ -182,7 +174,6 @@ def recurrent():
 
 REFUSALS = {
     "recurrent": recurrent(),
-    "ports": two(2, 1),
     "delay": small(connection=Affine([[3, -2], [1, 4]], delay=1)),
     "multipliers": small(connection=Affine([[3, -2], [1, 4]], multiplier=1 << 31)),
     "sums": small(IF(5, compare=">"), Affine([[3, -2], [1, 4]], multiplier=1 << 30)),
@@ -201,9 +192,8 @@ def test_what_is_not_fused_says_why(why):
     said = REFUSED[why].format(r"\S+")
     reason = refuses(lower(network, schedule(network, None, network.t_drive or 3, False)))
     assert reason is not None and re.fullmatch(said, reason)
-    if why != "ports":
-        with pytest.raises(UnsupportedError, match=said):
-            prepare(network, steps=network.t_drive or 3)(np.zeros((1, *network.shapes[network.input_name]), np.uint8))
+    with pytest.raises(UnsupportedError, match=said):
+        prepare(network, steps=network.t_drive or 3)(np.zeros((1, *network.shapes[network.input_name]), np.uint8))
 
 
 def test_what_is_refused_is_documented(repository):

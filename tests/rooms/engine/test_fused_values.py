@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DETERMINISTIC, cases, neurons
@@ -13,7 +14,7 @@ from intsnn.engine.backends.fused.runner import prepare
 from intsnn.engine.simulation import simulate
 from intsnn.errors import UnsupportedError
 from intsnn.formats.fixed import Fixed, Rounding
-from intsnn.layers import Affine, Conv2d, Flatten, Input, Readout
+from intsnn.layers import LIF, Add, Affine, Conv2d, Decay, Flatten, Input, Readout, SignedIF
 from intsnn.network.spiking import Network
 
 
@@ -98,3 +99,35 @@ def long_runs(draw):
 def test_long_runs_of_every_neuron(run, settle, steps):
     network, frames = run
     assert equal(network, frames, steps=steps, settle=settle) is None
+
+
+@pytest.mark.parametrize("settle", [False, True])
+@pytest.mark.parametrize("frames", [(), ("a",), ("a", "b"), ("c",)])
+def test_several_inputs_and_outputs(settle, frames):
+    """Maps, rows and constants join; neurons, maps, sums and first spikes go out."""
+    rng = np.random.default_rng(len(frames))
+
+    def weights(*size):
+        return rng.integers(-9, 10, size)
+
+    nodes = {
+        "a": Input((2, 3, 4), Fixed(4)), "b": Input((3, 3, 4), Fixed(1, signed=False)), "c": Input((7,), Fixed(12)),
+        "ca": Conv2d(weights(3, 2, 1, 1), bias=4), "join": Add(), "n": SignedIF([9, 20, 35], 3), "f": Flatten(),
+        "d": Affine(weights(5, 36)), "dc": Affine(weights(5, 7)), "both": Add(), "m": LIF(90, Decay.by_shift(2)),
+        "maps": Readout(), "first": Readout("first_spike"), "sums": Readout(), "w": Affine(weights(4, 5)),
+    }  # fmt: skip
+    edges = [
+        ("a", "ca"), ("ca", "join"), ("b", "join"), ("join", "n"), ("n", "f"), ("f", "d"), ("d", "both"), ("c", "dc"),
+        ("dc", "both"), ("both", "m"), ("join", "maps"), ("m", "first"), ("m", "w"), ("w", "sums"),
+    ]  # fmt: skip
+    network = Network(nodes, edges, t_drive=6, levels=3)
+    inputs = {}
+    for name, steps in (("a", 6), ("b", 9), ("c", 7)):
+        fmt, lead = nodes[name].format, (steps, 5) if name in frames else (5,)
+        inputs[name] = rng.integers(fmt.min, fmt.max + 1, (*lead, *nodes[name].shape))
+    want = simulate(network, inputs, settle=settle, path="step")
+    got = prepare(network, settle=settle)(inputs)
+    assert list(got.named) == list(want.named) == ["maps", "first", "sums"]
+    for name, values in want.named.items():
+        assert values.any() and got.named[name].tolist() == values.tolist(), name
+    assert got.outputs.tolist() == want.outputs.tolist() and got.extra_steps.tolist() == want.extra_steps.tolist()

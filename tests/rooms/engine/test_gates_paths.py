@@ -26,9 +26,11 @@ from intsnn.layers import (
     Decay,
     Flatten,
     Input,
+    MaxPool2d,
     Neuron,
     Readout,
     Refractory,
+    Scale,
     SignedIF,
     SumPool2d,
 )
@@ -67,6 +69,23 @@ def kinds(network, inputs, **options):
     runner(np.asarray(inputs))
     (pool,) = runner._pools.values()
     return [Kind(number).name for number in pool.table.constants[0][:, Operation.KIND]]
+
+
+def test_networks_of_spikes_alone_compile_no_more():
+    """What knows all operations takes long to compile: it runs where one of them is met."""
+
+    def kernel(*layers):
+        runner = prepare(Network.sequential(Input((2, 3, 3), BIT), *layers, Readout(), t_drive=3), settle=True)
+        runner(np.ones((2, 2, 3, 3), int))
+        (pool,) = runner._pools.values()
+        return pool.table.run_samples.__name__
+
+    spikes = [Conv2d(np.ones((3, 2, 2, 2), int)), SignedIF(3, 3), MaxPool2d(2), Flatten(), Affine([[1, 2, 3]])]
+    assert kernel(*spikes) == "run_samples"
+    assert kernel(*spikes[:1], LIF(3, Decay.by_shift(1)), *spikes[2:]) == "run_all_samples"
+    assert kernel(*spikes[:3]) == "run_all_samples"
+    planes = Conv2d(np.ones((2, 1, 2, 2), int), groups=2)
+    assert kernel(planes, *spikes[1:4], Affine([[1, 2]])) == "run_all_samples"
 
 
 def not_fused(network, inputs, text, **options):
@@ -269,6 +288,64 @@ def test_pools_that_are_listed(kernel, fits, signed):
     frames[3:] = -8
     fused(network, frames)
     assert ("SUM_POOL" in kinds(network, frames)) is fits and ("SUM_VALUES" in kinds(network, frames)) is not fits
+
+
+@pytest.mark.parametrize("last, within", [(1, True), (2, False)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_planes_of_16_bits(last, within, sign):
+    """Channels that each meet weights of 32,767 in all are summed in 16 bits, of 32,768 not."""
+    row = np.array([127] * 258 + [last]) * sign
+    network = Network.sequential(
+        Input((2, 1, 259), BIT), Conv2d(np.stack([row, -row])[:, None, None], groups=2), Readout()
+    )
+    frames = np.ones((3, 1, 2, 1, 259), int)
+    assert fused(network, frames) == [[3 * sign * (32766 + last), -3 * sign * (32766 + last)]]
+    assert ("CONNECT_PLANES" in kinds(network, frames)) is within
+
+
+def test_values_of_32_bits():
+    """What other neurons read, pools sum and factors make lies in 32 bits; the first that does not fit is refused."""
+
+    def charge(bias):
+        return Network.sequential(
+            Input((1,), BIT),
+            Affine([[1]], bias=bias, bias_mode="step"),
+            IF(1 << 30, reset="zero", compare=">"),
+            Readout(),
+        )
+
+    fused(charge((1 << 31) - 2), [[1]], steps=3)
+    not_fused(charge((1 << 31) - 1), [[1]], "the sums of affine_1 need more than 32 bits", steps=3)
+
+    def pooled(fmt, multiplier=1):
+        pool = SumPool2d((1, 2)), Scale(multiplier)
+        return Network.sequential(Input((1, 1, 2), fmt), *pool, IF(1 << 30, compare=">"), Readout())
+
+    edge = np.full((1, 1, 1, 2), -(1 << 30))
+    fused(pooled(Fixed(31)), edge, steps=2)
+    not_fused(pooled(Fixed(31, signed=False)), -edge, "the sums of sumpool2d_1 need more than 32 bits", steps=2)
+    fused(pooled(Fixed(1, signed=False), (1 << 30) - 1), edge // edge, steps=2)
+    not_fused(pooled(BIT, 1 << 30), edge // edge, "the sums of scale_2 need more than 32 bits", steps=2)
+    not_fused(pooled(BIT, 1 << 31), edge // edge, "scale_2 has multipliers beyond 31 bits", steps=2)
+
+
+def test_totals_of_32_bits():
+    """A max-pool keeps running totals: of one step they fit, of two they do not."""
+    network = Network.sequential(Input((1, 1, 2), Fixed(31, signed=False)), MaxPool2d((1, 2)), Readout())
+    full = np.array([[[[(1 << 31) - 1, 5]]]])
+    assert fused(network, full, steps=1) == [[(1 << 31) - 1]]
+    not_fused(network, full, "the totals of maxpool2d_1 need more than 32 bits", steps=2)
+
+
+def test_codes_of_32_bits():
+    def network(fmt):
+        return Network.sequential(
+            Input((1,), fmt), IF(1 << 40, threshold_format=Fixed(48), v_format=Fixed(48)), Readout()
+        )
+
+    for fmt in (Fixed(31, signed=False), Fixed(32)):
+        fused(network(fmt), [[fmt.max], [fmt.min]], steps=1100)
+    not_fused(network(Fixed(33)), [[1]], "the codes of input_0 need more than 32 bits", steps=2)
 
 
 @pytest.mark.parametrize("weight, last", [(8, 31), (-1, 256)])

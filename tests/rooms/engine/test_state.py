@@ -289,7 +289,7 @@ def test_several_inputs_and_outputs():
     assert network.inputs == ("left", "right") and network.outputs == ("first", "second")
     left, right = np.array([[1, 0], [0, 3]]), np.array([[0, 1, 0], [1, 0, 0]])
     data = {"left": left, "right": np.repeat(right[None], 5, axis=0)}
-    found = {path: simulate(network, data, steps=5, path=path) for path in ("layer", "step", "reference")}
+    found = {path: simulate(network, data, steps=5, path=path) for path in ("fused", "layer", "step", "reference")}
     charge = left @ [1, 2] + right @ [3, 1, -1]
     spikes = [[c * (t + 1) // 4 - c * t // 4 for t in range(5)] for c in np.minimum(charge, 4).tolist()]
     for run in found.values():
@@ -302,5 +302,3 @@ def test_several_inputs_and_outputs():
         simulate(network, {"left": left})
     with pytest.raises(ShapeError, match="different numbers of samples"):
         simulate(network, {"left": left[:1], "right": right})
-    with pytest.raises(UnsupportedError, match="several inputs or outputs"):
-        simulate(network, data, steps=5, path="fused")

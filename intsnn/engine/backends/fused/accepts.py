@@ -19,7 +19,6 @@ __all__ = ["REFUSED", "refuses"]
 REFUSED = {
     "ann": "the integer ANN has no steps",
     "recurrent": "the network is recurrent",
-    "ports": "the network has several inputs or outputs",
     "delay": "{} has a delay",
     "multipliers": "{} has multipliers beyond 31 bits",
     "sums": "the sums of {} need more than 32 bits",
@@ -39,8 +38,6 @@ def refuses(program: Program, frames: bool = False) -> str | None:
         return REFUSED["ann"]
     if program.recurrent:
         return REFUSED["recurrent"]
-    if len(program.network.inputs) > 1 or len(program.network.outputs) > 1:
-        return REFUSED["ports"]
     forms = Forms(program, frames)
     for instruction in program.instructions:
         check = _CHECKS.get(type(instruction.primitive))

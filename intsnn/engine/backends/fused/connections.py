@@ -192,7 +192,7 @@ class Connections:
         connect = connection(self.program, name)
         fields = self.maps.windows(self.forms.source(name), name, connect.window)
         weight = connect.weight[:, 0].transpose(1, 2, 0)
-        full = np.zeros((*weight.shape[:2], padded(len(connect.weight))), np.int32)
+        full = np.zeros((*weight.shape[:2], padded(len(connect.weight))), np.int8)
         full[:, :, : len(connect.weight)] = weight
-        fields["WEIGHTS"] = self.store.put("numbers", full)
+        fields["WEIGHTS"] = self.store.put("rows", full)
         return fields

@@ -48,8 +48,8 @@ def general_neuron(store: Store, fields: dict[str, int], program: Program, instr
         fields["LANES"] = store.put("big" if wide else "numbers", _lanes(layer, channels, narrow.state_type))
     fields["WIDE"] = int(wide)
     fields["V_INITIAL"] = store.put_numbers(layer.v_initial, channels, 0, wide)
-    planes = 3 if layer.u_format is not None or layer.refractory.kind != "none" else 2
-    fields["PLANES"] = planes
+    more = layer.u_format is not None or layer.refractory.kind != "none"
+    fields["PLANES"] = planes = 3 if more else 1 + layer.reset_delay
     return planes * math.prod((fields["OUT_HEIGHT"], fields["OUT_WIDTH"], fields["OUT_CHANNELS"]))
 
 

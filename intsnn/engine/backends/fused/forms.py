@@ -1,7 +1,7 @@
 """In which form the values of a program lie on the fused path, and which kernel a connection or a neuron takes.
 
-``"bytes"``: small integers of every step, as spikes are. ``"codes"``: what comes in, where it is constant or too large
-for bytes. ``"values"``: int32 of every step; they are written when something reads them so.
+``"bytes"``: small integers of every step, as spikes are. ``"codes"``: what comes in, where it is constant, too large
+for bytes, or one of several. ``"values"``: int32 of every step; they are written when something reads them so.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Forms:
 
     def __init__(self, program: Program, frames: bool) -> None:
         self.program = program
-        self.stationary = not frames
+        self._alone = len(program.network.inputs) == 1
+        self.stationary = self._alone and not frames
         self._forms: dict[str, str] = {}
         self._roots: dict[str, str] = {}
         small: dict[type[P.Primitive], Callable[[Instruction], str]] = {
@@ -91,7 +92,8 @@ class Forms:
         return self._roots.get(name, name)
 
     def _form_of_input(self, instruction: Instruction) -> str:
-        return "codes" if self.stationary or not _small(instruction.output.bound, MOST_LISTED) else "bytes"
+        listed = self._alone and not self.stationary and _small(instruction.output.bound, MOST_LISTED)
+        return "bytes" if listed else "codes"
 
     def _form_of_copy(self, instruction: Instruction) -> str:
         (source,) = instruction.inputs
@@ -124,7 +126,8 @@ class Forms:
     def kernel(self, name: str) -> str:
         """How the sums of a connection are made.
 
-        ``"lists"`` of bytes, ``"codes"`` that never change, ``"planes"`` (each channel for itself), or ``"general"``.
+        ``"lists"`` of bytes, ``"codes"`` that never change, ``"planes"`` (each channel for itself, in 16
+        bits), or ``"general"``.
         """
         connect, source = connection(self.program, name), self.source(name)
         bound, window = self.program.values[source].bound, connect.window
@@ -136,4 +139,5 @@ class Forms:
             if form == "codes" and self.stationary:
                 return "codes"
         by_itself = window.groups == window.channels == window.out_channels > 1
-        return "planes" if form == "bytes" and by_itself else "general"
+        small = narrow and reach(connect, bound) < 1 << 15
+        return "planes" if form == "bytes" and by_itself and small else "general"

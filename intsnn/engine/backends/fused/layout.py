@@ -132,8 +132,7 @@ class Layout:
         once = {step.charge for step in self.steps if step.kind == "CURRENT" and step.charge is not None}
         sizes = {}
         for name in lives:
-            size = int(np.prod(map_of(name))) * (1 if name in once else self.chunk)
-            sizes[name] = _lined(size + self.tiles.DOT_ROWS * map_of(name)[2])
+            sizes[name] = _lined(int(np.prod(map_of(name))) * (1 if name in once else self.chunk))
         if self.kept:
             lives |= {name: [-1, len(self.steps)] for name in once}
         own = together | once if self.kept else together

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from ....kernels.fused.opcodes import Arena, Aside, Inlet, Length
 from ....layers.schedule import Schedule
 from ....network.schedule import schedule
 from ....network.spiking import Network, spiking_network
-from ...inputs import Source
+from ...inputs import Source, frames_given, sources_of
 from ...program import Program, lower
 from ...result import Result, to_api
 from ..base import Request
@@ -76,10 +76,9 @@ class _Pool:
 
     def run(self, network: Network, threads: int, feed: tuple, length: tuple, samples: int) -> Result:
         """Outputs of the samples in `feed`."""
-        name = network.output_name
-        shape, run, constants = network.shapes[name], self.table.run_samples, self.table.constants
+        run, constants, places = self.table.run_samples, self.table.constants, self.table.answers
         settle = length[-1]
-        totals = np.empty((samples, math.prod(shape)), np.int64)
+        totals = np.empty((samples, max(end for _, end, _ in places.values())), np.int64)
         extra = np.empty(samples, np.int64)
         settled = np.empty(samples, np.bool_)
         answers = (totals, extra, settled)  # those of `Answers`
@@ -95,13 +94,11 @@ class _Pool:
                 _share(work, held, samples, self.table.layout.block)
         finally:
             self.free.extend(held)
-        outputs = totals - 1 if self.table.by_time else totals
-        if len(shape) == 3:
-            outputs = np.ascontiguousarray(to_api(outputs, shape).reshape(samples, -1))
+        named = {name: _answer(totals, place, network.shapes[name]) for name, place in places.items()}
         done = bool(settled.all()) if settle else None
         when = self.table.program.schedule
         steps = (max(when.driven + int(extra.max()), when.least) if settle else when.limit) if samples else 0
-        return Result(network, outputs, steps, extra, done, named={name: outputs}, backend="fused")
+        return Result(network, named[network.output_name], steps, extra, done, named=named, backend="fused")
 
     def _take(self, count: int) -> list:
         """Buffers for `count` threads, used ones before new ones."""
@@ -112,6 +109,15 @@ class _Pool:
             except IndexError:
                 held.append(self.table.layout.buffers())
         return held
+
+
+def _answer(totals: np.ndarray, place: tuple[int, int, bool], shape: tuple[int, ...]) -> np.ndarray:
+    """One output among all, in API order; steps are counted from 1 there."""
+    begin, end, by_time = place
+    found = totals if (begin, end) == (0, totals.shape[1]) else totals[:, begin:end]
+    if by_time:
+        found = found - 1
+    return np.ascontiguousarray(to_api(found, shape).reshape(len(found), -1) if len(shape) == 3 else found)
 
 
 def _share(work, held, samples: int, block: int) -> None:
@@ -146,19 +152,27 @@ def _table(program: Program, constant: bool) -> Table:
     return Table(program, constant, chunk, when.limit > when.driven or when.driven > chunk)
 
 
-def _arguments(table: Table, source: Source, settle: bool) -> tuple[tuple, tuple]:
+def _arguments(table: Table, sources: Mapping[str, Source], settle: bool) -> tuple[tuple, tuple]:
     """What goes in, and for how long: that of `Inlet` and of `Length`."""
-    codes, frames, area = _inputs(source, table.coded)
+    codes, frames, area = _codes(sources) if table.coded else _frames(*sources.values())
     when = table.program.schedule
     layout = table.layout
     feed = Inlet(codes, area, layout.input_slot, layout.input_by, table.coded, frames)
     return tuple(feed), tuple(Length(when.driven, when.least, when.limit, settle))
 
 
-def _inputs(source: Source, coded: bool):
-    """Codes (B, T or 1, H * W * C) int32, or frames (T, B, C * H * W) int8; and pixels."""
-    if coded:
-        return source.block(0, source.samples, np.int32), NO_FRAMES, 1
+def _codes(sources: Mapping[str, Source]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Codes (B, T or 1, H * W * C) int32, those of several inputs one behind the other; no frames."""
+    blocks = [source.block(0, source.samples, np.int32) for source in sources.values()]
+    if len(blocks) > 1:
+        steps = frames_given(sources) or 1
+        blocks = [block[:, :steps] if block.shape[1] > 1 else block.repeat(steps, axis=1) for block in blocks]
+        blocks = [np.concatenate(blocks, axis=2)]
+    return blocks[0], NO_FRAMES, 1
+
+
+def _frames(source: Source) -> tuple[np.ndarray, np.ndarray, int]:
+    """No codes; frames (T, B, C * H * W) int8, and pixels."""
     layer = source.layer
     raw = source.raw(0, source.samples)
     if layer.multiplier != 1 or layer.offset != 0:
@@ -182,12 +196,11 @@ class Fused:
 
     def run(self, request: Request) -> Result:
         """All samples, shared by the threads."""
-        (source,) = request.sources.values()
-        table = _table(request.program, source.constant)
-        feed, length = _arguments(table, source, request.settle)
-        result = _Pool(table).run(request.program.network, request.threads, feed, length, source.samples)
+        table = _table(request.program, not request.frames)
+        feed, length = _arguments(table, request.sources, request.settle)
+        result = _Pool(table).run(request.program.network, request.threads, feed, length, request.samples)
         if request.progress is not None:
-            request.progress(source.samples, source.samples)
+            request.progress(request.samples, request.samples)
         return result
 
 
@@ -203,18 +216,18 @@ class Runner:
         self._schedules: dict[int | None, Schedule] = {}
         self._again: _SameShapeCall | None = None
 
-    def _pool(self, source: Source) -> _Pool:
-        """Table and buffers for inputs that look like `source`."""
-        when = self._schedules.get(source.steps)
+    def _pool(self, given: int | None) -> _Pool:
+        """Table and buffers for inputs of so many frames, None: constant ones."""
+        when = self._schedules.get(given)
         if when is None:
-            when = self._schedules[source.steps] = schedule(self.network, source.steps, self.steps, self.settle)
-        key = (source.constant, when)
+            when = self._schedules[given] = schedule(self.network, given, self.steps, self.settle)
+        key = (given is None, when)
         if key not in self._pools:
             program = lower(self.network, when)
-            reason = refuses(program, not source.constant)
+            reason = refuses(program, given is not None)
             if reason:
                 raise UnsupportedError(f"prepare: {reason}; use simulate")
-            self._pools[key] = _Pool(_table(program, source.constant))
+            self._pools[key] = _Pool(_table(program, given is None))
         return self._pools[key]
 
     def buffers(self) -> dict[str, int]:
@@ -237,9 +250,9 @@ class Runner:
             if again.least <= low and high <= again.most:
                 feed = (*again.feed, frames)
                 return again.pool.run(self.network, self.threads, feed, again.length, again.frames[1])
-        source = Source(self._input, inputs, time_axis)
-        pool = self._pool(source)
-        feed, length = _arguments(pool.table, source, self.settle)
+        sources = sources_of(self.network, inputs, time_axis)
+        pool = self._pool(frames_given(sources))
+        feed, length = _arguments(pool.table, sources, self.settle)
         frames = feed[-1]
         if time_axis is None and isinstance(inputs, np.ndarray) and inputs.dtype in BYTES and frames.base is not None:
             from ....kernels.inputs.rate import extent
@@ -248,7 +261,7 @@ class Runner:
             self._again = _SameShapeCall(
                 inputs.shape, inputs.dtype, frames.shape, known.min, known.max, pool, extent, feed[:-1], length
             )
-        return pool.run(self.network, self.threads, feed, length, source.samples)
+        return pool.run(self.network, self.threads, feed, length, sources[self.network.input_name].samples)
 
 
 def prepare(network, *, steps: int | None = None, settle: bool = False, threads: int = 1) -> Runner:

@@ -57,15 +57,13 @@ class Table:
         What `Constants` of ``intsnn.kernels.fused.opcodes`` holds, as `run_samples` takes it.
     coded : bool
         Whether what comes in is read as codes, also where it comes by steps.
-    by_time : bool
-        Whether steps go out, counted from 1; 0 for never.
+    answers : dict of str to (int, int, bool)
+        Of every output where it begins and ends among all, and whether it is a step, counted from 1 (0: never).
     """
 
     def __init__(self, program: Program, constant: bool, chunk: int, kept: bool) -> None:
-        from ....kernels.fused import interpreter as fused
         from ....kernels.fused import tiles
 
-        self.run_samples = fused.run_samples
         self.program = program
         self.forms, self.maps = Forms(program, not constant), Maps(program)
         self.coded = self.forms[program.network.input_name] == "codes"
@@ -85,14 +83,15 @@ class Table:
             name = instruction.name
             if instruction.inputs and self.forms[name] == "bytes" and self.forms.root(name) == name:
                 makers[type(instruction.primitive)](instruction)
-        answer = program[program.network.output_name]
-        self.by_time = isinstance(answer.primitive, P.FirstSpike)
-        self._answer(answer)
+        self.answers: dict[str, tuple[int, int, bool]] = {}
+        for name in program.network.outputs:
+            self._answer(program[name])
         self.layout = Layout(self._steps, wishes, (chunk, kept), program.network.input_name, self.maps.of, tiles)
         leaks = any(program.network.nodes[name].leaks for name in program.network.neurons)
         settling = min(chunk, 1 if leaks else SETTLING)
         at = self._filled(), self.layout.split, self.layout.block, chunk, settling, int(kept)
         self.constants = tuple(Constants(*at, *self._store.joined()))
+        self.run_samples = self._interpreter()
 
     def _filled(self) -> np.ndarray:
         """The table, (operations, columns)."""
@@ -102,6 +101,16 @@ class Table:
             for column, value in step.fields.items():
                 table[i, Operation[column]] = value
         return table
+
+    def _interpreter(self) -> Callable:
+        """The kernel that knows all operations of the table, and as few besides as may be: they have to be compiled."""
+        from ....kernels.fused.interpreter import run_samples
+
+        if all(Kind.FEED < Kind[step.kind] < Kind.FIRE_GENERAL or step.kind == "CURRENT" for step in self._steps):
+            return run_samples
+        from ....kernels.fused.complete import run_all_samples
+
+        return run_all_samples
 
     def _add(self, kind: str, fields: dict[str, int], **parts) -> None:
         self._steps.append(TableRow(kind, fields, **parts))
@@ -206,7 +215,9 @@ class Table:
         self._add("SCALE_VALUES", fields, charge=charge, values=values)
 
     def _write_codes(self, instruction: Instruction, charge: str, first: bool) -> None:
-        self._add("FEED", self.maps.places(instruction.name, instruction.name), charge=charge)
+        name, before = instruction.name, self.program.network.inputs
+        at = sum(self.program.size(other) for other in before[: before.index(name)])
+        self._add("FEED", self.maps.places(name, name) | {"INPUT": at}, charge=charge)
 
     def _sums(self, name: str) -> str:
         """Name of the charge that holds the sums of a connection, without multiplier and bias."""
@@ -278,19 +289,22 @@ class Table:
 
     def _answer(self, instruction: Instruction) -> None:
         """Totals over all steps: of a connection by its weights, of what else there is as it lies."""
-        totals = self.by_time or isinstance(instruction.primitive, P.Accumulate)
+        by_time = isinstance(instruction.primitive, P.FirstSpike)
+        totals = by_time or isinstance(instruction.primitive, P.Accumulate)
         name = instruction.inputs[0] if totals else instruction.name
+        begin = max((end for _, end, _ in self.answers.values()), default=0)
+        self.answers[instruction.name] = begin, begin + math.prod(self.maps.shape(name)), by_time
         read = self.program[name].primitive
-        if isinstance(read, P.Connect) and not self.by_time:
+        if isinstance(read, P.Connect) and not by_time:
             kernel, source = self.forms.kernel(name), self.forms.source(name)
             if kernel == "lists" and (len(self.maps.shape(self.program[name].inputs[0])) == 1 or covers(read)):
                 fields = self._connections.listed(name)
-                fields["OUTPUTS"] = math.prod(self.maps.shape(name))
+                fields |= {"OUTPUTS": math.prod(self.maps.shape(name)), "ANSWER": begin}
                 self._add("READOUT", fields, source=source)
                 return
             if kernel == "general" and math.prod(self.maps.shape(name)[1:]) == 1:
-                fields = self._connections.general(name)
+                fields = self._connections.general(name) | {"ANSWER": begin}
                 self._add("READ_VALUES", fields, **self._lies(source, fields))
                 return
-        fields = self.maps.places(name, name) | {"BY_TIME": int(self.by_time)}
+        fields = self.maps.places(name, name) | {"BY_TIME": int(by_time), "ANSWER": begin}
         self._add("TOTAL", fields, **self._lies(name, fields))
