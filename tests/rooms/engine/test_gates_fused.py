@@ -146,7 +146,12 @@ NETWORKS = {
         Input((2, 5, 4), BIT), conv(1, 3, 2), SIGNED, conv(2, 2, 3, kernel=1, bias=7), Readout(), t_drive=4
     ),
     "values go out": Network.sequential(
-        Input((2, 5, 4), BIT), conv(1, 4, 2, padding=1), IF(7), conv(2, 4, 1, groups=4, bias=7), Readout(), t_drive=4
+        Input((2, 5, 4), BIT), conv(1, 4, 2, padding=1), IF(7), conv(2, 4, 2, groups=2, bias=7), Readout(), t_drive=4
+    ),
+    "groups are read": Network.sequential(
+        Input((2, 5, 4), BIT), conv(1, 4, 2, padding=1), IF(7),
+        Conv2d(weights(2, 6, 2, 6, 4), groups=2, padding=((1, 0), (0, 0)), bias=3, multiplier=[1, 2, 3, 4, 5, 6]),
+        Readout(), t_drive=4,
     ),
     "neurons go out": Network.sequential(Input((2, 5, 4), BIT), conv(1, 3, 2), SIGNED, t_drive=4),
     "maxima go out": Network.sequential(Input((2, 5, 4), BIT), conv(1, 3, 2), SIGNED, MaxPool2d(2, 1), t_drive=4),
@@ -155,6 +160,10 @@ NETWORKS = {
     "leaks": maps(
         BIT, conv(1, 3, 2, padding=1, bias=2), LIF([7, 3, 9], Decay.by_multiply(3, 2), reset="zero"), conv(2, 3, 3),
         LIF([7, 12, 5], Decay.by_shift(1, "RND"), bias=[3, -1, 2]), t_drive=4,
+    ),
+    "late resets": maps(
+        BIT, conv(1, 3, 2, padding=1), LIF([7, 3, 9], Decay.by_shift(2), signed=True, reset_delay=1), conv(2, 3, 3),
+        IF([4, 9, 5], reset="zero", reset_delay=1, compare=">"), t_drive=4,
     ),
     "currents": maps(
         BIT, conv(1, 3, 2), CubaLIF([70, 30, 90], Decay.by_shift(1), Decay.by_subtract(3), u_shift=2, compare=">"),

@@ -345,7 +345,8 @@ def test_codes_of_32_bits():
 
     for fmt in (Fixed(31, signed=False), Fixed(32)):
         fused(network(fmt), [[fmt.max], [fmt.min]], steps=1100)
-    not_fused(network(Fixed(33)), [[1]], "the codes of input_0 need more than 32 bits", steps=2)
+    for fmt in (Fixed(33), Fixed(32, signed=False)):
+        not_fused(network(fmt), [[1]], "the codes of input_0 need more than 32 bits", steps=2)
 
 
 @pytest.mark.parametrize("weight, last", [(8, 31), (-1, 256)])
