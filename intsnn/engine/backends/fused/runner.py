@@ -72,13 +72,18 @@ class _Pool:
 
     def __init__(self, table: Table) -> None:
         self.table = table
+        places, shapes = table.answers, table.program.network.shapes
+        self.name = table.program.network.output_name
+        self.size = max(end for _, end, _ in places.values())
+        begin, end, by_time = places[self.name]
+        self.as_they_lie = (begin, end) == (0, self.size) and not by_time and len(shapes[self.name]) == 1
         self.free: list[tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]] = []
 
     def run(self, network: Network, threads: int, feed: tuple, length: tuple, samples: int) -> Result:
         """Outputs of the samples in `feed`."""
-        run, constants, places = self.table.run_samples, self.table.constants, self.table.answers
+        name, run, constants = self.name, self.table.run_samples, self.table.constants
         settle = length[-1]
-        totals = np.empty((samples, max(end for _, end, _ in places.values())), np.int64)
+        totals = np.empty((samples, self.size), np.int64)
         extra = np.empty(samples, np.int64)
         settled = np.empty(samples, np.bool_)
         answers = (totals, extra, settled)  # those of `Answers`
@@ -94,11 +99,14 @@ class _Pool:
                 _share(work, held, samples, self.table.layout.block)
         finally:
             self.free.extend(held)
-        named = {name: _answer(totals, place, network.shapes[name]) for name, place in places.items()}
+        if self.as_they_lie:
+            named = {name: totals}
+        else:
+            named = {n: _answer(totals, place, network.shapes[n]) for n, place in self.table.answers.items()}
         done = bool(settled.all()) if settle else None
         when = self.table.program.schedule
         steps = (max(when.driven + int(extra.max()), when.least) if settle else when.limit) if samples else 0
-        return Result(network, named[network.output_name], steps, extra, done, named=named, backend="fused")
+        return Result(network, named[name], steps, extra, done, named=named, backend="fused")
 
     def _take(self, count: int) -> list:
         """Buffers for `count` threads, used ones before new ones."""
@@ -114,9 +122,7 @@ class _Pool:
 def _answer(totals: np.ndarray, place: tuple[int, int, bool], shape: tuple[int, ...]) -> np.ndarray:
     """One output among all, in API order; steps are counted from 1 there."""
     begin, end, by_time = place
-    found = totals if (begin, end) == (0, totals.shape[1]) else totals[:, begin:end]
-    if by_time:
-        found = found - 1
+    found = totals[:, begin:end] - int(by_time)
     return np.ascontiguousarray(to_api(found, shape).reshape(len(found), -1) if len(shape) == 3 else found)
 
 
