@@ -15,6 +15,7 @@ from .opcodes import (
     BIAS,
     EXTRA,
     EXTRA_BY,
+    FROM_WIDE,
     LANES,
     LEVEL,
     OUT_CHANNELS,
@@ -113,9 +114,9 @@ def _stretch(op, this, b, numbers, membranes, pools, arena):
 
 
 @kernel
-def _one_by_one(op, this, b, membranes, pools, arena):
+def _one_by_one(op, this, b, charge, membranes, pools, arena):
     """Step after step by the general neuron."""
-    big, counts, charge, spikes, notes = pools.big, arena.counts, arena.charge, arena.spikes, arena.notes
+    big, counts, spikes, notes = pools.big, arena.counts, arena.spikes, arena.notes
     at, channels, size = op[STATE] + b * op[STATE_BY], op[OUT_CHANNELS], _size(op)
     p = _parameters(big, op[PARAMETERS])
     u, rest, sent = _parts(op, at, size)
@@ -140,8 +141,8 @@ def _fire(op, this, b, numbers, membranes, pools, arena):
         _begin(op, op[STATE] + b * op[STATE_BY], _size(op), numbers, membranes, arena.counts)
     if op[LEVEL] < 3:
         _stretch(op, this, b, numbers, membranes, pools, arena)
-    else:
-        _one_by_one(op, this, b, membranes, pools, arena)
+    elif not op[FROM_WIDE]:
+        _one_by_one(op, this, b, arena.charge, membranes, pools, arena)
 
 
 @kernel
@@ -149,5 +150,7 @@ def fire_general(op, this, b, pools, arena):
     """FIRE_GENERAL: one sample over all steps of a pass."""
     if op[WIDE]:
         _fire(op, this, b, pools.big, arena.wide_membranes, pools, arena)
+        if op[FROM_WIDE]:
+            _one_by_one(op, this, b, arena.wide_charge, arena.wide_membranes, pools, arena)
     else:
         _fire(op, this, b, pools.numbers, arena.membranes, pools, arena)

@@ -24,6 +24,7 @@ class Kind(IntEnum):
     # Values lie among charges, int32 of every step; most operations on them read bytes as well (`FROM_VALUES`).
     FIRE_GENERAL = auto()  # values to spikes: leaks, currents, refractory states, overflow
     CONNECT_VALUES = auto()  # any connection: groups, dilation, weights of 32 bits
+    CONNECT_WIDE = auto()  # the same to charge of 64 bits, that neurons read
     CONNECT_PLANES = auto()  # spikes to the sums of a connection of each channel with itself
     SCALE_VALUES = auto()  # values times a factor, and a bias
     SUM_VALUES = auto()
@@ -90,6 +91,7 @@ class Operation(IntEnum):
     VALUES = auto()  # charge that is read where another is written
     VALUES_BY = auto()
     FROM_VALUES = auto()  # 1: what is read lies there, 0: among spikes
+    FROM_WIDE = auto()  # FIRE_GENERAL: 1: the charge has 64 bits
     GROUPS = auto()  # CONNECT_VALUES: of channels
     DILATION_X = auto()
     INDEX = auto()  # COPY: for each piece of the output where it comes from, -1: zeros
@@ -112,12 +114,13 @@ FIELDS = len(Operation)
     OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP,
     WEIGHTS, ROWS, NEGATED, SAFE, FEW, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD,
     V_NEGATIVE, V_INITIAL, BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS,
-    ANSWER, INPUT, VALUES, VALUES_BY, FROM_VALUES, GROUPS, DILATION_X, INDEX, GRANULE, DIVISOR, ROUNDING, BY_TIME,
-    LEVEL, PARAMETERS, LANES, PLANES, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
+    ANSWER, INPUT, VALUES, VALUES_BY, FROM_VALUES, FROM_WIDE, GROUPS, DILATION_X, INDEX, GRANULE, DIVISOR, ROUNDING,
+    BY_TIME, LEVEL, PARAMETERS, LANES, PLANES, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
 ) = (int(x) for x in Operation)  # fmt: skip
 (
     CURRENT, FEED, FIRE, CONNECT_FIRE, CONNECT_ADD, SCALE_ADD, READOUT, SUM_POOL, MAX_POOL, FIRE_GENERAL,
-    CONNECT_VALUES, CONNECT_PLANES, SCALE_VALUES, SUM_VALUES, MAX_VALUES, DIVIDE, COPY, READ_VALUES, TOTAL,
+    CONNECT_VALUES, CONNECT_WIDE, CONNECT_PLANES, SCALE_VALUES, SUM_VALUES, MAX_VALUES, DIVIDE, COPY, READ_VALUES,
+    TOTAL,
 ) = (int(x) for x in Kind)  # fmt: skip
 
 
@@ -176,6 +179,7 @@ class Arena(NamedTuple):
     wide_membranes: np.ndarray  # int64
     counts: np.ndarray  # int16
     charge: np.ndarray  # int32
+    wide_charge: np.ndarray  # int64
     lists: np.ndarray  # uint32: items of input rows, see `gather`
     list_offsets: np.ndarray  # int64
     window: np.ndarray  # uint32: the list of one output pixel

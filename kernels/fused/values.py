@@ -15,6 +15,7 @@ from .opcodes import (
     CHANNELS,
     CONNECT_PLANES,
     CONNECT_VALUES,
+    CONNECT_WIDE,
     COPY,
     DILATION_X,
     DILATION_Y,
@@ -127,11 +128,11 @@ def _gather(op, t_at, out_y, out_x, source, numbers, sums):
             row = op[WEIGHTS] + (ky * op[KERNEL_X] + kx) * op[IN_CHANNELS] * outputs
             for g in range(groups):
                 for i in range(g * inputs, (g + 1) * inputs):
-                    value = np.int32(source[pixel + i])
+                    value = np.int64(source[pixel + i])
                     if value != 0:
                         for o in range(outputs):
-                            weight = numbers[row + i * outputs + o]
-                            sums[g * outputs + o] = np.int32(sums[g * outputs + o] + value * weight)
+                            weight = np.int64(numbers[row + i * outputs + o])
+                            sums[g * outputs + o] += value * weight
 
 
 @kernel
@@ -145,6 +146,24 @@ def _connect_values(op, this, b, source, numbers, charge):
             for out_x in range(op[OUT_WIDTH]):
                 _gather(op, _source_of(op, b) + t * size, out_y, out_x, source, numbers, sums)
                 _finish(op, this, t, base, sums, numbers, charge)
+                base += op[OUT_CHANNELS]
+
+
+@kernel
+def _connect_wide(op, this, b, source, pools, charge):
+    """CONNECT_WIDE: any connection, in 64 bits."""
+    numbers, big = pools.numbers, pools.big
+    size, out_size = _steps_of(op)
+    sums = np.zeros(op[OUT_CHANNELS], np.int64)
+    for t in range(this.steps):
+        bias = op[BIAS] + min(this.now + t, this.driven) * op[OUT_CHANNELS]
+        base = _charge_of(op, b) + t * out_size
+        for out_y in range(op[OUT_HEIGHT]):
+            for out_x in range(op[OUT_WIDTH]):
+                _gather(op, _source_of(op, b) + t * size, out_y, out_x, source, numbers, sums)
+                for o in range(op[OUT_CHANNELS]):
+                    charge[base + o] = sums[o] * np.int64(numbers[op[MULTIPLIER] + o]) + big[bias + o]
+                    sums[o] = 0
                 base += op[OUT_CHANNELS]
 
 
@@ -350,6 +369,8 @@ def _run_on(op, this, b, source, pools, arena, totals):
     kind, numbers, charge = op[KIND], pools.numbers, arena.charge
     if kind == CONNECT_VALUES:
         _connect_values(op, this, b, source, numbers, charge)
+    elif kind == CONNECT_WIDE:
+        _connect_wide(op, this, b, source, pools, arena.wide_charge)
     elif kind == SUM_VALUES:
         _sum_values(op, this, b, source, charge)
     elif kind == MAX_VALUES:

@@ -84,6 +84,8 @@ def added(*branches):
 
 
 SIX = IF([7, 12, 5, 9, 3, 20], v_format=WIDE)
+FAR = {"threshold_format": WIDE, "v_format": WIDE}
+BIG = SignedIF([1 << 34, 1 << 33, 1 << 35], 3, **FAR)
 LOW = IF([700, 120, 500], v_format=Fixed(12))
 SIGNED = SignedIF([7, 12, 5], 3, v_format=WIDE)
 NETWORKS = {
@@ -130,6 +132,10 @@ NETWORKS = {
     "joins of all": added(AvgPool2d(3, stride=1, padding=1), conv(5, 3, 3, kernel=1, dilation=(1, 3))),
     "dilation of columns": maps(BIT, conv(1, 3, 2, kernel=2, dilation=(1, 2), padding=1, bias=3), SIGNED, t_drive=4),
     "large weights": maps(BIT, Conv2d(weights(1, 3, 2, 3, 3, top=999), weight_format=Fixed(12)), LOW, t_drive=4),
+    "large sums": maps(
+        Fixed(8), conv(1, 3, 2, multiplier=1 << 10), conv(2, 3, 1, groups=3, kernel=2, bias=1 << 40), BIG,
+        conv(3, 3, 3, kernel=1, multiplier=1 << 30), LIF([1 << 33, 1 << 30, 9], Decay.by_shift(2), **FAR), t_drive=4,
+    ),
     "large pool": maps(BIT, conv(1, 3, 2, padding=1), SIGNED, SumPool2d((5, 4)), t_drive=4),
     "pool behind a pool": maps(
         BIT, conv(1, 3, 2, padding=1), SIGNED, SumPool2d((5, 3), 1), SumPool2d((1, 2)), SIGNED, t_drive=4

@@ -214,16 +214,20 @@ def dense(weights, fmt, neuron=None):
 
 
 def test_fused_sums_of_32_bits():
-    """Unsigned codes of 16 bits: weights of 32,768 in all stay below 2**31, one more does not."""
+    """Unsigned codes of 16 bits: weights of 32,768 in all stay below 2**31, one more takes 64 bits."""
     last = [127] * 258 + [2]
     assert sum(last) * 65535 < 1 << 31 <= (sum(last) + 1) * 65535
     full = np.full((1, 259), 65535)
-    fused(dense(last, Fixed(16, signed=False)), full, steps=3)
-    not_fused(dense([*last[:-1], 3], Fixed(16, signed=False)), full, "more than 32 bits", steps=3)
+    for end, wide in ((2, False), (3, True)):
+        network = dense([*last[:-1], end], Fixed(16, signed=False))
+        fused(network, full, steps=3)
+        assert ("CONNECT_WIDE" in kinds(network, full, steps=3)) is wide
     last = [-127] * 516 + [-3]  # signed codes: 65,535 * 32,768
     full = np.full((1, 517), -32768)
-    fused(dense(last, Fixed(16)), full, steps=2)
-    not_fused(dense([*last[:-1], -4], Fixed(16)), full, "more than 32 bits", steps=2)
+    for end, wide in ((-3, False), (-4, True)):
+        network = dense([*last[:-1], end], Fixed(16))
+        fused(network, full, steps=2)
+        assert ("CONNECT_WIDE" in kinds(network, full, steps=2)) is wide
 
 
 def test_fused_multipliers_and_weights():
@@ -306,14 +310,13 @@ def test_planes_of_16_bits(last, within, sign):
 def test_values_of_32_bits():
     """What other neurons read, pools sum and factors make lies in 32 bits; the first that does not fit is refused."""
 
-    def charge(bias):
-        return Network.sequential(
-            Input((1,), BIT),
-            Affine([[1]], bias=bias, bias_mode="step"),
-            IF(1 << 30, reset="zero", compare=">"),
-            Readout(),
-        )
+    def charge(bias, *read):
+        return Network.sequential(Input((1,), BIT), Affine([[1]], bias=bias, bias_mode="step"), *read, Readout())
 
+    neuron = IF(1 << 30, reset="zero", compare=">")
+    for bias, wide in (((1 << 31) - 2, False), ((1 << 31) - 1, True)):
+        fused(charge(bias, neuron), [[1]], steps=3)
+        assert ("CONNECT_WIDE" in kinds(charge(bias, neuron), [[1]], steps=3)) is wide
     fused(charge((1 << 31) - 2), [[1]], steps=3)
     not_fused(charge((1 << 31) - 1), [[1]], "the sums of affine_1 need more than 32 bits", steps=3)
 

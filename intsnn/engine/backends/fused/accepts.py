@@ -11,7 +11,7 @@ from ....layers import primitives as P
 from ....layers.base import fits
 from ....layers.neurons import Neuron
 from ...program import Instruction, Program
-from .forms import Forms, is_plain, reach
+from .forms import Forms, is_plain
 
 __all__ = ["REFUSED", "refuses"]
 
@@ -20,6 +20,7 @@ REFUSED = {
     "ann": "the integer ANN has no steps",
     "recurrent": "the network is recurrent",
     "delay": "{} has a delay",
+    "weights": "{} has weights beyond 31 bits",
     "multipliers": "{} has multipliers beyond 31 bits",
     "sums": "the sums of {} need more than 32 bits",
     "codes": "the codes of {} need more than 32 bits",
@@ -61,11 +62,10 @@ def _connect(program: Program, instruction: Instruction, forms: Forms) -> str | 
         return "delay"
     if np.abs(connect.multiplier).max() >= 1 << 31:
         return "multipliers"
-    multiplied = all(isinstance(r.primitive, P.Fire) and is_plain(r) for r in program.readers(name))  # in the neuron
-    fitting = multiplied or program.holds(name, 32)
-    if reach(connect, program.values[instruction.inputs[0]].bound) >= 1 << 31 or not fitting:
-        return "sums"
-    return None
+    if np.abs(connect.weight).max() >= 1 << 31:
+        return "weights"
+    fires = all(isinstance(reader.primitive, P.Fire) for reader in program.readers(name))
+    return "sums" if forms.is_wide(name) and not fires else None
 
 
 def _fire(program: Program, instruction: Instruction, forms: Forms) -> str | None:

@@ -172,7 +172,7 @@ class Connections:
             self.wishes.wide = max(self.wishes.wide, outputs)
         return fields
 
-    def general(self, name: str) -> dict[str, int]:
+    def general(self, name: str, wide: bool = False) -> dict[str, int]:
         """Geometry, weights of 32 bits, multiplier and bias of any connection."""
         connect, source = connection(self.program, name), self.forms.source(name)
         outputs, inputs, kh, kw = connect.weight.shape
@@ -184,7 +184,7 @@ class Connections:
             fields, weight = self.maps.places(source, name), self._dense(connect, source)
             fields |= {"KERNEL_Y": fields["HEIGHT"], "KERNEL_X": fields["WIDTH_IN"]}
         fields["WEIGHTS"] = self.store.put("numbers", np.ascontiguousarray(weight, np.int32))
-        self.put_scale(fields, connect)
+        self.put_scale(fields, connect, wide)
         return fields
 
     def planes(self, name: str) -> dict[str, int]:

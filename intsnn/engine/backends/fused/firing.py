@@ -29,9 +29,9 @@ def general_neuron(store: Store, fields: dict[str, int], program: Program, instr
     """
     layer = cast(P.Fire, instruction.primitive).neuron
     channels, (feeding,) = fields["REAL_OUT"], instruction.inputs
-    narrow = _narrow(program, instruction, layer, feeding)
+    narrow = None if fields.get("FROM_WIDE") else _narrow(program, instruction, layer, feeding)
     if narrow is None:
-        wide = not all(fits(np.asarray(e), np.asarray(e), 32) for e in _reach(layer))
+        wide = bool(fields.get("FROM_WIDE")) or not all(fits(np.asarray(e), np.asarray(e), 32) for e in _reach(layer))
         fields["LEVEL"] = GENERAL
         parameters = neuron_parameters(layer, 0, 0)
         fields["PARAMETERS"] = store.put("big", np.asarray(parameters, np.int64))

@@ -123,6 +123,13 @@ class Forms:
         """What a connection reads, through a flattening."""
         return self.root(self.program[name].inputs[0])
 
+    def is_wide(self, name: str) -> bool:
+        """Whether the sums of a connection, as they are read, need more than 32 bits."""
+        connect, readers = connection(self.program, name), self.program.readers(name)
+        multiplied = all(isinstance(reader.primitive, P.Fire) and is_plain(reader) for reader in readers)  # by neurons
+        bound = self.program.values[self.program[name].inputs[0]].bound
+        return reach(connect, bound) >= 1 << 31 or not (multiplied or self.program.holds(name, 32))
+
     def kernel(self, name: str) -> str:
         """How the sums of a connection are made.
 
@@ -132,6 +139,8 @@ class Forms:
         connect, source = connection(self.program, name), self.source(name)
         bound, window = self.program.values[source].bound, connect.window
         form = self._forms[source]
+        if self.is_wide(name):
+            return "general"
         narrow = int(np.abs(connect.weight).max()) <= 127
         if narrow and window.groups == 1 and window.dilation_x == 1:
             if form == "bytes" and _small(bound, MOST_LISTED):

@@ -33,6 +33,7 @@ class TableRow:
     target: str | None = None
     charge: str | None = None  # charge that is read or written
     values: str | None = None  # charge that is read besides
+    wide_charge: str | None = None  # charge of 64 bits that is read or written
     states: int = 0  # membranes and counts that the operation keeps
     membranes: bool = False  # whether it has membranes even if nothing outlives a pass
 
@@ -97,9 +98,11 @@ class Layout:
         self._each: dict[str, int] = {}
         self._place_spikes({n for s in tail for n in (s.source, s.target) if n is not None}, source, map_of)
         self._place_charges({n for s in tail for n in (s.charge, s.values) if n is not None}, map_of)
+        self._place_wide_charges({s.wide_charge for s in tail if s.wide_charge is not None}, map_of)
         self._place_states()
         lists = max((most for fields, _, most in wishes.lists if fields.get("TAIL")), default=0)
         each = self._each["spikes"] + 4 * (self._each["charge"] + lists) + 6 * self._each["states"]
+        each += 8 * self._each["wide_charge"]
         self.block = MOST_SAMPLES
         while self.block > 1 and self.block * each > BLOCK_BYTES:
             self.block //= 2
@@ -147,6 +150,19 @@ class Layout:
             for read, word in ((step.charge, "EXTRA"), (step.values, "VALUES")):
                 if read is not None:
                     step.fields[word], step.fields[f"{word}_BY"] = places[read]
+
+    def _place_wide_charges(self, together: set[str], map_of) -> None:
+        """Addresses of charge of 64 bits: a connection writes it, its neurons read it at once."""
+        sizes = {
+            s.wide_charge: _lined(self.chunk * int(np.prod(map_of(s.wide_charge)))) for s in self.steps if s.wide_charge
+        }
+        shared = max((size for name, size in sizes.items() if name not in together), default=0)
+        each = max((size for name, size in sizes.items() if name in together), default=0)
+        self._shared["wide_charge"], self._each["wide_charge"] = shared, each
+        for step in self.steps:
+            if step.wide_charge is not None:
+                own = step.wide_charge in together
+                step.fields |= {"EXTRA": shared if own else 0, "EXTRA_BY": each if own else 0}
 
     def _place_states(self) -> None:
         """Addresses of membranes and counts, for each sample if they are kept; the first ones nobody reads."""
@@ -201,6 +217,7 @@ class Layout:
             wide_membranes=zeros(wide + WIDTH, np.int64),
             counts=zeros(total["states"] + WIDTH, np.int16),
             charge=zeros(total["charge"] + WIDTH, np.int32),
+            wide_charge=zeros(total["wide_charge"], np.int64),
             lists=zeros(self._list_sizes["items"], np.uint32),
             list_offsets=zeros(self._list_sizes["offsets"], np.int64),
             window=zeros(wishes.flat + 2 * tiles.SLACK, np.uint32),

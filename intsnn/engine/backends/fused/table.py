@@ -137,10 +137,12 @@ class Table:
     def _neuron(self, instruction: Instruction) -> None:
         primitive, name, (feeding,) = instruction.primitive, instruction.name, instruction.inputs
         assert isinstance(primitive, P.Fire)
-        if not is_plain(instruction):
-            charge, fields = self._values(feeding), self.maps.places(name, name)
+        wide_charge = isinstance(self.program[feeding].primitive, P.Connect) and self.forms.is_wide(feeding)
+        if wide_charge or not is_plain(instruction):
+            fields = self.maps.places(name, name) | {"FROM_WIDE": int(wide_charge)}
+            lies = {"wide_charge": self._wide_charge(feeding)} if wide_charge else {"charge": self._values(feeding)}
             states = general_neuron(self._store, fields, self.program, instruction)
-            self._add("FIRE_GENERAL", fields, target=name, charge=charge, states=states, membranes=True)
+            self._add("FIRE_GENERAL", fields, target=name, states=states, membranes=True, **lies)
             return
         layer, read, states = primitive.neuron, self.program[feeding].primitive, math.prod(self.maps.of(name))
         wide = _is_wide(layer, instruction.output.bound, self.program.values[feeding].bound)
@@ -234,6 +236,12 @@ class Table:
             self._connections.put_scale(fields, None)
             self._add("CONNECT_VALUES", fields, charge=charge, **self._lies(self.forms.source(name), fields))
         return charge
+
+    def _wide_charge(self, name: str) -> str:
+        """Name of the charge of 64 bits to which a connection is written, for the neuron that comes next."""
+        fields = self._connections.general(name, wide=True)
+        self._add("CONNECT_WIDE", fields, wide_charge=name, **self._lies(self.forms.source(name), fields))
+        return name
 
     def _write_connection(self, instruction: Instruction, charge: str, first: bool) -> None:
         name, kernel = instruction.name, self.forms.kernel(instruction.name)
