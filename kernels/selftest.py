@@ -53,6 +53,62 @@ def cases(seed: int = 1) -> Iterator[Case]:
                  numbers(9, sums), 1, 8),
             )  # fmt: skip
     yield from _fused_cases(numbers)
+    yield from _count_cases(numbers)
+
+
+def _count_cases(numbers) -> Iterator[Case]:
+    """Of the count path."""
+    from .count import vectors as v
+
+    padded, classes = 128, (np.uint8, np.int16) if 4 in v.FORMS else (np.int16,)
+    scales = np.stack([
+        numbers(padded, np.int64, -900, 0), numbers(padded, np.int64, 1, 900), numbers(padded, np.int64, 1, 1 << 32),
+        numbers(padded, np.int64, 3, 9),
+    ]).astype(np.uint32).view(np.int32).reshape(-1)  # fmt: skip
+    scales = np.concatenate([scales, numbers(2 * padded, np.int32)])  # factors and biases of a join
+    big = np.concatenate([np.array([0, 11, 40], np.int64), numbers(padded, np.int64, 0, 1 << 36)])
+    for depth in v.FORMS:
+        source = np.uint8 if depth == 4 else np.int16
+        for width, rows in [(64, n) for n in v.ROWS_64] + [(32, n) for n in v.ROWS_32]:
+            for fires in (1, 0, 2) if rows == v.ROWS_64[0] else (1,):  # sums go out the same way from all
+                at = v.DotLevelPlaces(
+                    data=3, out=2, charges=5, pixels=len(scales), span=rows, weights=0, runs=0, run_count=3,
+                    run_length=8, fires=fires, multiplier=4 * padded, bias=5 * padded, scales=0, offsets=3,
+                    padded=padded, column=64, channels=64 + width - 5,
+                )  # fmt: skip
+                pixels = np.concatenate([np.arange(rows, dtype=np.int32) * by for by in (30, 200, 20)])
+                arrays = v.DotArrays(
+                    numbers(400, source, 0, 250), v.pack_tile(numbers((24, width), np.int64, -127, 128), depth),
+                    np.concatenate([scales, pixels]), big, numbers(400, np.int32), np.zeros(rows * width, np.int32),
+                    np.zeros(rows * 200 + 200, source),
+                )  # fmt: skip
+                plain = _narrowed(v.plain_level_dots, rows, width)
+                fast = getattr(v, f"dots_{rows}_{width}")
+                yield Case(
+                    f"dots {depth} {rows} {width} {fires}", fast, _without_sums(plain) if fires else plain, (arrays, at)
+                )
+    level = v.LevelPlaces(scales=0, offsets=3, padded=padded)
+    for out in classes:
+        given = (numbers(90, np.int32, -2000, 2000), 3, scales, big, np.zeros(90, out), 5, 77, level)
+        yield Case(f"level_row {out.__name__}", v.level_row, v.plain_level_row, given)
+        for channels in (5, 16, 37):
+            for most in (True, False):
+                window = v.WindowPlaces(at=7, ny=2, nx=3, row=150, pixel=40, channels=channels, to=2)
+                some = (numbers(400, out, 0 if out == np.uint8 else -90, 40), np.zeros(60, out), window)
+                fast = v.window_most if most else v.window_total
+                yield Case(f"window {most} {channels} {out.__name__}", fast, partial(v.plain_window, most=most), some)
+        taps = v.TapPlaces(begin=2, runs=0, taps=3, weights=0, padded=padded, channels=32)
+        each = (numbers(400, out, 0, 250), big, numbers(3 * padded, np.int16), np.zeros(64, np.int32), taps)
+        yield Case(f"depthwise {out.__name__}", v.depthwise, v.plain_depthwise, each)
+    if 4 in v.FORMS:
+        window = v.WindowPlaces(at=7, ny=2, nx=3, row=150, pixel=40, channels=37, to=2)
+        some = (numbers(400, np.uint8, 0, 250), np.zeros(60, np.int16), window)
+        yield Case("window sums of bytes", v.window_total, partial(v.plain_window, most=False), some)
+
+
+def _without_sums(plain):
+    """`plain` with sums that nobody sees: they are in registers only."""
+    return lambda arrays, at: plain(arrays._replace(sums=arrays.sums.copy()), at)
 
 
 def _fused_cases(numbers) -> Iterator[Case]:

@@ -56,15 +56,16 @@ def _padded(frames: np.ndarray, padding) -> np.ndarray:
 
 
 def _conv(frames: np.ndarray, layer: Conv2d, height: int, width: int) -> np.ndarray:
-    """Cross-correlation of ``(N, C, H, W)``: one matrix product for each position in the kernel."""
-    weight = layer.weight.astype(np.float32)
+    """Cross-correlation of ``(N, C, H, W)``: one matrix product a group for each position in the kernel."""
+    groups = layer.groups
+    weight = layer.weight.astype(np.float32).reshape(groups, -1, *layer.weight.shape[1:])
     frames = _padded(frames, padding_pairs(layer.padding, "padding"))
     (sy, sx), (dy, dx) = pair(layer.stride, "stride"), pair(layer.dilation, "dilation")
-    out = np.zeros((len(frames), len(weight), height * width), np.float32)
-    for y in range(weight.shape[2]):
-        for x in range(weight.shape[3]):
+    out = np.zeros((len(frames), groups, weight.shape[1], height * width), np.float32)
+    for y in range(weight.shape[3]):
+        for x in range(weight.shape[4]):
             seen = frames[:, :, y * dy :, x * dx :][:, :, : (height - 1) * sy + 1 : sy, : (width - 1) * sx + 1 : sx]
-            out += np.ascontiguousarray(weight[:, :, y, x]) @ seen.reshape(*seen.shape[:2], -1)
+            out += np.ascontiguousarray(weight[..., y, x]) @ seen.reshape(len(seen), groups, weight.shape[2], -1)
     return out.reshape(len(frames), -1, height, width)
 
 
@@ -98,8 +99,6 @@ def apply(layer, sources: list[np.ndarray], shape: tuple[int, ...], name: str) -
     steps, samples = first.shape[:2]
     frames = first.reshape(steps * samples, *first.shape[2:])
     if isinstance(layer, Conv2d):
-        if layer.groups != 1:
-            raise UnsupportedError(f"{name}: groups are not among the benchmarks")
         out = _conv(frames, layer, *shape[1:])
     elif isinstance(layer, Affine):
         out = frames @ layer.weight.T.astype(np.float32)
@@ -167,7 +166,7 @@ def _fan_out(layer, shape: tuple[int, ...], target: tuple[int, ...]) -> np.ndarr
         _reach(shape[1 + i], layer.weight.shape[2 + i], layer.stride[i], layer.padding[i][0], layer.dilation[i], n)
         for i, n in enumerate(target[1:])
     )
-    return np.outer(rows, columns) * layer.weight.shape[0]
+    return np.outer(rows, columns) * (layer.weight.shape[0] // layer.groups)
 
 
 def evaluate(network, inputs: np.ndarray, steps: int) -> Evaluation:

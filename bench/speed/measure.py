@@ -25,11 +25,14 @@ import numpy as np
 from ...analysis.memory.process import forget_peak, peak_so_far, resident
 from ...errors import FormatError, IntsnnError, MismatchError, UnsupportedError
 from ...support.version import __version__
+from .count import prepare_count
+from .peaks import peaks
 from .peers import PEERS, Absent, absent, prepare_peer
 from .workloads import NAMES, Workload, build
 
 __all__ = ["REAL", "SCALING", "machine", "measure", "run", "selected_peers"]
 
+INT8 = "onnxruntime-int8"  # the peer that the count path is held against
 SECONDS = 0.1  # that a candidate is called for in a round
 MOST_CALLS = 500
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -209,8 +212,15 @@ def measure(
     if threads > 1 and not own.not_fused:  # before the peers are here: their threads spin for a while after each call
         speedup = _speedup(own, own.alone(), workload.inputs, threads, rounds, seconds)
     others = _Others(workload, peers, threads, ours)
-    times = interleave({"intsnn": own, **others.calls}, workload.inputs, rounds, seconds)
+    count: dict[str, Callable] = {}
+    if INT8 in others.calls and name not in REAL:
+        count["count"] = prepare_count(workload, threads)
+    times = interleave({"intsnn": own, **others.calls, **count}, workload.inputs, rounds, seconds)
     mine = times["intsnn"]
+    rows = [{"workload": name, "threads": threads, **others.row(peer, mine, times[peer])} for peer in others.calls]
+    if count:
+        row = others.row(INT8, times["count"], times[INT8])
+        rows.append({"workload": name, "threads": threads, **row, "kind": "count"})
     buffers = own.runner.buffers()
     known = bool(workload.expected.synops)
     found = {
@@ -219,9 +229,7 @@ def measure(
         "precision": workload.precision,
         "samples": workload.batch,
         "steps": workload.steps,
-        "rows": [
-            {"workload": name, "threads": threads, **others.row(peer, mine, times[peer])} for peer in others.calls
-        ],
+        "rows": rows,
         "absent": others.missing,
         "unsupported": others.unsupported,
         "not_fused": own.not_fused,
@@ -230,6 +238,8 @@ def measure(
         "synops_per_sample": workload.synops if known else None,
         "synops_per_second": workload.synops * workload.batch / statistics.median(mine) if known else None,
         "ours_ms": 1e3 * statistics.median(mine),
+        "products_per_second": workload.macs * workload.batch / statistics.median(times["count"]) if count else None,
+        "count_ms": 1e3 * statistics.median(times["count"]) if count else None,
         "ours_ms_spread": [1e3 * min(mine), 1e3 * max(mine)],
         "first_call_s": own.first_seconds,
         "memory": grown,
@@ -435,7 +445,8 @@ def run(
     if wrong:
         raise MismatchError(f"outputs differ from ours: {', '.join(wrong)}")
     return {
-        "rows": rows, "workloads": facts, "scaling": curves, "absent": missing, "machine": machine(),
+        "rows": rows, "workloads": facts, "scaling": curves, "absent": missing,
+        "machine": machine() | {"peaks": peaks()},
         "settings": {"rounds": rounds, "threads": threads, "seconds": seconds, "peers": chosen},
     }  # fmt: skip
 

@@ -117,10 +117,10 @@ class _Draft:
     def format(self) -> Fixed:
         return Fixed(int(self.top).bit_length() + 1)
 
-    def conv(self, channels: int, kernel: int = 3, stride: int = 1, source: str | None = None) -> str:
+    def conv(self, channels: int, kernel: int = 3, stride: int = 1, source: str | None = None, groups: int = 1) -> str:
         source = source or self.last
-        weight = self.weights(channels, self.shapes[source][0], kernel, kernel)
-        layer = Conv2d(weight, weight_format=self.format(), stride=stride, padding=kernel // 2)
+        weight = self.weights(channels, self.shapes[source][0] // groups, kernel, kernel)
+        layer = Conv2d(weight, weight_format=self.format(), stride=stride, padding=kernel // 2, groups=groups)
         return self.put(layer, source)
 
     def dense(self, outputs: int) -> str:
@@ -209,6 +209,20 @@ def _resnet18(draft: _Draft, wide: Callable[[int], int]) -> Network:
     return draft.finish(10)
 
 
+MOBILE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
+
+
+def _mobilenet(draft: _Draft, wide: Callable[[int], int]) -> Network:
+    """MobileNet v1 with a quarter of the channels: 3x3 of each channel by itself, then 1x1 over all of them."""
+    draft.conv_fire(wide(8), stride=2)
+    for channels, stride in MOBILE:
+        own = draft.shapes[draft.last][0]
+        draft.conv_fire(own, stride=stride, groups=own)
+        draft.conv_fire(wide(channels // 4), kernel=1)
+    draft.put(SumPool2d(draft.shapes[draft.last][1]))  # the global average
+    return draft.finish(2)
+
+
 @dataclass(frozen=True)
 class _Recipe:
     make: Callable[[_Draft, Callable[[int], int]], Network]
@@ -229,6 +243,7 @@ _RECIPES = {
     "vgg-b32-int8": _Recipe(_vgg, (3, 32, 32), 4, 32),
     "vgg-b32-int4": _Recipe(_vgg, (3, 32, 32), 4, 32, 7),
     "resnet18-b8": _Recipe(_resnet18, (3, 32, 32), 3, 8),
+    "mobilenet-b8": _Recipe(_mobilenet, (3, 96, 96), 4, 8),
     "vgg16-224-b1": _Recipe(_vgg16, (3, 224, 224), 3, 1),
 }
 NAMES = tuple(_RECIPES)

@@ -310,8 +310,8 @@ def row(
 MEASURED = (
     "accuracy", "accuracy_drive", "ann_accuracy", "float_accuracy", "agreement", "accuracy_by_step", "detail_samples",
     "latency_mean", "latency_max", "extra_steps_max", "decision_mean", "settled", "spikes", "synops", "saturations",
-    "compared", "ann_mismatches", "mismatches", "equality_due", "reasons", "verified_samples", "reference_samples",
-    "paths", "seconds", "peak_rss_bytes", "formula_bits", "measured_bytes", "weight_formula_bits",
+    "compared", "ann_mismatches", "mismatches", "equality_due", "reasons", "by_theorem", "verified_samples",
+    "reference_samples", "paths", "seconds", "peak_rss_bytes", "formula_bits", "measured_bytes", "weight_formula_bits",
     "weight_measured_bytes",
 )  # fmt: skip
 
@@ -345,6 +345,7 @@ def _measured(network: Network, tally: Tally, check: dict[str, Any], labelled: b
         "mismatches": check["path_mismatches"] + (0 if reasons else unequal),
         "equality_due": not reasons,
         "reasons": reasons,
+        "by_theorem": tally.by_theorem,
         "verified_samples": check["samples"],
         "reference_samples": check["reference_samples"],
         "paths": check["paths"],

@@ -18,6 +18,8 @@ from ...formats.arguments import shown
 
 __all__ = ["Cell", "Grid", "ModelSpec", "parse_method", "read_toml"]
 
+CURVES = 1000  # samples of which every step is looked at
+
 AS_IS = "as-is"  # method of a spiking network that is run as it is
 RECIPE, ZOO = "recipe:", "zoo:"  # in place of a file: a network to be trained, one that comes with the project
 SWITCHES: dict[str, dict[str, Any]] = {
@@ -101,7 +103,8 @@ class Grid:
     samples : int or None
         The first N of the data; None: all.
     detail : int or None
-        On how many of them spikes, operations, layers and the accuracy after each step are measured; None: all.
+        On how many of them spikes, operations, layers and the accuracy after each step are measured step by step;
+        None: all. Answers at rest are of all samples.
     verify, reference : int
         On how many samples all execution paths are compared, and on how many the plain reference (slow) too.
     calibration_samples : int or None
@@ -124,7 +127,7 @@ class Grid:
     state_bits: tuple[int | None, ...] = (None,)
     seeds: tuple[int, ...] = (0,)
     samples: int | None = None
-    detail: int | None = None
+    detail: int | None = CURVES
     verify: int = 32
     reference: int = 1
     calibration_samples: int | None = 2000

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...analysis.scores import check_labels
-from ...engine.ann import AnnResult, integer_ann
+from ...engine.ann import AnnResult, prepare_ann
 from ...engine.backends.fused.runner import prepare
 from ...engine.result import LayerReport, Result, decide, places
+from ...engine.settled import unproven
 from ...engine.simulation import simulate
 from ...errors import MismatchError, UnsupportedError
 from ...network.spiking import Network
@@ -37,6 +38,8 @@ class Tally:
         Samples with an integer ANN; what it gets right; predictions that are the same.
     compared, differ : int
         Integers compared with the integer ANN (all levels and outputs in detail, else outputs), and unequal ones.
+    by_theorem : int
+        Samples whose settled answers are those of the integer ANN by the equality theorem, without steps.
     unsettled, extra_max : int
         Samples not at rest at the bound; most steps beyond the drive.
     detailed : int
@@ -63,6 +66,7 @@ class Tally:
     agree: int = 0
     compared: int = 0
     differ: int = 0
+    by_theorem: int = 0
     unsettled: int = 0
     extra_max: int = 0
     detailed: int = 0
@@ -142,7 +146,9 @@ def measure(networks: list[Network], same_ann: list[int], images, labels, detail
     for network in networks if labels is not None else []:
         check_labels(labels, places(network)[0], "of a sweep")
     found = [Tally() for _ in networks]
-    runners: dict[int, object] = {}
+    runners: dict[int, Any] = {}
+    anns: dict[int, Any] = {}
+    proven = [_proven(network, images) for network in networks]
     for start in range(0, len(images), ANN_SAMPLES):
         part = slice(start, start + ANN_SAMPLES)
         x, y = images[part], None if labels is None else labels[part]
@@ -150,20 +156,31 @@ def measure(networks: list[Network], same_ann: list[int], images, labels, detail
         for i, network in enumerate(networks):
             first = same_ann[i]
             if first not in levels:
-                levels[first] = _ann(networks[first], x)
+                levels[first] = _ann(networks[first], x, anns, first, detail)
             ann = levels[first]
             if detail:
                 found[i] += _detailed(network, x, y, ann)
+            elif proven[i] and ann is not None:  # the theorem: at rest it answers what its ANN does
+                nothing = np.zeros(len(x), np.int64)
+                found[i] += _answers(x, y, ann, None, ann.predictions, nothing, True)
             else:
                 found[i] += _plain(network, x, y, ann, runners, i)
     return found
 
 
-def _ann(network: Network, images) -> AnnResult | None:
+def _ann(network: Network, images, prepared: dict[int, Any], i: int, levels: bool) -> AnnResult | None:
+    """The integer ANN on the samples, or None where there is none."""
     try:
-        return integer_ann(network, images)
+        if i not in prepared:
+            prepared[i] = prepare_ann(network, levels=levels)
+        return prepared[i](images)
     except UnsupportedError:
         return None
+
+
+def _proven(network: Network, images) -> bool:
+    """Whether every answer at rest is that of the integer ANN, whatever comes in."""
+    return bool(len(images)) and _settles(network) and not unproven(network, images[:1])
 
 
 def _settles(network: Network) -> bool:
@@ -186,13 +203,17 @@ def _plain(network: Network, x, y, ann: AnnResult | None, runners: dict, i: int)
 
 
 def _answers(x, y, ann: AnnResult | None, outputs, predictions, extra, settled) -> Tally:
+    """Sums of the answers; `outputs` None: they are those of the ANN, and there is nothing to compare."""
     found = Tally(samples=len(x), extra_max=int(extra.max(initial=0)), unsettled=0 if settled is not False else len(x))
     if y is not None:
         found.correct = int((predictions == y).sum())
     if ann is not None:
         found.ann_samples = len(x)
         found.agree = int((predictions == ann.predictions).sum())
-        found.compared, found.differ = outputs.size, int((outputs != ann.outputs).sum())
+        if outputs is None:
+            found.by_theorem = len(x)
+        else:
+            found.compared, found.differ = outputs.size, int((outputs != ann.outputs).sum())
         if y is not None:
             found.ann_correct = int((ann.predictions == y).sum())
     return found
@@ -220,7 +241,7 @@ def _block(network: Network, x, y, ann: AnnResult | None, part: slice) -> Tally:
     result = simulate(network, x, settle=_settles(network), keep_final=True, record=wanted)
     here = None
     if ann is not None:
-        here = AnnResult(ann.outputs[part], ann.predictions[part], {name: n[part] for name, n in ann.levels.items()})
+        here = AnnResult(network, ann.outputs[part], {name: n[part] for name, n in ann.levels.items()})
     found = _answers(x, y, here, result.outputs, result.predictions, result.extra_steps, result.settled)
     if here is not None:
         for name, levels in here.levels.items():

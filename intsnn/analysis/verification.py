@@ -3,7 +3,8 @@
 The backends that keep everything must agree in every spike of every step, in the final counts and membranes, and in
 outputs, predictions, lengths and counters on all samples; on the first few the plain reference joins them, and every
 membrane and current u of every step is compared too. Those that keep no records (``fused``) must give the same outputs,
-predictions and extra steps. A backend that is added to `intsnn.engine.simulation.BACKENDS` is compared too. The settled
+predictions and extra steps. The integer ANN is that of the count path, which on the first samples must equal that of
+the layers. A backend that is added to `intsnn.engine.simulation.BACKENDS` is compared too. The settled
 network must equal the integer ANN in every neuron wherever the conditions of the theorem hold
 (`intsnn.engine.ann.equality_conditions`); elsewhere the mismatch is a result, not a failure.
 """
@@ -16,7 +17,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..engine.ann import equality_conditions, integer_ann
+from ..engine.ann import AnnResult, AnnRunner, equality_conditions, integer_ann, prepare_ann
 from ..engine.inputs import Events
 from ..engine.result import LayerReport, Result
 from ..engine.simulation import MOST_THREADS, paths_of, simulate
@@ -30,6 +31,7 @@ BATCH = 64
 RECORD_BYTES = 256 << 20  # of spikes and membranes held at a time
 COUNTERS = tuple(entry.name for entry in fields(LayerReport) if entry.name != "name")
 ANN = "integer ANN against settled network"
+ANNS = "integer ANN by layers against count path"
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,18 @@ def _compare_paths(outcome: Verification, baseline: list[_Quantity], other: list
         outcome.first = outcome.first or first
 
 
-def _compare_ann(outcome: Verification, network, part, steps: int | None, start: int, baseline: Result, due: bool):
+def _compare_anns(outcome: Verification, ann: AnnResult, other: AnnResult, start: int) -> None:
+    """The integer ANN of the count path against that of the layers: every difference counts."""
+    pairs = [(f"{name}.counts", levels, other.levels[name]) for name, levels in ann.levels.items()]
+    for key, found, expected in [*pairs, ("outputs", ann.outputs, other.outputs)]:
+        outcome.compared += expected.size
+        count, first = _Quantity(key, expected, "samples").difference(_Quantity(key, found, "samples"), ANNS, start)
+        outcome.path_mismatches += count
+        outcome.first = outcome.first or first
+
+
+def _compare_ann(outcome: Verification, ann: AnnResult, start: int, baseline: Result, due: bool):
     """Levels, outputs and predictions of the integer ANN against the settled network; first of those that are `due`."""
-    ann = integer_ann(network, part, steps=steps)
     same = ann.predictions == baseline.predictions
     outcome.ann_agreement += int(same.all(axis=tuple(range(1, same.ndim))).sum())  # of maps: every pixel
     pairs = [(f"{name}.counts", levels, baseline.final[f"{name}.counts"]) for name, levels in ann.levels.items()]
@@ -208,6 +219,29 @@ def _conclude(outcome: Verification, conditions: bool, has_ann: bool) -> None:
         outcome.layers.pop("predictions", None), outcome.neurons.pop("predictions", None)
 
 
+def _samples(network, inputs) -> tuple[Any, int, int]:
+    """Inputs as arrays or events, the axis of their samples, and how many there are."""
+    if isinstance(inputs, Events):
+        return inputs, 0, inputs.samples
+    inputs = array_of(inputs, "inputs")
+    if inputs.ndim < 2:
+        raise ShapeError(f"inputs: found {shown(inputs)}; samples (B, ...) or frames (T, B, ...) are needed")
+    axis = 1 if inputs.ndim in (len(network.shapes[network.input_name]) + 2, 5) else 0
+    return inputs, axis, inputs.shape[axis]
+
+
+def _ann_of(outcome: Verification, network, one, steps: int | None, threads: int) -> AnnRunner | None:
+    """The integer ANN, ready to run, or None; and why it need not be equal. `one`: a sample to try it on."""
+    try:
+        outcome.reasons = equality_conditions(network)
+        count = prepare_ann(network, steps=steps, levels=True, threads=threads)
+        count(one)
+    except (UnsupportedError, RangeError) as error:
+        outcome.reasons = [str(error)]
+        return None
+    return count
+
+
 def verify(
     network,
     inputs,
@@ -235,22 +269,10 @@ def verify(
     threads = whole(threads, "threads", 1, MOST_THREADS)
     steps = whole_or_none(steps, "steps", 1, STEPS)
     function_or_none(progress, "progress")
-    if not isinstance(inputs, Events):
-        inputs = array_of(inputs, "inputs")
-        if inputs.ndim < 2:
-            raise ShapeError(f"inputs: found {shown(inputs)}; samples (B, ...) or frames (T, B, ...) are needed")
+    inputs, axis, total = _samples(network, inputs)
     outcome = Verification()
-    rank = len(network.shapes[network.input_name])
-    axis = 1 if not isinstance(inputs, Events) and np.ndim(inputs) in (rank + 2, 5) else 0
-    total = inputs.samples if isinstance(inputs, Events) else np.shape(inputs)[axis]
-    has_ann = False
-    if total:
-        try:
-            outcome.reasons = equality_conditions(network)
-            integer_ann(network, _part(inputs, 0, 1, axis), steps=steps)
-            has_ann = True
-        except (UnsupportedError, RangeError) as error:
-            outcome.reasons = [str(error)]
+    count = _ann_of(outcome, network, _part(inputs, 0, 1, axis), steps, threads) if total else None
+    has_ann = count is not None
     conditions = has_ann and not outcome.reasons
     settle = has_ann or network.settling_bound is not None
     paths: tuple[str, ...] = ("step",)
@@ -281,9 +303,12 @@ def verify(
         for path in quick:
             given = simulate(network, part, path=path, settle=settle, steps=steps, threads=threads)
             _compare_paths(outcome, _results(baseline), _results(given), path, done)
-        if has_ann:
+        if count is not None:
             due = conditions and baseline.settled is not False and not baseline.overflows
-            found = _compare_ann(outcome, network, part, steps, done, baseline, due)
+            ann = count(part)
+            if done < reference:
+                _compare_anns(outcome, ann, integer_ann(network, part, steps=steps, path="step"), done)
+            found = _compare_ann(outcome, ann, done, baseline, due)
             first_due = first_due or found
         outcome.overflows += baseline.overflows
         outcome.settled &= baseline.settled is not False

@@ -30,6 +30,11 @@ def _row(row: dict[str, Any]) -> tuple:
     )  # fmt: skip
 
 
+def _share(speed: float | None, peak: float) -> str | None:
+    """What part of what one core can do."""
+    return f"{100 * speed / peak:.0f} %" if speed and peak else None
+
+
 def _peer(row: dict[str, Any]) -> str:
     return f"{row['peer']} {_milliseconds(row['peer_ms'])} ({_times(row['ratio'])} x)"
 
@@ -40,6 +45,12 @@ def show_speed(console: Console, result: dict[str, Any]) -> None:
     console.line(
         f"{here['processor']} ({', '.join(here['flags']) or 'no vector flags known'}), {here['cores']} cores; threads: "
         f"{settings['threads']}; interleaved rounds: {settings['rounds']}; kernels: {here['kernels']}"
+    )
+    peaks = here["peaks"]
+    read = ", ".join(f"{size} {speed / 1e9:.0f}" for size, speed in peaks["read"].items())
+    console.line(
+        f"one core here: {peaks['products'] / 1e9:.0f} G products/s, {peaks['additions'] / 1e9:.0f} G additions/s by "
+        f"lists; reads GB/s from {read}"
     )
     for name, reason in result["absent"].items():
         console.line(f"absent: {name} ({reason})")
@@ -52,8 +63,9 @@ def show_speed(console: Console, result: dict[str, Any]) -> None:
                 found["workload"], found["samples"], found["steps"],
                 f"{100 * min(rates):.1f} to {100 * max(rates):.1f} %" if rates else None,
                 f"{synops / 1e6:.2f} M" if synops else None, _milliseconds(found["ours_ms"]),
-                f"{speed / 1e9:.1f} G/s" if speed else None, _bytes(found["weights"]), _bytes(found["buffer_bytes"]),
-                _bytes(found["memory"]),
+                f"{speed / 1e9:.1f} G/s" if speed else None, _share(speed, peaks["additions"]),
+                _share(found["products_per_second"], peaks["products"]), _bytes(found["weights"]),
+                _bytes(found["buffer_bytes"]), _bytes(found["memory"]),
             )
         )  # fmt: skip
         if found["not_fused"]:
@@ -63,7 +75,8 @@ def show_speed(console: Console, result: dict[str, Any]) -> None:
         for peer, reason in found["unsupported"].items():
             console.line(f"{found['workload']}: {peer} was left out ({reason})")
     columns: tuple[str, ...] = (
-        "workload", "samples", "steps", "spike rates", "synops a sample", "ms a call", "synops",
+        "workload", "samples", "steps", "spike rates", "synops a sample", "ms a call", "synops", "of additions",
+        "count: of products",
         "weights, int8", "buffers", "memory grew",
     )  # fmt: skip
     console.table("intsnn", columns, rows)

@@ -6,32 +6,47 @@ Same weights, thresholds and integers; every neuron becomes
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ..errors import UnsupportedError
-from ..formats.arguments import STEPS, whole, whole_or_none
+from ..formats.arguments import STEPS, choice, flag, function_or_none, whole, whole_or_none
 from ..network.schedule import schedule
-from ..network.spiking import spiking_network
+from ..network.spiking import Network, spiking_network
+from .backends.count.runner import CountPass
 from .backends.stepwise.plan import Plan, Worker
 from .inputs import frames_given, sources_of
-from .program import lower
+from .program import Program, lower
 from .result import predict, to_api
 
-__all__ = ["AnnResult", "equality_conditions", "integer_ann"]
+__all__ = ["AnnResult", "AnnRunner", "equality_conditions", "integer_ann", "prepare_ann"]
+
+
+MOST_THREADS = 1024
+LAYER_BATCH = 64  # samples that the layers take at a time
+PATHS = ("auto", "count", "step")
 
 
 @dataclass(frozen=True, eq=False)
 class AnnResult:
     """Outcome of `integer_ann`, all int64.
 
-    Outputs are ``(B, K)``, predictions ``(B,)`` (of maps ``(B, H, W)``), levels by layer ``(B, *shape)``.
+    Outputs are ``(B, K)``, predictions ``(B,)`` (of maps ``(B, H, W)``), levels by layer ``(B, *shape)`` where they
+    were asked for.
     """
 
+    network: Network
     outputs: np.ndarray
-    predictions: np.ndarray
     levels: dict[str, np.ndarray]
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """Decision of each sample, as `Result.predictions`."""
+        return predict(self.network, self.outputs)
 
 
 def _refusals(network) -> list[str]:
@@ -65,7 +80,15 @@ def equality_conditions(network) -> list[str]:
 
 
 def integer_ann(
-    network, inputs, *, steps: int | None = None, batch_size: int = 64, time_axis: int | None = None
+    network,
+    inputs,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    time_axis: int | None = None,
+    threads: int = 1,
+    levels: bool = True,
+    path: str = "auto",
 ) -> AnnResult:
     """Levels and outputs of the integer quantised ANN of `network` on `inputs` (as in `simulate`).
 
@@ -75,8 +98,15 @@ def integer_ann(
         As in `simulate`; the drive is that of a settling run.
     steps : int, optional
         Driven steps of a network without t_drive on constant codes: there they must be said.
-    batch_size : int
-        Samples at a time. Never changes a bit.
+    batch_size : int, optional
+        Samples at a time; chosen by memory if not given. Never changes a bit.
+    threads : int
+        Of the count path.
+    levels : bool
+        Whether the levels of the layers are wanted: outputs alone need less time and memory.
+    path : {"auto", "count", "step"}
+        ``"count"``: the fused count path, which takes every network that has an integer ANN; ``"step"``: the kernels
+        of `simulate`, layer by layer, on totals. Both give the same integers.
 
     Raises
     ------
@@ -87,32 +117,109 @@ def integer_ann(
     FormatError
         If nothing says how many steps are driven.
     """
-    reasons = _refusals(spiking_network(network))
     steps = whole_or_none(steps, "steps", 1, STEPS)
-    batch_size = whole(batch_size, "batch_size", 1)
+    batch_size = whole_or_none(batch_size, "batch_size", 1)
+    threads = whole(threads, "threads", 1, MOST_THREADS)
+    levels, path = flag(levels, "levels"), choice(path, "path", PATHS)
+    _check(network)
+    sources = sources_of(network, inputs, time_axis)
+    when = schedule(network, frames_given(sources), steps, settle=True).of_totals()
+    program = lower(network, when)
+    if path == "step":
+        return _by_layers(program, sources, batch_size or LAYER_BATCH, levels)
+    made = CountPass(program, {name: source.constant for name, source in sources.items()}, levels, threads)
+    return _by_counts(made, sources, batch_size or made.batch)
+
+
+def _check(network) -> None:
+    """Raise `UnsupportedError` where a network has no integer ANN."""
+    reasons = _refusals(spiking_network(network))
     if reasons:
         raise UnsupportedError(f"this network has no integer ANN: {'; '.join(reasons)}")
-    sources = sources_of(network, inputs, time_axis)
-    samples = next(iter(sources.values())).samples
-    when = schedule(network, frames_given(sources), steps, settle=True).of_totals()
-    worker = Worker(Plan(lower(network, when), "step"))
-    outputs: list[np.ndarray] = []
-    levels: dict[str, list[np.ndarray]] = {name: [] for name in network.spiking}
+
+
+def _by_counts(made: CountPass, sources, batch_size: int, progress=None) -> AnnResult:
+    """The count path, block by block."""
+    network, samples = made.network, next(iter(sources.values())).samples
+    totals, kept = [], []
     for start in range(0, samples, batch_size):
-        worker.begin(sources, start, min(start + batch_size, samples))
+        stop = min(start + batch_size, samples)
+        total, level = made.run(sources, start, stop)
+        totals.append(made.outputs(total, network.output_name))
+        kept.append(level)
+        if progress is not None:
+            progress(stop, samples)
+    outputs = totals[0] if len(totals) == 1 else _joined(totals, made.outputs(made.nothing[0], network.output_name))
+    found = {}
+    if made.table.kept:
+        level = kept[0] if len(kept) == 1 else _joined(kept, made.nothing[1])
+        found = {name: made.levels(level, name) for name in made.table.kept}
+    return AnnResult(network, outputs, found)
+
+
+def _joined(parts: list[np.ndarray], none: np.ndarray) -> np.ndarray:
+    """Blocks of samples one after the other."""
+    return np.concatenate(parts) if parts else none
+
+
+def _by_layers(program: Program, sources, batch_size: int, wanted: bool) -> AnnResult:
+    """The kernels of `simulate` on totals."""
+    network, samples = program.network, next(iter(sources.values())).samples
+    worker = Worker(Plan(program, "step"))
+    outputs: list[np.ndarray] = []
+    levels: dict[str, list[np.ndarray]] = {name: [] for name in network.spiking} if wanted else {}
+    for start in range(0, samples, batch_size):
+        stop = min(start + batch_size, samples)
+        worker.begin(sources, start, stop)
         worker.advance(0, 1)
         for name, found in levels.items():
             found.append(to_api(worker.values[name][:, 0].astype(np.int64), network.shapes[name]))
         state = worker.states[network.output_name]
         total = state["total"] if "total" in state else worker.values[network.output_name][:, 0]
         outputs.append(to_api(total.astype(np.int64), network.shapes[network.output_name]).reshape(worker.samples, -1))
-    size = int(np.prod(network.shapes[network.output_name]))
-    stacked = np.concatenate(outputs) if outputs else np.zeros((0, size), np.int64)
+    size = math.prod(network.shapes[network.output_name])
     return AnnResult(
-        stacked,
-        predict(network, stacked),
-        {
-            name: np.concatenate(found) if found else np.zeros((0, *network.shapes[name]), np.int64)
-            for name, found in levels.items()
-        },
+        network,
+        _joined(outputs, np.zeros((0, size), np.int64)),
+        {name: _joined(found, np.zeros((0, *network.shapes[name]), np.int64)) for name, found in levels.items()},
     )
+
+
+class AnnRunner:
+    """The integer ANN of a network, prepared: call it with inputs as `integer_ann` takes them. See `prepare_ann`."""
+
+    def __init__(self, network, steps: int | None, levels: bool, threads: int) -> None:
+        self.network, self.steps = network, whole_or_none(steps, "steps", 1, STEPS)
+        self.levels, self.threads = flag(levels, "levels"), whole(threads, "threads", 1, MOST_THREADS)
+        _check(network)
+        self._passes: dict[tuple, CountPass] = {}
+
+    def __call__(
+        self, inputs, *, time_axis: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> AnnResult:
+        """Outputs, and levels where they were asked for, of `inputs`; `progress` is called with (done, in all)."""
+        function_or_none(progress, "progress")
+        sources = sources_of(self.network, inputs, time_axis)
+        key = tuple(source.steps for source in sources.values())
+        made = self._passes.get(key)
+        if made is None:
+            program = lower(self.network, schedule(self.network, frames_given(sources), self.steps, True).of_totals())
+            constant = {name: source.constant for name, source in sources.items()}
+            made = self._passes[key] = CountPass(program, constant, self.levels, self.threads)
+        return _by_counts(made, sources, made.batch, progress)
+
+
+def prepare_ann(network, *, steps: int | None = None, levels: bool = False, threads: int = 1) -> AnnRunner:
+    """Prepare the integer ANN of `network` for many fast runs: the count path behind one call.
+
+    Parameters
+    ----------
+    steps, levels, threads
+        As in `integer_ann`.
+
+    Returns
+    -------
+    AnnRunner
+        Call it with inputs. Raises as `integer_ann` does.
+    """
+    return AnnRunner(network, steps, levels, threads)

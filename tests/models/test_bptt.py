@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install intsnn[qat]")
 
-from qat_networks import one_thread  # noqa: E402, F401
+from networks.qat import one_thread  # noqa: E402, F401
 
 from intsnn.cli.main import main  # noqa: E402
 from intsnn.engine.simulation import simulate  # noqa: E402

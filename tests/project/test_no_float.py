@@ -52,6 +52,7 @@ def exercise():
     from intsnn.formats.reals import quantise
     from intsnn.layers import (
         IF,
+        LIF,
         Add,
         Affine,
         AvgPool2d,
@@ -132,6 +133,12 @@ def exercise():
     run(codes)
     for _ in range(2):  # the second time it is known what such frames are
         run(np.repeat(codes[None], 9, axis=0).astype(np.int8))
+    ends = (Flatten(), Affine(rng.integers(-8, 8, (5, 96))), Readout())
+    first = (Input((2, 8, 8), Fixed(4)), Conv2d(rng.integers(-8, 8, (6, 2, 3, 3)), padding=1))
+    integer_ann(Network.sequential(*first, SignedIF(40, levels=7), MaxPool2d(2), *ends), codes, steps=3)
+    for neuron in (LIF(9, Decay.by_shift(2), v_format=Fixed(16)), CubaLIF(9, Decay.by_shift(1), Decay.by_shift(2))):
+        leaking = Network.sequential(*first, neuron, SumPool2d(2), *ends)
+        simulate(leaking, codes, steps=4, path="fused")
     for bits in (2, 20, 34):  # plain neurons that need 16, 32 and 64 bits
         top = (1 << bits) - 1
         network = Network.sequential(

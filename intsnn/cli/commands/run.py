@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import click
 
+from ...errors import FormatError
 from ..common import (
     DATA_HELP,
     USAGE,
@@ -26,7 +28,7 @@ from ..common import (
 
 __all__ = ["command"]
 
-FOR_NETWORKS = ("settle", "strict", "record", "length", "what", "path_", "batch_size")
+FOR_NETWORKS = ("settle", "strict", "record", "length", "what", "path_", "batch_size", "in_steps", "checked")
 QUANTITIES = ("spikes", "counts", "v", "u", "current")
 
 
@@ -44,25 +46,32 @@ QUANTITIES = ("spikes", "counts", "v", "u", "current")
     "--path", "path_", type=click.Choice(["auto", "layer", "step", "reference"]), default="auto", show_default=True
 )
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Samples at a time. Never changes a bit.")
+@click.option("--simulate", "in_steps", is_flag=True,
+              help="All samples in steps, even where the equality theorem gives the answers.")  # fmt: skip
+@click.option("--checked", type=click.IntRange(min=0), metavar="N",
+              help="Where it does: how many samples are simulated in steps and compared; default 100.")  # fmt: skip
 @trust_option
 @threads_option
 @json_option
 def command(
     net: str, data: str, steps: int | None, settle: bool | None, strict: bool, record: str | None, length: str,
-    what: str, path_: str, batch_size: int | None, trust: bool, threads: int | None, json_path: str | None,
+    what: str, path_: str, batch_size: int | None, in_steps: bool, checked: int | None, trust: bool,
+    threads: int | None, json_path: str | None,
 ) -> None:  # fmt: skip
     """Run a spiking network NET on DATA.
 
     A settling run finishes the drive of T_drive steps and goes on until no neuron fires, whatever T is; --no-settle
-    observes T steps and no more. NET may also be what intsnn train learned with integers: DATA are then made into
-    sequences as the recipe says, and tested as at the end of the training.
+    observes T steps and no more. Where it is proven that at rest NET equals its integer ANN, that one answers, and 100
+    samples are simulated in steps and compared: spikes, steps and sums are those of these samples.
+
+    NET may also be what intsnn train learned with integers: DATA are then made into sequences as the recipe says, and
+    tested as at the end of the training.
     """
     import time
     from dataclasses import asdict
 
     from ...conversion.pipeline import aim
-    from ...engine.simulation import simulate
-    from ..console import Console, percent
+    from ..console import Console
 
     quantities = tuple(word.strip() for word in what.split(","))
     if not all(word.rpartition(".")[2] in QUANTITIES for word in quantities):
@@ -81,20 +90,20 @@ def command(
     learned = _learned_from(net, trust)
     settle = network.levels is not None if settle is None else settle
     start = time.perf_counter()
+    options = {
+        "steps": steps, "settle": settle, "record": quantities if record else (), "record_to": record,
+        "record_labels": dataset.labels if record else None, "record_length": length, "strict": strict,
+        "batch_size": batch_size, "path": path_,
+    }  # fmt: skip
+    plain = settle and steps is None and batch_size is None and path_ == "auto" and not (record or in_steps)
     with options_checked(), console.progress("simulate") as progress:
-        result = simulate(
-            network, dataset.images, steps=steps, settle=settle, record=quantities if record else (), record_to=record,
-            record_labels=dataset.labels if record else None, record_length=length, strict=strict,
-            threads=threads or cores(), batch_size=batch_size, path=path_, progress=progress,
-        )  # fmt: skip
+        answers, result = _answers(network, dataset.images, plain, checked, threads or cores(), progress, options)
     seconds = time.perf_counter() - start
-    correct, outcome = _judge(console, network, dataset, judged, result)
-    if judged.note:
-        console.line(f"({judged.note})")
-    if _same_data(learned, dataset.name):
-        console.line(f"(no unseen data: the network was calibrated or trained on {learned})")
-    if "mean_iou" in outcome:
-        console.line(f"mean intersection over union of {len(dataset.classes)} classes: {percent(outcome['mean_iou'])}")
+    correct, outcome = _judge(console, network, dataset, judged, answers or result)
+    if answers is not None:
+        _show_theorem(console, answers)
+    for note in _notes(judged.note, learned, dataset, outcome.get("mean_iou")):
+        console.line(note)
     _show_steps(console, result, settle, steps)
     _show_layers(console, network, result)
     if record:
@@ -111,6 +120,7 @@ def command(
             "learned_from": learned,
             **outcome,
             **run_values(result, correct),
+            **_how(answers, result),
             "seconds": seconds,
             "threads": threads or cores(),
             "path": path_,
@@ -118,6 +128,54 @@ def command(
             "layers": [asdict(layer) | {"overflows": layer.overflows} for layer in result.layers.values()],
         },
     )
+
+
+def _answers(
+    network, images, plain: bool, checked: int | None, threads: int, progress, options: dict[str, Any]
+) -> tuple[Any, Any]:
+    """What the theorem answers of all samples, or None; and the run of those that are simulated in steps.
+
+    `plain`: nothing is asked for that only steps give.
+    """
+    from ...engine.settled import settle, unproven
+    from ...engine.simulation import simulate
+
+    reasons = unproven(network, images) if plain else ["with these options all samples run in steps"]
+    if not reasons:
+        answers = settle(network, images, checked=checked, threads=threads, progress=progress)
+        return answers, answers.simulated
+    if checked is not None:
+        raise FormatError(f"--checked: equality with the integer ANN cannot be used: {'; '.join(reasons)}")
+    return None, simulate(network, images, threads=threads, progress=progress, **options)
+
+
+def _notes(judged: str, learned: str | None, dataset, mean_iou: float | None) -> list[str]:
+    """What has to be said beside the figure."""
+    from ..console import percent
+
+    notes = [f"({judged})"] if judged else []
+    if _same_data(learned, dataset.name):
+        notes.append(f"(no unseen data: the network was calibrated or trained on {learned})")
+    if mean_iou is not None:
+        notes.append(f"mean intersection over union of {len(dataset.classes)} classes: {percent(mean_iou)}")
+    return notes
+
+
+def _show_theorem(console, answers) -> None:
+    from ..console import number
+
+    console.line(
+        f"settled answers by the equality theorem; {number(answers.simulated.samples)} samples simulated step by step: "
+        f"{number(answers.differ)} of {number(answers.compared)} integers differ (--simulate runs all in steps)"
+    )
+
+
+def _how(answers, result) -> dict[str, Any]:
+    """Plain values of how the answers came about, and of how many samples they are."""
+    if answers is None:
+        return {"how": {"answers": "steps", "simulated": result.samples}}
+    how = {"answers": "theorem", "simulated": result.samples, "compared": answers.compared, "differ": answers.differ}
+    return {"samples": answers.samples, "how": how}
 
 
 def _refuse_options_of_networks(net: str) -> None:

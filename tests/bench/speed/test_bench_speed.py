@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from waiting import HANGING
 
 from intsnn import IF, LIF, Affine, Conv2d, Decay, Fixed, Flatten, Input, Network, Readout, Upsample2d, simulate
-from intsnn.bench.speed import evaluate, peers, plots, workloads
+from intsnn.bench.speed import ann_pass, count, evaluate, peers, plots, workloads
 from intsnn.bench.speed import measure as speed
 from intsnn.cli import speed_tables as present
 from intsnn.cli.console import Console
 from intsnn.cli.main import main
+from intsnn.engine.ann import integer_ann
 from intsnn.engine.backends.fused.accepts import refuses
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.engine.program import lower
@@ -27,12 +28,15 @@ from intsnn.errors import FormatError, MismatchError, RangeError, UnsupportedErr
 from intsnn.layers.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[3]
-SIZES = {"lenet-b64": 12, "vgg16-224-b1": 32}
+SIZES = {"lenet-b64": 12, "vgg16-224-b1": 32, "mobilenet-b8": 64}
+WIDTHS = {"mobilenet-b8": 1}
 
 
 def small(name, **options):
     """A workload that is over in milliseconds."""
-    return workloads.build(name, **{"batch": 3, "width": 1 / 8, "size": SIZES.get(name, 16)} | options)
+    return workloads.build(
+        name, **{"batch": 3, "width": WIDTHS.get(name, 1 / 8), "size": SIZES.get(name, 16)} | options
+    )
 
 
 def plain(network, inputs, steps):
@@ -58,7 +62,10 @@ def plain(network, inputs, steps):
                 windows = np.lib.stride_tricks.sliding_window_view(x, kernel, (2, 3))
                 windows = windows[:, :, :: layer.stride[0], :: layer.stride[1]]
                 if kind == "Conv2d":
-                    out = np.einsum("bcyxij,ocij->boyx", windows, layer.weight, optimize=True)
+                    weight = layer.weight.reshape(layer.groups, -1, *layer.weight.shape[1:])
+                    seen = windows.reshape(len(windows), layer.groups, -1, *windows.shape[2:])
+                    out = np.einsum("bgcyxij,gocij->bgoyx", seen, weight, optimize=True)
+                    out = out.reshape(len(out), -1, *out.shape[3:])
                 elif kind == "SumPool2d":
                     out = windows.sum((4, 5))
                 else:
@@ -135,7 +142,7 @@ def test_the_ann_pass_runs_on_integers(name, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
     options.log_severity_level = 3  # it warns that such a file is for this machine only
-    onnxruntime.InferenceSession(peers._Onnx(work.network).model(work.constant), options, ["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(ann_pass._Onnx(work.network).model(work.constant), options, ["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
     connections = sum(isinstance(layer, Affine | Conv2d) for layer in work.network.nodes.values())
     assert kinds.count("QLinearConv") + kinds.count("QGemm") == connections, kinds
@@ -146,7 +153,7 @@ def test_layers_without_a_form_in_the_int8_pass_are_refused():
     layers = (Upsample2d(2), Flatten(), Affine(np.ones((2, 16), np.int64)), Readout())
     network = Network.sequential(Input((1, 2, 2), Fixed(8, signed=False)), *layers)
     with pytest.raises(UnsupportedError, match=r"upsample2d_1 \(Upsample2d\) has no form in the peers"):
-        peers._Onnx(network).model(True)
+        ann_pass._Onnx(network).model(True)
 
 
 def test_sizes_are_those_of_the_names():
@@ -229,7 +236,13 @@ def result(tmp_path_factory):
 def test_json(result):
     found, text = result
     installed = [name for name, peer in peers.PEERS.items() if not peers.absent(peer)]
+    counts = [row for row in found["rows"] if row["kind"] == "count"]
+    found["rows"] = [row for row in found["rows"] if row["kind"] != "count"]
     assert [row["peer"] for row in found["rows"]] == installed
+    assert [row["peer"] for row in counts] == ["onnxruntime-int8"] * ("onnxruntime-int8" in installed)
+    assert all(row["ratio"] > 0 and row["equal"] is None for row in counts)
+    peaks = found["machine"]["peaks"]
+    assert peaks["products"] > 0 and peaks["additions"] > 0 and all(speed > 0 for speed in peaks["read"].values())
     assert set(found["absent"]) == set(peers.PEERS) - set(installed)
     for row in found["rows"]:
         assert row["workload"] == "mlp-b1" and row["threads"] == 1 and row["kind"] == peers.PEERS[row["peer"]].kind
@@ -255,11 +268,36 @@ def test_absent_peers_are_named(monkeypatch, capsys):
     assert found["rows"] == [] and set(found["absent"]) == {"gone", "broken"}
     assert "no-such-package-anywhere is not installed" in found["absent"]["gone"]
     facts = {key: value for key, value in found.items() if key != "rows"}
-    shown = {"rows": [], "workloads": [facts], "scaling": [], "absent": found["absent"], "machine": speed.machine(),
+    machine = speed.machine() | {"peaks": {"products": 1, "additions": 1, "read": {}}}
+    shown = {"rows": [], "workloads": [facts], "scaling": [], "absent": found["absent"], "machine": machine,
              "settings": {"rounds": 1, "threads": 1}}  # fmt: skip
     present.show_speed(Console(None), shown)
     text = capsys.readouterr().out
     assert "absent: gone (no-such-package-anywhere is not installed)" in text and "absent: broken" in text
+
+
+@pytest.mark.parametrize("name", workloads.NAMES)
+def test_the_count_path_of_a_workload(name):
+    """Max-pools and 255 levels, one step of inputs: the integers of the layers."""
+    work = small(name)
+    network = count.counted(work)
+    assert {layer.max_count for layer in network.nodes.values() if layer.fires} == {count.LEVELS}
+    inputs = work.inputs if work.constant else work.inputs[0]
+    found = count.prepare_count(work, 1)(work.inputs)
+    assert np.array_equal(found, integer_ann(network, inputs, steps=1, path="step").outputs) and found.any()
+
+
+def test_a_wrong_count_is_not_timed(monkeypatch):
+    exact = count.integer_ann
+
+    def wrong(*arguments, **options):
+        result = exact(*arguments, **options)
+        result.outputs[0, 0] += 1
+        return result
+
+    monkeypatch.setattr(count, "integer_ann", wrong)
+    with pytest.raises(MismatchError, match="outputs of the count path differ"):
+        count.prepare_count(small("mlp-b1"), 1)
 
 
 def test_a_wrong_answer_is_not_timed(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install intsnn[qat]")
 
-from qat_networks import one_thread  # noqa: E402, F401
+from networks.qat import one_thread  # noqa: E402, F401
 
 from intsnn.errors import FormatError  # noqa: E402
 from intsnn.formats.fixed import Fixed  # noqa: E402

@@ -12,7 +12,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("brevitas", reason="brevitas is not installed: pip install intsnn[qat]")
 
-from qat_networks import one_thread  # noqa: E402, F401
+from networks.qat import one_thread  # noqa: E402, F401
 
 from intsnn.conversion.spikes import NeuronRule, convert  # noqa: E402
 from intsnn.datasets.catalogue import load  # noqa: E402

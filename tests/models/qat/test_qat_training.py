@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install intsnn[qat]")
 
-from qat_networks import KINDS, joined, made, one_thread, tiny  # noqa: E402, F401
+from networks.qat import KINDS, joined, made, one_thread, tiny  # noqa: E402, F401
 
 from intsnn.conversion.spikes import NeuronRule, convert  # noqa: E402
 from intsnn.datasets.catalogue import Dataset, load  # noqa: E402

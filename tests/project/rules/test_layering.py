@@ -19,7 +19,7 @@ FLOORS = (
 INNER = {
     "kernels": (
         ("errors", "parameters"), ("toolchain",), ("numbers",), ("layers",), ("neurons",),
-        ("inputs", "fused", "learning"), ("selftest",),
+        ("inputs", "fused", "count", "learning"), ("selftest",),
     ),
     "models": (
         ("training",), ("keras", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"), ("families",),
@@ -65,8 +65,8 @@ PLACES = {
     "distributed": (("intsnn.bench",), True),
     "snntorch": (("intsnn.bench.speed.peers",), True),
     "spikingjelly": (("intsnn.bench.speed.peers",), True),
-    "onnx": (("intsnn.bench.speed.peers",), True),
-    "onnxruntime": (("intsnn.bench.speed.peers",), True),
+    "onnx": (("intsnn.bench.speed.ann_pass",), True),
+    "onnxruntime": (("intsnn.bench.speed.ann_pass",), True),
 }
 # A package that is an extra as a whole: its modules import the extra at once, others import them when they need it.
 WHOLE = {

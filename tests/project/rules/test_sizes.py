@@ -12,12 +12,11 @@ DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 
 # Place -> (lines, why it stays whole).
 MODULES = {
-    "bench/speed/peers.py": (622, "a class for each peer, behind one registry"),
+    "bench/speed/peers.py": (514, "a class for each peer, behind one registry"),
 }
 
 # Function -> (lines of code, why it stays whole).
 LENGTHS = {
-    "intsnn/analysis/verification.py:verify": (65, "checks, one after the other"),
     "intsnn/engine/backends/stepwise/neuron_width.py:_fit": (62, "one width, tried from the narrowest"),
     "kernels/fused/connect.py:columns": (141, "a hot loop: a call costs atomic operations on each array"),
     "kernels/neurons/reference.py:neuron_run": (71, "the specification of a step, from top to bottom"),

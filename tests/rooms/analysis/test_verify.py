@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import oracle
@@ -103,7 +104,7 @@ def test_a_difference_counts_in_batches_where_equality_is_due(monkeypatch):
     network = Network.sequential(Input((1,), BYTE), *layers, t_drive=3)
     inputs = np.full((70, 1), 90)
     inputs[65] = 255
-    plant(monkeypatch, "integer_ann", lambda result: change(result.levels, "n", (3, 0)), samples=64)
+    plant(monkeypatch, "prepare_ann", lambda result: change(result.levels, "n", (3, 0)), samples=64)
     outcome = verify(network, inputs, reference=0)
     assert not outcome.due and not outcome.ok and outcome.mismatches == 1
     assert outcome.first.layer == "n.counts" and outcome.first.sample == 3
@@ -236,15 +237,19 @@ def plant(monkeypatch, name, alter, samples=4, **given):
     `verify` runs two batches: two samples with the reference, then four without.
     """
     exact = getattr(MODULE, name)
+    if name == "prepare_ann":  # what it makes is called with inputs
+        monkeypatch.setattr(MODULE, name, lambda network, **options: partial(wrong, run=exact(network, **options)))
 
-    def wrong(network, inputs, **options):
-        result = exact(network, inputs, **options)
+    def wrong(*arguments, run=exact, **options):
+        inputs = arguments[-1]
+        result = run(*arguments, **options)
         if len(inputs) == samples and all(options[key] == value for key, value in given.items()):
             replaced = alter(result)
             return result if replaced is None else replaced
         return result
 
-    monkeypatch.setattr(MODULE, name, wrong)
+    if name != "prepare_ann":
+        monkeypatch.setattr(MODULE, name, wrong)
 
 
 def named(monkeypatch, **expected):
@@ -255,6 +260,27 @@ def named(monkeypatch, **expected):
     assert {key: getattr(found, key) for key in expected} == expected, found
     assert found.between in str(found) and found.layer in str(found) and "against" in str(found)
     return outcome
+
+
+@pytest.mark.parametrize("key", ["one", "max", "two", "outputs"])
+def test_the_count_path_is_held_against_the_layers(monkeypatch, key):
+    """On the first samples; what differs there differs from the settled network too."""
+    at = (1, 2) if key in ("two", "outputs") else (1, 2, 1, 0)
+
+    def alter(result):
+        change({"outputs": result.outputs, **result.levels}, key, at)
+
+    plant(monkeypatch, "prepare_ann", alter, samples=2)
+    layer = key if key == "outputs" else f"{key}.counts"
+    between = "integer ANN by layers against count path"
+    found = verify(network(), images(), reference=2)
+    assert found.path_mismatches == 1 and found.due_mismatches >= 1 and not found.ok
+    assert (found.first.between, found.first.layer, found.first.sample, found.first.neuron) == (
+        between,
+        layer,
+        1,
+        at[1:],
+    )
 
 
 def test_nothing_planted():
@@ -411,7 +437,7 @@ def test_a_layer_path_that_lies(monkeypatch, samples, first):
 
 @pytest.mark.parametrize("layer, at", [("one", (3, 1, 2, 0)), ("max", (0, 2, 1, 1)), ("two", (2, 4))])
 def test_levels_of_one_layer(monkeypatch, layer, at):
-    plant(monkeypatch, "integer_ann", lambda result: change(result.levels, layer, at))
+    plant(monkeypatch, "prepare_ann", lambda result: change(result.levels, layer, at))
     outcome = named(
         monkeypatch, between="integer ANN against settled network", layer=f"{layer}.counts", sample=2 + at[0],
         step=None, neuron=at[1:],
@@ -422,7 +448,7 @@ def test_levels_of_one_layer(monkeypatch, layer, at):
 
 @pytest.mark.parametrize("key, at", [("outputs", (1, 2)), ("predictions", (1,))])
 def test_answers_of_the_ann(monkeypatch, key, at):
-    plant(monkeypatch, "integer_ann", lambda result: change({"": getattr(result, key)}, "", at))
+    plant(monkeypatch, "prepare_ann", lambda result: change({"": getattr(result, key)}, "", at))
     outcome = named(
         monkeypatch, between="integer ANN against settled network", layer=key, sample=3, step=None, neuron=at[1:]
     )
@@ -430,7 +456,7 @@ def test_answers_of_the_ann(monkeypatch, key, at):
 
 
 def test_differences_from_the_ann_that_are_not_due(monkeypatch):
-    plant(monkeypatch, "integer_ann", lambda result: change(result.levels, "one", (0, 0, 0, 0)))
+    plant(monkeypatch, "prepare_ann", lambda result: change(result.levels, "one", (0, 0, 0, 0)))
     monkeypatch.setattr(MODULE, "equality_conditions", lambda network: ["the moon"])
     outcome = verify(network(), images(), reference=2)
     assert outcome.ok and outcome.first is None and outcome.ann_mismatches == 1 and outcome.reasons == ["the moon"]
@@ -447,7 +473,7 @@ def test_the_first_of_several(monkeypatch):
         change(result.records, "two.spikes", (2, 1, 4))
 
     plant(monkeypatch, "simulate", alter, path="step")
-    plant(monkeypatch, "integer_ann", lambda result: change(result.levels, "one", (0, 0, 0, 0)), 2)
+    plant(monkeypatch, "prepare_ann", lambda result: change(result.levels, "one", (0, 0, 0, 0)))
     named(monkeypatch, mismatches=5, layer="two.spikes", sample=3, step=2, neuron=(4,))
 
 

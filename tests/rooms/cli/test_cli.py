@@ -253,7 +253,30 @@ def test_run_gives_the_same_whatever_the_path_and_split(converted, folder):
         good("run", converted.path, "--data", "digits:20", "--json", report, *options)
         values = json.loads(report.read_text())
         found.append({key: values[key] for key in values if key not in ("seconds", "threads", "path")})
+    how = [values.pop("how") for values in found]
     assert found[0] == found[1] == found[2]
+    assert [h["answers"] for h in how] == ["theorem", "steps", "steps"] and how[0]["differ"] == 0 < how[0]["compared"]
+
+
+def test_settled_answers_by_the_theorem(converted, folder):
+    """A pass of totals answers; some samples run in steps, and say what steps alone can."""
+    text, found = {}, {}
+    tried = {"default": [], "few": ["--checked", 5], "none": ["--checked", 0], "all": ["--simulate"]}
+    for name, options in tried.items():
+        report = folder / "how.json"
+        text[name] = good("run", converted.path, "--data", "digits:60", "--json", report, *options)
+        found[name] = json.loads(report.read_text())
+    whole = found["all"]
+    assert whole["how"] == {"answers": "steps", "simulated": 60} and "theorem" not in text["all"]
+    for name, simulated in (("default", 60), ("few", 5), ("none", 0)):
+        values = found[name]
+        assert values["how"]["answers"] == "theorem" and values["how"]["simulated"] == simulated
+        assert values["how"]["differ"] == 0 and bool(values["how"]["compared"]) == bool(simulated)
+        assert (values["samples"], values["correct"], values["accuracy"]) == (60, whole["correct"], whole["accuracy"])
+        assert f"{simulated} samples simulated step by step: 0 of" in " ".join(text[name].split())
+    assert found["default"]["layers"] == whole["layers"] and set(whole) == set(found["few"])
+    refused = bad(2, "run", converted.path, "--data", "digits:9", "--checked", 3, "--simulate")
+    assert "--checked: equality with the integer ANN cannot be used: with these options all samples run" in refused
 
 
 def test_run_records_to_a_file(converted, folder):
@@ -312,15 +335,18 @@ def test_verify_finds_equality(converted, folder):
 
 def test_verify_names_the_first_difference(converted, folder, monkeypatch):
     module = sys.modules["intsnn.analysis.verification"]
-    exact = module.integer_ann
+    exact = module.prepare_ann
 
-    def wrong(network, inputs, **options):
-        result = exact(network, inputs, **options)
-        if len(inputs) > 2:
-            result.levels["conv2/relu"][1, 3, 2, 5] += 1
-        return result
+    def wrong(network, **options):
+        def run(inputs):
+            result = exact(network, **options)(inputs)
+            if len(inputs) > 2:
+                result.levels["conv2/relu"][1, 3, 2, 5] += 1
+            return result
 
-    monkeypatch.setattr(module, "integer_ann", wrong)
+        return run
+
+    monkeypatch.setattr(module, "prepare_ann", wrong)
     report = folder / "mismatch.json"
     line = bad(4, "verify", converted.path, "--data", "digits:10", "--reference", 1, "--json", report)
     assert "conv2/relu" in line and "(3, 2, 5)" in line and "sample 2" in line
@@ -431,7 +457,8 @@ def test_demo(folder):
     for word in ("float", "SNN, settled", "with biases and thresholds", "equal wherever equality is due"):
         assert word in text
     assert files.load(net).levels == 15
-    shown = words(text.rstrip().splitlines()[:-2])  # without the file and the seconds
+    lines = [line for line in text.rstrip().splitlines() if "compiling kernels" not in line]
+    shown = words(lines[:-2])  # without the file and the seconds
     if (ROOT / "README.md").is_file():
         block = re.search(r"```\n(A trained Keras network.*?)\n```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
         assert block and words(block[1].splitlines()) == shown  # to the last figure

@@ -56,6 +56,17 @@ class Numbers(click.ParamType):
         return tuple(found)
 
 
+class Curves(click.ParamType):
+    """A number of samples, or "all"."""
+
+    name = "samples"
+
+    def convert(self, value, param, ctx):
+        if value == "all" or (isinstance(value, str) and value.isascii() and value.isdigit() and int(value) > 0):
+            return value
+        self.fail(f"{value!r} is no number of samples; give one from 1, or all", param, ctx)
+
+
 @click.group("bench", invoke_without_command=True)
 @click.option("--config", metavar="FILE.toml", help="The sweep in TOML; options here take precedence.")
 @click.option("--model", "models", multiple=True, metavar="FILE", help="What convert takes, zoo:NAME, or recipe:NAME, "
@@ -75,8 +86,9 @@ class Numbers(click.ParamType):
               help="Which calibration samples, 0: the first ones; of a recipe: of the training.")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Of a recipe: at most N a stage, to try it.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="The first N of the data; default all.")
-@click.option("--detail", type=click.IntRange(min=1), metavar="N",
-              help="On how many to measure spikes, layers and the accuracy after each step; default all.")  # fmt: skip
+@click.option("--curves", type=Curves(), metavar="N|all",
+              help="On how many to measure spikes, layers and the accuracy after each step; default 1000.")  # fmt: skip
+@click.option("--detail", type=click.IntRange(min=1), metavar="N", help="Another name of --curves.")
 @click.option(
     "--verify", type=click.IntRange(min=0), metavar="N", help="On how many all paths are compared; default 32."
 )
@@ -151,6 +163,10 @@ def _grid(ctx: click.Context, options: dict[str, Any]):
     for name in ("samples", "detail", "verify", "reference", "calibration_samples", "first_last", "epochs", "rounding"):
         if options[name] is not None:
             changes[name] = options[name]
+    if options["curves"] is not None:
+        if options["detail"] is not None:
+            raise Failure("--curves and --detail are two names of one number; give one of them", USAGE)
+        changes["detail"] = None if options["curves"] == "all" else int(options["curves"])
     if options["no_bias_correction"]:
         changes["bias_correction"] = False
     grid = dataclasses.replace(grid, **changes)

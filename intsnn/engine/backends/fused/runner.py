@@ -7,9 +7,7 @@ of `simulate` with the same bits and no per-layer report. Feed-forward networks 
 
 from __future__ import annotations
 
-import itertools
 import math
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -26,6 +24,7 @@ from ...inputs import Source, frames_given, sources_of
 from ...program import Program, lower
 from ...result import Result, to_api
 from ..base import Request
+from ..share import share
 from .accepts import refuses
 from .table import Table
 
@@ -96,7 +95,7 @@ class _Pool:
             if len(held) == 1:
                 work(held[0], 0, samples)
             else:
-                _share(work, held, samples, self.table.layout.block)
+                share(work, held, samples, max(GRAIN, self.table.layout.block))
         finally:
             self.free.extend(held)
         if self.as_they_lie:
@@ -124,32 +123,6 @@ def _answer(totals: np.ndarray, place: tuple[int, int, bool], shape: tuple[int, 
     begin, end, by_time = place
     found = totals[:, begin:end] - int(by_time)
     return np.ascontiguousarray(to_api(found, shape).reshape(len(found), -1) if len(shape) == 3 else found)
-
-
-def _share(work, held, samples: int, block: int) -> None:
-    """Threads take a block or a few samples at a time: a slow core gets fewer of them."""
-    grain = max(GRAIN, block)
-    spans = itertools.count(0, grain)
-    failures: list[BaseException] = []
-
-    def loop(buffers):
-        try:
-            while not failures:
-                start = next(spans)
-                if start >= samples:
-                    return
-                work(buffers, start, min(start + grain, samples))
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=loop, args=(buffers,)) for buffers in held[1:]]
-    for thread in threads:
-        thread.start()
-    loop(held[0])
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 def _table(program: Program, constant: bool) -> Table:

@@ -1,0 +1,1 @@
+"""The integer quantised ANN in one compiled pass of totals."""

@@ -1,0 +1,1 @@
+"""One compiled pass of totals through whole networks: the count path."""
