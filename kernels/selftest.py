@@ -97,9 +97,16 @@ def _count_cases(numbers) -> Iterator[Case]:
                 some = (numbers(400, out, 0 if out == np.uint8 else -90, 40), np.zeros(60, out), window)
                 fast = v.window_most if most else v.window_total
                 yield Case(f"window {most} {channels} {out.__name__}", fast, partial(v.plain_window, most=most), some)
-        taps = v.TapPlaces(begin=2, runs=0, taps=3, weights=0, padded=padded, channels=32)
+        row = {"pixels": 3, "step": 40, "to": 2, "to_step": 35, "scales": 0, "offsets": 3}
+        taps = v.TapPlaces(begin=2, runs=0, taps=3, weights=0, padded=padded, channels=32, **row)
         each = (numbers(400, out, 0, 250), big, numbers(3 * padded, np.int16), np.zeros(64, np.int32), taps)
         yield Case(f"depthwise {out.__name__}", v.depthwise, v.plain_depthwise, each)
+        levelled = (*each[:3], scales, np.zeros(150, out), taps)
+        yield Case(f"depthwise levels {out.__name__}", v.depthwise_levels, v.plain_depthwise_levels, levelled)
+        for keep in (0, 1):
+            scaled = v.ScalePlaces(source=3, factor=4 * padded, to=5, channels=37, keep=keep)
+            given_row = (numbers(90, out, 0, 90), scales, numbers(90, np.int32), scaled)
+            yield Case(f"scale_row {keep} {out.__name__}", v.scale_row, v.plain_scale_row, given_row)
     if 4 in v.FORMS:
         window = v.WindowPlaces(at=7, ny=2, nx=3, row=150, pixel=40, channels=37, to=2)
         some = (numbers(400, np.uint8, 0, 250), np.zeros(60, np.int16), window)

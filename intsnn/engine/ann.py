@@ -140,21 +140,25 @@ def _check(network) -> None:
 
 def _by_counts(made: CountPass, sources, batch_size: int, progress=None) -> AnnResult:
     """The count path, block by block."""
-    network, samples = made.network, next(iter(sources.values())).samples
+    samples = next(iter(sources.values())).samples
     totals, kept = [], []
     for start in range(0, samples, batch_size):
         stop = min(start + batch_size, samples)
         total, level = made.run(sources, start, stop)
-        totals.append(made.outputs(total, network.output_name))
+        totals.append(total)
         kept.append(level)
         if progress is not None:
             progress(stop, samples)
-    outputs = totals[0] if len(totals) == 1 else _joined(totals, made.outputs(made.nothing[0], network.output_name))
-    found = {}
-    if made.table.kept:
-        level = kept[0] if len(kept) == 1 else _joined(kept, made.nothing[1])
-        found = {name: made.levels(level, name) for name in made.table.kept}
-    return AnnResult(network, outputs, found)
+    nothing = made.nothing
+    if len(totals) == 1:
+        return _of_counts(made, totals[0], kept[0])
+    return _of_counts(made, _joined(totals, nothing[0]), _joined(kept, nothing[1]))
+
+
+def _of_counts(made: CountPass, totals: np.ndarray, kept: np.ndarray) -> AnnResult:
+    """What a pass gave, in API order."""
+    levels = {name: made.levels(kept, name) for name in made.table.kept}
+    return AnnResult(made.network, made.outputs(totals, made.network.output_name), levels)
 
 
 def _joined(parts: list[np.ndarray], none: np.ndarray) -> np.ndarray:
@@ -193,12 +197,17 @@ class AnnRunner:
         self.levels, self.threads = flag(levels, "levels"), whole(threads, "threads", 1, MOST_THREADS)
         _check(network)
         self._passes: dict[tuple, CountPass] = {}
+        self._again: tuple[tuple[int, ...], CountPass, int] | None = None  # a shape of bytes that go in as they are
 
     def __call__(
         self, inputs, *, time_axis: int | None = None, progress: Callable[[int, int], None] | None = None
     ) -> AnnResult:
         """Outputs, and levels where they were asked for, of `inputs`; `progress` is called with (done, in all)."""
         function_or_none(progress, "progress")
+        if self._again is not None and self._fits(inputs) and time_axis is None and progress is None:
+            _, known, top = self._again
+            if top == 255 or int(inputs.max()) <= top:
+                return _of_counts(known, *known.run_codes(inputs.reshape(len(inputs), -1)))
         sources = sources_of(self.network, inputs, time_axis)
         key = tuple(source.steps for source in sources.values())
         made = self._passes.get(key)
@@ -206,7 +215,28 @@ class AnnRunner:
             program = lower(self.network, schedule(self.network, frames_given(sources), self.steps, True).of_totals())
             constant = {name: source.constant for name, source in sources.items()}
             made = self._passes[key] = CountPass(program, constant, self.levels, self.threads)
+        self._look(inputs, made, time_axis)
         return _by_counts(made, sources, made.batch, progress)
+
+    def _fits(self, inputs) -> bool:
+        """Whether `inputs` look like those of the call before, which the kernel reads where they are."""
+        assert self._again is not None
+        plain = type(inputs) is np.ndarray and inputs.dtype == np.uint8 and inputs.shape == self._again[0]
+        return plain and inputs.flags.c_contiguous and inputs.flags.writeable
+
+    def _look(self, inputs, made: CountPass, time_axis: int | None) -> None:
+        """Remember inputs that need no other order, type or sum; only their values are looked at the next time."""
+        layer = self.network.nodes[self.network.input_name]
+        top = layer.format.max
+        bytes_ = isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and 0 < len(inputs) <= made.batch
+        if bytes_ and time_axis is None and made.takes_bytes and not layer.format.signed and top <= 255:
+            constant = inputs.ndim == len(layer.shape) + 1
+            if (
+                constant
+                and (layer.multiplier, layer.offset) == (1, 0)
+                and (len(layer.shape) == 1 or layer.shape[0] == 1)
+            ):
+                self._again = (inputs.shape, made, top)
 
 
 def prepare_ann(network, *, steps: int | None = None, levels: bool = False, threads: int = 1) -> AnnRunner:

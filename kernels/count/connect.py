@@ -54,6 +54,7 @@ from .vectors import (
     LevelPlaces,
     TapPlaces,
     depthwise,
+    depthwise_levels,
     dots_1_32,
     dots_1_64,
     dots_4_64,
@@ -136,7 +137,10 @@ def _tiles(op, b, sample, samples, arrays, pools, arena, totals):
                 op[MULTIPLIER], op[BIAS], op[SCALES], op[OFFSETS], op[PADDED], column, channels,
             )  # fmt: skip
             _dots(rows, width, arrays, at)
-            if not fires:
+            if op[AFTER] == TO_CHARGE and op[TARGET_CLASS] == WORDS:
+                part = Part(0, min(width, channels - column), column, target, sample)
+                _charge(op, part, p, skipped, min(rows, pixels - p), width, arrays, pools.numbers)
+            elif not fires:
                 for r in range(skipped, min(rows, pixels - p)):
                     to = target + arrays.numbers[op[PIXELS] + span + p + r]
                     who = sample + p + r if op[TAIL] else sample
@@ -145,6 +149,23 @@ def _tiles(op, b, sample, samples, arrays, pools, arena, totals):
             p += rows
         weights += op[RUN_COUNT] * op[RUN_LENGTH] * width
         column += width
+
+
+@kernel
+def _charge(op, part, p, begin, end, width, arrays, numbers):
+    """Sums of the pixels ``p + begin`` to ``p + end`` of a group to charges of 32 bits: ``multiplier * sum + bias``."""
+    sums, charges = arrays.sums, arrays.charges
+    multiplier, bias, first = op[MULTIPLIER] + part.column, op[BIAS] + part.column, op[FIRST] != 0
+    for r in range(begin, end):
+        to = part.to + numbers[op[PIXELS] + op[SPAN] + p + r] + part.column
+        at = r * width
+        if first:
+            for o in range(part.size):
+                charges[to + o] = np.int32(sums[at + o] * numbers[multiplier + o] + numbers[bias + o])
+        else:
+            for o in range(part.size):
+                a = np.int32(sums[at + o] * numbers[multiplier + o] + numbers[bias + o])
+                charges[to + o] = np.int32(charges[to + o] + a)
 
 
 @kernel
@@ -198,11 +219,23 @@ def connect_each(op, b, sample, pools, arena, totals):
     """DEPTHWISE of one sample."""
     sums, channels = arena.sums, op[CHANNELS]
     source, target = op[SOURCE] + b * op[SOURCE_BY], op[TARGET] + b * op[TARGET_BY]
+    if op[AFTER] == TO_LEVEL and op[SOURCE_CLASS] == op[TARGET_CLASS]:
+        for y in range(op[OUT_HEIGHT]):
+            taps = TapPlaces(
+                source + y * op[STRIDE_Y] * op[SOURCE_ROW], op[RUNS], op[RUN_COUNT], op[WEIGHTS], op[PADDED], channels,
+                op[OUT_WIDTH], op[STRIDE_X] * op[SOURCE_PIXEL], target + y * op[TARGET_ROW], op[TARGET_PIXEL],
+                op[SCALES], op[OFFSETS],
+            )  # fmt: skip
+            if op[SOURCE_CLASS] == BYTES:
+                depthwise_levels(arena.bytes_, pools.big, pools.weights_16, pools.numbers, arena.bytes_, taps)
+            else:
+                depthwise_levels(arena.shorts, pools.big, pools.weights_16, pools.numbers, arena.shorts, taps)
+        return
     for y in range(op[OUT_HEIGHT]):
         for x in range(op[OUT_WIDTH]):
             begin = source + y * op[STRIDE_Y] * op[SOURCE_ROW] + x * op[STRIDE_X] * op[SOURCE_PIXEL]
             to = target + y * op[TARGET_ROW] + x * op[TARGET_PIXEL]
-            taps = TapPlaces(begin, op[RUNS], op[RUN_COUNT], op[WEIGHTS], op[PADDED], channels)
+            taps = TapPlaces(begin, op[RUNS], op[RUN_COUNT], op[WEIGHTS], op[PADDED], channels, 1, 0, 0, 0, 0, 0)
             if op[SOURCE_CLASS] == BYTES:
                 depthwise(arena.bytes_, pools.big, pools.weights_16, sums, taps)
             else:

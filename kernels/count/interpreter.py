@@ -67,7 +67,7 @@ from .opcodes import (
     CountInlet,
 )
 from .rows import read_row, write_row
-from .vectors import LevelPlaces, WindowPlaces, level_row, window_most, window_total
+from .vectors import LevelPlaces, ScalePlaces, WindowPlaces, level_row, scale_row, window_most, window_total
 
 __all__ = ["is_plain_count", "run_plain_totals", "run_totals"]
 
@@ -101,12 +101,6 @@ def _level(op, source, target, pools, arena):
 def _add(op, source, target, pools, arena):
     """ADD of one pixel: ``charge (+)= factor * x``."""
     channels, big, row = op[CHANNELS], pools.big, arena.row
-    if op[TARGET_CLASS] == WORDS and op[SOURCE_CLASS] == BYTES:
-        _add_small(op, arena.bytes_, source, pools.numbers, arena.words, target)
-        return
-    if op[TARGET_CLASS] == WORDS and op[SOURCE_CLASS] == SHORTS:
-        _add_small(op, arena.shorts, source, pools.numbers, arena.words, target)
-        return
     read_row(op[SOURCE_CLASS], arena, source, channels)
     for c in range(channels):
         row[c] *= big[op[MULTIPLIER] + c]
@@ -124,12 +118,17 @@ def _add(op, source, target, pools, arena):
 
 
 @kernel
-def _add_small(op, values, source, numbers, charges, target):
-    """`_add` of small values to charges of 32 bits."""
-    factor = op[MULTIPLIER]
-    for c in range(op[CHANNELS]):
-        a = np.int32(np.int32(values[source + c]) * numbers[factor + c])
-        charges[target + c] = a if op[FIRST] else np.int32(charges[target + c] + a)
+def _add_small(op, b, samples, values, numbers, charges):
+    """ADD of small values to charges of 32 bits, all pixels."""
+    factor, channels, keep = op[MULTIPLIER], op[CHANNELS], 1 - op[FIRST]
+    out_height, out_width = (1, samples) if op[TAIL] else (op[OUT_HEIGHT], op[OUT_WIDTH])
+    for y in range(out_height):
+        source = op[SOURCE] + b * op[SOURCE_BY] + y * op[SOURCE_ROW]
+        target = op[TARGET] + b * op[TARGET_BY] + y * op[TARGET_ROW]
+        for _ in range(out_width):
+            scale_row(values, numbers, charges, ScalePlaces(source, factor, target, channels, keep))
+            source += op[SOURCE_PIXEL]
+            target += op[TARGET_PIXEL]
 
 
 @kernel
@@ -278,18 +277,16 @@ def _load(feed, b, sample, arena):
     loads = feed.loads
     for n in range(loads.shape[0]):
         load = loads[n]
-        kind, column, channels = load[0], load[1], load[8]
+        kind, column, size = load[0], load[1], load[7] * load[8]  # pixels of a row follow each other
         for y in range(load[6]):
             target = load[2] + b * load[5] + y * load[3]
-            for _ in range(load[7]):
-                if kind == BYTES:
-                    _move(feed.bytes_, sample, column, channels, arena.bytes_, target)
-                elif kind == SHORTS:
-                    _move(feed.shorts, sample, column, channels, arena.shorts, target)
-                else:
-                    _move(feed.longs, sample, column, channels, arena.longs, target)
-                column += channels
-                target += load[4]
+            if kind == BYTES:
+                _move(feed.bytes_, sample, column, size, arena.bytes_, target)
+            elif kind == SHORTS:
+                _move(feed.shorts, sample, column, size, arena.shorts, target)
+            else:
+                _move(feed.longs, sample, column, size, arena.longs, target)
+            column += size
 
 
 @kernel
@@ -330,6 +327,10 @@ def _run(op, b, sample, samples, pools, arena, answers):
         connect_each(op, b, sample, pools, arena, answers.totals)
     elif kind == WIDE:
         connect_wide(op, b, sample, samples, pools, arena, answers.totals)
+    elif kind == ADD and op[TARGET_CLASS] == WORDS and op[SOURCE_CLASS] == BYTES:
+        _add_small(op, b, samples, arena.bytes_, pools.numbers, arena.words)
+    elif kind == ADD and op[TARGET_CLASS] == WORDS and op[SOURCE_CLASS] == SHORTS:
+        _add_small(op, b, samples, arena.shorts, pools.numbers, arena.words)
     elif kind == LEVEL or kind == ADD:
         _each(op, b, sample, samples, pools, arena)
     elif kind == MOST or kind == TOTAL:

@@ -21,10 +21,10 @@ from ..toolchain.jit import kernel
 from ..toolchain.tier import tier
 
 __all__ = [
-    "FORMS", "LANES", "ROWS_32", "ROWS_64", "WIDTH", "DotArrays", "DotLevelPlaces", "LevelPlaces", "TapPlaces",
-    "WindowPlaces", "depthwise", "dots_1_32", "dots_1_64", "dots_4_64", "dots_6_64", "dots_8_32", "level_row",
-    "pack_tile", "plain_depthwise", "plain_level_dots", "plain_level_row", "plain_window", "window_most",
-    "window_total",
+    "FORMS", "LANES", "ROWS_32", "ROWS_64", "WIDTH", "DotArrays", "DotLevelPlaces", "LevelPlaces", "ScalePlaces",
+    "TapPlaces", "WindowPlaces", "depthwise", "depthwise_levels", "dots_1_32", "dots_1_64", "dots_4_64", "dots_6_64",
+    "dots_8_32", "level_row", "pack_tile", "plain_depthwise", "plain_depthwise_levels", "plain_level_dots", "plain_level_row",
+    "plain_scale_row", "plain_window", "scale_row", "window_most", "window_total",
 ]  # fmt: skip
 
 WIDTH = 32  # columns of weights are padded to a multiple
@@ -149,6 +149,24 @@ class TapPlaces(NamedTuple):
     weights: int  # (taps, padded)
     padded: int
     channels: int
+    pixels: int  # of a row, with levels; their data and results `step` and `to_step` apart
+    step: int
+    to: int
+    to_step: int
+    scales: int
+    offsets: int
+
+
+def plain_depthwise_levels(data, big, weights, numbers, out, at):
+    """Levels of `plain_depthwise` of a row of pixels; `big` holds the offsets of the taps, too."""
+    level = LevelPlaces(at.scales, at.offsets, at.padded)
+    for p in range(at.pixels):
+        for c in range(at.channels):
+            total = np.int32(0)
+            for tap in range(at.taps):
+                x = np.int32(data[at.begin + p * at.step + big[at.runs + tap] + c])
+                total += np.int32(x * np.int32(weights[at.weights + tap * at.padded + c]))
+            out[at.to + p * at.to_step + c] = _level_of_one(total, numbers, big, level, c)
 
 
 def plain_depthwise(data, runs, weights, sums, at):
@@ -159,6 +177,23 @@ def plain_depthwise(data, runs, weights, sums, at):
             x = np.int32(data[at.begin + runs[at.runs + tap] + c])
             total += np.int32(x * np.int32(weights[at.weights + tap * at.padded + c]))
         sums[c] = total
+
+
+class ScalePlaces(NamedTuple):
+    """A pixel of values, and its charges."""
+
+    source: int
+    factor: int
+    to: int
+    channels: int
+    keep: int  # 1: what is there stays and is added to
+
+
+def plain_scale_row(values, numbers, charges, at):
+    """``charges[to + c] (+)= values[source + c] * numbers[factor + c]``, modulo 2**32."""
+    for c in range(at.channels):
+        a = np.int32(np.int32(values[at.source + c]) * numbers[at.factor + c])
+        charges[at.to + c] = np.int32(charges[at.to + c] + a) if at.keep else a
 
 
 class WindowPlaces(NamedTuple):
@@ -368,6 +403,42 @@ def _depthwise(e: Emit):
         e.write(e.get(total), e.shift(sums, c))
 
 
+def _scale_row(e: Emit):
+    b, kind = e.builder, vector(STEP, INT32)
+    element = e.element("values")
+    values, factors = e.pointer("values", e.whole("at.source")), e.pointer("numbers", e.whole("at.factor"))
+    charges, keep = e.pointer("charges", e.whole("at.to")), b.icmp_signed("!=", e.whole("at.keep"), e.number(0))
+    with e.loop(0, e.whole("at.channels"), STEP) as c:
+        x = e.read(e.shift(values, c), vector(STEP, element))
+        x = b.zext(x, kind) if element.width == 8 else b.sext(x, kind)
+        found = b.mul(x, e.read(e.shift(factors, c), kind))
+        old = b.select(keep, e.read(e.shift(charges, c), kind), e.zeros(kind))
+        _store(e, b.add(old, found), e.shift(charges, c), b.sub(e.whole("at.channels"), c))
+
+
+def _depthwise_levels(e: Emit):
+    """`STEP` channels of a row of pixels after the other: their scales stay in registers."""
+    b, kind, pairs = e.builder, vector(STEP, INT32), vector(2 * STEP, INT16)
+    element = e.element("data")
+    product = {"avx2": "avx2.pmadd.wd"}.get(TIER, "avx512.pmaddw.d.512")
+    start, runs = e.pointer("data", e.whole("at.begin")), e.pointer("big", e.whole("at.runs"))
+    weights, out = e.pointer("weights", e.whole("at.weights")), e.pointer("out", e.whole("at.to"))
+    with e.loop(0, e.whole("at.channels"), STEP) as c:
+        scales, left = _Scales(e, c), b.sub(e.whole("at.channels"), c)
+        with e.loop(0, e.whole("at.pixels")) as p:
+            here = e.shift(e.shift(start, b.mul(p, e.whole("at.step"))), c)
+            total = e.cell(e.zeros(kind))
+            with e.loop(0, e.whole("at.taps")) as tap:
+                x = e.read(e.shift(here, e.read(e.shift(runs, tap), INT64)), vector(STEP, element))
+                x = b.zext(x, kind) if element.width == 8 else b.and_(b.sext(x, kind), e.constant(kind, 0xFFFF))
+                row = e.shift(weights, b.add(b.mul(tap, e.whole("at.padded")), c))
+                w = b.zext(e.read(row, vector(STEP, INT16)), kind)
+                found = e.call(f"llvm.x86.{product}", kind, b.bitcast(x, pairs), b.bitcast(w, pairs))
+                e.put(b.add(e.get(total), found), total)
+            levels = scales.level(e.get(total), e.element("out"))
+            _store(e, levels, e.shift(e.shift(out, b.mul(p, e.whole("at.to_step"))), c), left)
+
+
 # -- windows ---------------------------------------------------------------------------------------
 
 
@@ -409,6 +480,7 @@ def _window(e: Emit, most: bool):
 if TIER == "portable":
     _dots = kernel(plain_level_dots)
     depthwise, level_row = kernel(plain_depthwise), kernel(plain_level_row)
+    depthwise_levels, scale_row = kernel(plain_depthwise_levels), kernel(plain_scale_row)
     window_most, window_total = kernel(_plain_most), kernel(_plain_total)
 
     @kernel
@@ -436,5 +508,7 @@ else:
     dots_8_32, dots_1_32 = (emitted("arrays at", _dots_body(rows, 32)) for rows in ROWS_32)
     level_row = emitted("charges begin numbers big out to channels at", _level_row)
     depthwise = emitted("data runs weights sums at", _depthwise)
+    depthwise_levels = emitted("data big weights numbers out at", _depthwise_levels)
+    scale_row = emitted("values numbers charges at", _scale_row)
     window_most = emitted("data out window", lambda e: _window(e, True))
     window_total = emitted("data out window", lambda e: _window(e, False))

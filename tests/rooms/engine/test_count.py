@@ -274,6 +274,38 @@ def test_prepared_once_run_often():
     assert not prepare_ann(network)(codes).levels
 
 
+@pytest.mark.parametrize("bits, drive", [(8, 1), (8, 3), (4, 3)])
+def test_bytes_like_those_before_take_a_short_way(bits, drive):
+    """Their values are looked at all the same, and so are other shapes, types and orders."""
+    rng = np.random.default_rng(bits)
+    network = Network.sequential(
+        Input((9,), Fixed(bits, signed=False)), Affine(rng.integers(-7, 8, (5, 9))), SignedIF(40, 7),
+        Affine(rng.integers(-7, 8, (3, 5))), Readout(), t_drive=drive,
+    )  # fmt: skip
+    run = prepare_ann(network, levels=True)
+    codes = rng.integers(0, 1 << bits, (6, 9)).astype(np.uint8)
+    locked = codes.copy()
+    locked.setflags(write=False)
+    for inputs in (
+        codes,
+        codes[::-1],
+        codes.copy(),
+        locked,
+        codes[:2],
+        codes.astype(np.int64),
+        np.asfortranarray(codes),
+    ):
+        found, expected = run(inputs), integer_ann(network, inputs, path="step")
+        assert np.array_equal(found.outputs, expected.outputs)
+        assert all(np.array_equal(found.levels[name], levels) for name, levels in expected.levels.items())
+    run(codes)
+    if bits < 8:
+        wrong = codes.copy()
+        wrong[3, 2] = 1 << bits
+        with pytest.raises(RangeError, match="sample 3, element 2"):
+            run(wrong)
+
+
 def test_bad_options():
     network, codes = ann_network(7)
     with pytest.raises(FormatError, match="path: found 'fused'; choose one of auto, count, step"):

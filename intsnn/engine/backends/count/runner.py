@@ -61,8 +61,22 @@ class CountPass:
 
     def run(self, sources: Mapping[str, Source], start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Totals of the outputs and what is kept of the samples ``start..stop``, both int64 in the order of kernels."""
-        samples = stop - start
-        inlet = self._inlet(sources, start, stop)
+        return self._run(self._inlet(sources, start, stop), stop - start)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the only input goes in as bytes, each as it is."""
+        kinds = [kind for kind, _, _ in self.table.inputs.values()]
+        factor = next(iter(self.table.inputs.values()))[2]
+        alone = len(kinds) == 1 and self._empty[kinds[0]].dtype == np.uint8
+        return alone and factor == self.program.schedule.driven
+
+    def run_codes(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`run` of codes ``(B, H * W * C)`` uint8 in the order of kernels, where `takes_bytes`."""
+        _, shorts, longs = self._empty.values()
+        return self._run((self.table.loads, codes, shorts, longs), len(codes))
+
+    def _run(self, inlet: tuple, samples: int) -> tuple[np.ndarray, np.ndarray]:
         totals, kept = np.empty((samples, self._width), np.int64), np.empty((samples, self._kept), np.int64)
         run, constants, answers = self.table.run_totals, self.table.constants, (totals, kept)
         held = [self._take() for _ in range(min(self.threads, max(1, samples // 2)))]
