@@ -59,6 +59,7 @@ def cases(seed: int = 1) -> Iterator[Case]:
 def _count_cases(numbers) -> Iterator[Case]:
     """Of the count path."""
     from .count import vectors as v
+    from .count import windows as w
 
     padded, classes = 128, (np.uint8, np.int16) if 4 in v.FORMS else (np.int16,)
     scales = np.stack([
@@ -93,10 +94,10 @@ def _count_cases(numbers) -> Iterator[Case]:
         yield Case(f"level_row {out.__name__}", v.level_row, v.plain_level_row, given)
         for channels in (5, 16, 37):
             for most in (True, False):
-                window = v.WindowPlaces(at=7, ny=2, nx=3, row=150, pixel=40, channels=channels, to=2)
+                window = w.WindowPlaces(at=7, ny=2, nx=3, row=150, pixel=40, channels=channels, to=2)
                 some = (numbers(400, out, 0 if out == np.uint8 else -90, 40), np.zeros(60, out), window)
-                fast = v.window_most if most else v.window_total
-                yield Case(f"window {most} {channels} {out.__name__}", fast, partial(v.plain_window, most=most), some)
+                fast = w.window_most if most else w.window_total
+                yield Case(f"window {most} {channels} {out.__name__}", fast, partial(w.plain_window, most=most), some)
         row = {"pixels": 3, "step": 40, "to": 2, "to_step": 35, "scales": 0, "offsets": 3}
         taps = v.TapPlaces(begin=2, runs=0, taps=3, weights=0, padded=padded, channels=32, **row)
         each = (numbers(400, out, 0, 250), big, numbers(3 * padded, np.int16), np.zeros(64, np.int32), taps)
@@ -108,9 +109,9 @@ def _count_cases(numbers) -> Iterator[Case]:
             given_row = (numbers(90, out, 0, 90), scales, numbers(90, np.int32), scaled)
             yield Case(f"scale_row {keep} {out.__name__}", v.scale_row, v.plain_scale_row, given_row)
     if 4 in v.FORMS:
-        window = v.WindowPlaces(at=7, ny=2, nx=3, row=150, pixel=40, channels=37, to=2)
+        window = w.WindowPlaces(at=7, ny=2, nx=3, row=150, pixel=40, channels=37, to=2)
         some = (numbers(400, np.uint8, 0, 250), np.zeros(60, np.int16), window)
-        yield Case("window sums of bytes", v.window_total, partial(v.plain_window, most=False), some)
+        yield Case("window sums of bytes", w.window_total, partial(w.plain_window, most=False), some)
 
 
 def _without_sums(plain):

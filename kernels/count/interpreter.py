@@ -67,7 +67,8 @@ from .opcodes import (
     CountInlet,
 )
 from .rows import read_row, write_row
-from .vectors import LevelPlaces, ScalePlaces, WindowPlaces, level_row, scale_row, window_most, window_total
+from .vectors import LevelPlaces, ScalePlaces, level_row, scale_row
+from .windows import WindowPlaces, window_most, window_total
 
 __all__ = ["is_plain_count", "run_plain_totals", "run_totals"]
 

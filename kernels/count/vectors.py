@@ -22,9 +22,9 @@ from ..toolchain.tier import tier
 
 __all__ = [
     "FORMS", "LANES", "ROWS_32", "ROWS_64", "WIDTH", "DotArrays", "DotLevelPlaces", "LevelPlaces", "ScalePlaces",
-    "TapPlaces", "WindowPlaces", "depthwise", "depthwise_levels", "dots_1_32", "dots_1_64", "dots_4_64", "dots_6_64",
-    "dots_8_32", "level_row", "pack_tile", "plain_depthwise", "plain_depthwise_levels", "plain_level_dots", "plain_level_row",
-    "plain_scale_row", "plain_window", "scale_row", "window_most", "window_total",
+    "TapPlaces", "depthwise", "depthwise_levels", "dots_1_32", "dots_1_64", "dots_4_64", "dots_6_64",
+    "dots_8_32", "level_row", "pack_tile", "plain_depthwise", "plain_depthwise_levels", "plain_level_dots",
+    "plain_level_row", "plain_scale_row", "scale_row",
 ]  # fmt: skip
 
 WIDTH = 32  # columns of weights are padded to a multiple
@@ -194,49 +194,6 @@ def plain_scale_row(values, numbers, charges, at):
     for c in range(at.channels):
         a = np.int32(np.int32(values[at.source + c]) * numbers[at.factor + c])
         charges[at.to + c] = np.int32(charges[at.to + c] + a) if at.keep else a
-
-
-class WindowPlaces(NamedTuple):
-    """A window of a map that is not empty: `ny` rows, `row` apart, of `nx` pixels, `pixel` apart."""
-
-    at: int
-    ny: int
-    nx: int
-    row: int
-    pixel: int
-    channels: int
-    to: int
-
-
-def plain_window(data, out, window, most):
-    """``out[window.to + c]``: largest value of a window, or the sum of all."""
-    for c in range(window.channels):
-        best = np.int64(data[window.at + c]) if most else np.int64(0)
-        for y in range(window.ny):
-            for x in range(window.nx):
-                value = np.int64(data[window.at + y * window.row + x * window.pixel + c])
-                best = max(best, value) if most else best + value
-        out[window.to + c] = best
-
-
-def _plain_most(data, out, window):
-    for c in range(window.channels):
-        best = data[window.at + c]
-        for y in range(window.ny):
-            for x in range(window.nx):
-                value = data[window.at + y * window.row + x * window.pixel + c]
-                if value > best:
-                    best = value
-        out[window.to + c] = best
-
-
-def _plain_total(data, out, window):
-    for c in range(window.channels):
-        total = np.int64(0)
-        for y in range(window.ny):
-            for x in range(window.nx):
-                total += np.int64(data[window.at + y * window.row + x * window.pixel + c])
-        out[window.to + c] = total
 
 
 # -- levels as vectors -----------------------------------------------------------------------------
@@ -439,49 +396,12 @@ def _depthwise_levels(e: Emit):
             _store(e, levels, e.shift(e.shift(out, b.mul(p, e.whole("at.to_step"))), c), left)
 
 
-# -- windows ---------------------------------------------------------------------------------------
-
-
-def _window(e: Emit, most: bool):
-    """Sixteen channels at a time, the last of a row again with those before; fewer than sixteen one by one."""
-    b = e.builder
-    source, target = e.element("data"), e.element("out")
-    signed = source.width > 8
-
-    def channels(lanes: int, c):
-        kind = vector(lanes, source) if lanes > 1 else source
-        wide = kind if most or source == target else (vector(lanes, target) if lanes > 1 else target)
-        start = e.pointer("data", b.add(e.whole("window.at"), c))
-        cell = e.cell(e.read(start, kind) if most else e.zeros(wide))
-        with e.loop(0, e.whole("window.ny")) as y:
-            line = e.shift(start, b.mul(y, e.whole("window.row")))
-            with e.loop(0, e.whole("window.nx")) as x:
-                value, old = e.read(e.shift(line, b.mul(x, e.whole("window.pixel"))), kind), e.get(cell)
-                if most:
-                    larger = b.icmp_signed(">", value, old) if signed else b.icmp_unsigned(">", value, old)
-                    e.put(b.select(larger, value, old), cell)
-                else:
-                    value = value if wide == kind else (b.sext if signed else b.zext)(value, wide)
-                    e.put(b.add(old, value), cell)
-        e.write(e.get(cell), e.pointer("out", b.add(e.whole("window.to"), c)))
-
-    count = e.whole("window.channels")
-    with b.if_else(b.icmp_signed(">=", count, e.number(LANES))) as (many, few):
-        with many:
-            last = b.sub(count, e.number(LANES))
-            with e.loop(0, count, LANES) as c:
-                channels(LANES, b.select(b.icmp_signed("<", c, last), c, last))
-        with few, e.loop(0, count) as c:
-            channels(1, c)
-
-
 # -- what runs -------------------------------------------------------------------------------------
 
 if TIER == "portable":
     _dots = kernel(plain_level_dots)
     depthwise, level_row = kernel(plain_depthwise), kernel(plain_level_row)
     depthwise_levels, scale_row = kernel(plain_depthwise_levels), kernel(plain_scale_row)
-    window_most, window_total = kernel(_plain_most), kernel(_plain_total)
 
     @kernel
     def dots_6_64(arrays, at):
@@ -510,5 +430,3 @@ else:
     depthwise = emitted("data runs weights sums at", _depthwise)
     depthwise_levels = emitted("data big weights numbers out at", _depthwise_levels)
     scale_row = emitted("values numbers charges at", _scale_row)
-    window_most = emitted("data out window", lambda e: _window(e, True))
-    window_total = emitted("data out window", lambda e: _window(e, False))
