@@ -143,15 +143,16 @@ def measure(stages, data: Dataset, scale: InputScale, converted: Network, thread
     for name, graph in stages:
         outputs = forward(graph, x)
         note(name, outputs, decide(outputs))
-    ann = integer_ann(converted, data.images, levels=False, threads=threads)
+    ann: Any
+    at_rest: Any
+    if unproven(converted, data.images):
+        ann = integer_ann(converted, data.images, levels=False, threads=threads)
+        at_rest = simulate(converted, data.images, settle=True, threads=threads, reports=False)
+    else:  # the theorem: both are one, and some samples are looked at
+        ann = at_rest = settle(converted, data.images, checked=min(SETTLED_CHECKED, len(data)), threads=threads)
     note("thresholds and biases (integer ANN)", ann.outputs * unit, ann.predictions)
     run = simulate(converted, data.images, threads=threads, reports=False)
     note(f"SNN, T = {converted.t_drive}", run.outputs * unit, run.predictions)
-    at_rest: Any
-    if unproven(converted, data.images):
-        at_rest = simulate(converted, data.images, settle=True, threads=threads, reports=False)
-    else:  # the theorem: the integer ANN once more, and a look at some samples
-        at_rest = settle(converted, data.images, checked=min(SETTLED_CHECKED, len(data)), threads=threads)
     note("SNN, settled", at_rest.outputs * unit, at_rest.predictions)
     return tuple(found)
 

@@ -42,9 +42,9 @@ class Settled:
     simulated : Result
         Of the samples `chosen`, step by step: spikes, steps and sums are those of these samples alone.
     chosen : (N,) int64
-    compared, differ : int
-        Integers of these samples (counts of every neuron and max-pool, outputs) compared with the pass of totals, and
-        unequal ones: 0, or there would be an error instead.
+    compared : int
+        Integers of these samples (counts of every neuron and max-pool, outputs) that are equal to those of the pass of
+        totals; if one was not, there would be an error instead.
     """
 
     network: Network
@@ -52,7 +52,6 @@ class Settled:
     simulated: Result
     chosen: np.ndarray
     compared: int
-    differ: int
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -145,18 +144,16 @@ def settle(
     part = _chosen(network, inputs, chosen)
     run = simulate(network, part, settle=True, steps=steps, threads=threads, keep_final=True)
     levels = integer_ann(network, part, steps=steps, threads=threads).levels
-    compared = run.outputs.size
-    _check("outputs", ann.outputs[chosen], run.outputs, chosen)
+    compared = _equal("outputs", ann.outputs[chosen], run.outputs, chosen)
     for name, found in levels.items() if len(chosen) else ():
-        compared += found.size
-        _check(f"the net counts of {name}", found, run.final[f"{name}.counts"], chosen)
+        compared += _equal(f"the net counts of {name}", found, run.final[f"{name}.counts"], chosen)
     if run.settled is False or run.overflows:
         raise MismatchError(f"settle: {run.overflows} overflows, at rest: {run.settled}, where none can be")
-    return Settled(network, ann.outputs, run, chosen, compared, 0)
+    return Settled(network, ann.outputs, run, chosen, compared)
 
 
-def _check(what: str, expected: np.ndarray, found: np.ndarray, chosen: np.ndarray) -> None:
-    """Raise where a simulated sample gave something else."""
+def _equal(what: str, expected: np.ndarray, found: np.ndarray, chosen: np.ndarray) -> int:
+    """How many integers were compared; raises where a simulated sample gave something else."""
     differ = np.argwhere(expected != found)
     if len(differ):
         at = tuple(int(i) for i in differ[0])
@@ -164,6 +161,7 @@ def _check(what: str, expected: np.ndarray, found: np.ndarray, chosen: np.ndarra
             f"settle: {what} of sample {int(chosen[at[0]])} differ at {at[1:]}: {int(expected[at])} by the integer "
             f"ANN, {int(found[at])} step by step"
         )
+    return found.size
 
 
 def _chosen(network, inputs, chosen: np.ndarray):

@@ -137,35 +137,31 @@ def _tiles(op, b, sample, samples, arrays, pools, arena, totals):
                 op[MULTIPLIER], op[BIAS], op[SCALES], op[OFFSETS], op[PADDED], column, channels,
             )  # fmt: skip
             _dots(rows, width, arrays, at)
-            if op[AFTER] == TO_CHARGE and op[TARGET_CLASS] == WORDS:
-                part = Part(0, min(width, channels - column), column, target, sample)
-                _charge(op, part, p, skipped, min(rows, pixels - p), width, arrays, pools.numbers)
-            elif not fires:
+            if not fires:
                 for r in range(skipped, min(rows, pixels - p)):
                     to = target + arrays.numbers[op[PIXELS] + span + p + r]
                     who = sample + p + r if op[TAIL] else sample
                     part = Part(r * width, min(width, channels - column), column, to, who)
-                    _after(op, part, pools, arena, totals)
+                    if op[AFTER] == TO_CHARGE and op[TARGET_CLASS] == WORDS:  # here: `_after` takes all arrays
+                        _charge(op, part, arrays.sums, arrays.numbers, arrays.charges)
+                    else:
+                        _after(op, part, pools, arena, totals)
             p += rows
         weights += op[RUN_COUNT] * op[RUN_LENGTH] * width
         column += width
 
 
 @kernel
-def _charge(op, part, p, begin, end, width, arrays, numbers):
-    """Sums of the pixels ``p + begin`` to ``p + end`` of a group to charges of 32 bits: ``multiplier * sum + bias``."""
-    sums, charges = arrays.sums, arrays.charges
-    multiplier, bias, first = op[MULTIPLIER] + part.column, op[BIAS] + part.column, op[FIRST] != 0
-    for r in range(begin, end):
-        to = part.to + numbers[op[PIXELS] + op[SPAN] + p + r] + part.column
-        at = r * width
-        if first:
-            for o in range(part.size):
-                charges[to + o] = np.int32(sums[at + o] * numbers[multiplier + o] + numbers[bias + o])
-        else:
-            for o in range(part.size):
-                a = np.int32(sums[at + o] * numbers[multiplier + o] + numbers[bias + o])
-                charges[to + o] = np.int32(charges[to + o] + a)
+def _charge(op, part, sums, numbers, charges):
+    """Sums of 32 bits to charges of 32 bits: ``charge (+)= multiplier * sum + bias``."""
+    multiplier, bias, to = op[MULTIPLIER] + part.column, op[BIAS] + part.column, part.to + part.column
+    if op[FIRST]:
+        for o in range(part.size):
+            charges[to + o] = np.int32(sums[part.at + o] * numbers[multiplier + o] + numbers[bias + o])
+    else:
+        for o in range(part.size):
+            a = np.int32(sums[part.at + o] * numbers[multiplier + o] + numbers[bias + o])
+            charges[to + o] = np.int32(charges[to + o] + a)
 
 
 @kernel
@@ -180,11 +176,7 @@ def _after(op, part, pools, arena, totals):
             level_row(sums, part.at, numbers, pools.big, arena.shorts, to, part.size, at)
         return
     if op[AFTER] == TO_CHARGE and op[TARGET_CLASS] == WORDS:
-        multiplier, bias, charges = op[MULTIPLIER] + part.column, op[BIAS] + part.column, arena.words
-        to = part.to + part.column
-        for o in range(part.size):
-            a = np.int32(sums[part.at + o] * numbers[multiplier + o] + numbers[bias + o])
-            charges[to + o] = a if op[FIRST] else np.int32(charges[to + o] + a)
+        _charge(op, part, sums, numbers, arena.words)
         return
     for o in range(part.size):
         row[o] = np.int64(sums[part.at + o])

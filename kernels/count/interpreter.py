@@ -8,7 +8,7 @@ place of the pixels of a row.
 
 import numpy as np
 
-from ..toolchain.jit import kernel
+from ..toolchain.jit import kernel, variant
 from .connect import connect_counts, connect_each, connect_wide
 from .opcodes import (
     ADD,
@@ -278,9 +278,9 @@ def _load(feed, b, sample, arena):
     loads = feed.loads
     for n in range(loads.shape[0]):
         load = loads[n]
-        kind, column, size = load[0], load[1], load[7] * load[8]  # pixels of a row follow each other
-        for y in range(load[6]):
-            target = load[2] + b * load[5] + y * load[3]
+        kind, column, size = load[0], load[1], load[6]
+        for y in range(load[5]):
+            target = load[2] + b * load[4] + y * load[3]
             if kind == BYTES:
                 _move(feed.bytes_, sample, column, size, arena.bytes_, target)
             elif kind == SHORTS:
@@ -342,23 +342,7 @@ def _run(op, b, sample, samples, pools, arena, answers):
         _clear(op, b, arena)
 
 
-@kernel
-def run_plain_totals(start, stop, constants, feed, arena, answers):
-    """`run_totals` of networks whose operations are all plain: the others are never compiled for them."""
-    constants, feed, arena = CountConstants(*constants), CountInlet(*feed), CountArena(*arena)
-    answers, table, nothing, one = CountAnswers(*answers), constants.table, np.int64(0), np.int64(1)
-    for first in range(start, stop, constants.block):
-        samples = min(constants.block, stop - first)
-        for b in range(samples):
-            _load(feed, b, first + b, arena)
-            for n in range(constants.split):
-                _run_plain(table[n], b, first + b, one, constants, arena, answers)
-        for n in range(constants.split, table.shape[0]):
-            _run_plain(table[n], nothing, first, samples, constants, arena, answers)
-
-
-@kernel
-def run_totals(start, stop, constants, feed, arena, answers):
+def _run_totals(start, stop, constants, feed, arena, answers):
     """Run the samples ``start..stop``: those of a block through the head one by one, then all through the tail.
 
     Parameters
@@ -367,13 +351,8 @@ def run_totals(start, stop, constants, feed, arena, answers):
         Plain tuples of what `CountConstants`, `CountInlet`, `CountArena` and `CountAnswers` hold: of a named one Numba
         reads the names in every call, half a microsecond each. The last two are written.
     """
-    constants, feed, arena, answers = (
-        CountConstants(*constants),
-        CountInlet(*feed),
-        CountArena(*arena),
-        CountAnswers(*answers),
-    )
-    table, nothing, one = constants.table, np.int64(0), np.int64(1)
+    constants, feed, arena = CountConstants(*constants), CountInlet(*feed), CountArena(*arena)
+    answers, table, nothing, one = CountAnswers(*answers), constants.table, np.int64(0), np.int64(1)
     for first in range(start, stop, constants.block):
         samples = min(constants.block, stop - first)
         for b in range(samples):
@@ -382,3 +361,8 @@ def run_totals(start, stop, constants, feed, arena, answers):
                 _run(table[n], b, first + b, one, constants, arena, answers)
         for n in range(constants.split, table.shape[0]):
             _run(table[n], nothing, first, samples, constants, arena, answers)
+
+
+run_totals = variant(_run_totals, "run_totals")
+# of networks whose operations are all plain: the others are never compiled for them
+run_plain_totals = variant(_run_totals, "run_plain_totals", _run=_run_plain)

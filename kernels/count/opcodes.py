@@ -114,7 +114,7 @@ class CountInlet(NamedTuple):
 
     loads: (
         np.ndarray
-    )  # int64 (maps, 9): class, column, slot, row, pixel, from sample to sample, height, width, channels
+    )  # int64 (maps, 7): class, column, slot, from row to row, from sample to sample, rows, elements of one
     bytes_: np.ndarray  # uint8
     shorts: np.ndarray  # int16
     longs: np.ndarray  # int64

@@ -17,18 +17,16 @@ import numpy as np
 from llvmlite import ir
 
 from ..toolchain.emit import INT16, INT32, INT64, Emit, emitted, vector
-from ..toolchain.jit import kernel
+from ..toolchain.jit import kernel, variant
 from ..toolchain.tier import tier
 
 __all__ = [
-    "FORMS", "LANES", "ROWS_32", "ROWS_64", "WIDTH", "DotArrays", "DotLevelPlaces", "LevelPlaces", "ScalePlaces",
+    "FORMS", "ROWS_32", "ROWS_64", "DotArrays", "DotLevelPlaces", "LevelPlaces", "ScalePlaces",
     "TapPlaces", "depthwise", "depthwise_levels", "dots_1_32", "dots_1_64", "dots_4_64", "dots_6_64",
     "dots_8_32", "level_row", "pack_tile", "plain_depthwise", "plain_depthwise_levels", "plain_level_dots",
     "plain_level_row", "plain_scale_row", "scale_row",
 ]  # fmt: skip
 
-WIDTH = 32  # columns of weights are padded to a multiple
-LANES = 16  # channels that levels come in groups of: offsets of even and of odd ones lie apart
 TIER = tier()
 FORMS = (4, 2) if TIER == "vnni" else (2,)  # products of a lane: bytes by bytes, or 16 bits by 16 bits
 ROWS_64, ROWS_32 = (6, 4, 1), (8, 1)  # rows of a call, by the width of the tile
@@ -339,25 +337,39 @@ def _levels(e: Emit, cells: list[list], column: int) -> None:
                 _store(e, found, e.shift(targets[m], c), left)
 
 
-def _depthwise(e: Emit):
-    """Sums of `STEP` channels at a time, of bytes or of 16 bits: a tap is a product of 16 by 16 bits."""
-    b, kind = e.builder, vector(STEP, INT32)
+def _taps(e: Emit, here, c, big: str):
+    """Sums of `STEP` channels from `c` on over the taps of a window at `here`: products of 16 by 16 bits."""
+    b, kind, pairs = e.builder, vector(STEP, INT32), vector(2 * STEP, INT16)
     element = e.element("data")
     product = {"avx2": "avx2.pmadd.wd"}.get(TIER, "avx512.pmaddw.d.512")
-    start, runs = e.pointer("data", e.whole("at.begin")), e.pointer("runs", e.whole("at.runs"))
-    weights, sums = e.pointer("weights", e.whole("at.weights")), e.pointer("sums", e.number(0))
+    runs, weights = e.pointer(big, e.whole("at.runs")), e.pointer("weights", e.whole("at.weights"))
+    total = e.cell(e.zeros(kind))
+    with e.loop(0, e.whole("at.taps")) as tap:
+        x = e.read(e.shift(here, e.read(e.shift(runs, tap), INT64)), vector(STEP, element))
+        x = b.zext(x, kind) if element.width == 8 else b.and_(b.sext(x, kind), e.constant(kind, 0xFFFF))
+        row = e.shift(weights, b.add(b.mul(tap, e.whole("at.padded")), c))
+        w = b.zext(e.read(row, vector(STEP, INT16)), kind)
+        found = e.call(f"llvm.x86.{product}", kind, b.bitcast(x, pairs), b.bitcast(w, pairs))
+        e.put(b.add(e.get(total), found), total)
+    return e.get(total)
+
+
+def _depthwise(e: Emit):
+    start, sums = e.pointer("data", e.whole("at.begin")), e.pointer("sums", e.number(0))
     with e.loop(0, e.whole("at.channels"), STEP) as c:
-        total = e.cell(e.zeros(kind))
-        with e.loop(0, e.whole("at.taps")) as tap:
-            here = e.shift(e.shift(start, e.read(e.shift(runs, tap), INT64)), c)
-            x = e.read(here, vector(STEP, element))
-            x = b.zext(x, kind) if element.width == 8 else b.and_(b.sext(x, kind), e.constant(kind, 0xFFFF))
-            row = e.shift(weights, b.add(b.mul(tap, e.whole("at.padded")), c))
-            w = b.zext(e.read(row, vector(STEP, INT16)), kind)
-            pairs = vector(2 * STEP, INT16)
-            found = e.call(f"llvm.x86.{product}", kind, b.bitcast(x, pairs), b.bitcast(w, pairs))
-            e.put(b.add(e.get(total), found), total)
-        e.write(e.get(total), e.shift(sums, c))
+        e.write(_taps(e, e.shift(start, c), c, "runs"), e.shift(sums, c))
+
+
+def _depthwise_levels(e: Emit):
+    """`STEP` channels of a row of pixels after the other: their scales stay in registers."""
+    b = e.builder
+    start, out = e.pointer("data", e.whole("at.begin")), e.pointer("out", e.whole("at.to"))
+    with e.loop(0, e.whole("at.channels"), STEP) as c:
+        scales, left = _Scales(e, c), b.sub(e.whole("at.channels"), c)
+        with e.loop(0, e.whole("at.pixels")) as p:
+            here = e.shift(e.shift(start, b.mul(p, e.whole("at.step"))), c)
+            levels = scales.level(_taps(e, here, c, "big"), e.element("out"))
+            _store(e, levels, e.shift(e.shift(out, b.mul(p, e.whole("at.to_step"))), c), left)
 
 
 def _scale_row(e: Emit):
@@ -373,56 +385,24 @@ def _scale_row(e: Emit):
         _store(e, b.add(old, found), e.shift(charges, c), b.sub(e.whole("at.channels"), c))
 
 
-def _depthwise_levels(e: Emit):
-    """`STEP` channels of a row of pixels after the other: their scales stay in registers."""
-    b, kind, pairs = e.builder, vector(STEP, INT32), vector(2 * STEP, INT16)
-    element = e.element("data")
-    product = {"avx2": "avx2.pmadd.wd"}.get(TIER, "avx512.pmaddw.d.512")
-    start, runs = e.pointer("data", e.whole("at.begin")), e.pointer("big", e.whole("at.runs"))
-    weights, out = e.pointer("weights", e.whole("at.weights")), e.pointer("out", e.whole("at.to"))
-    with e.loop(0, e.whole("at.channels"), STEP) as c:
-        scales, left = _Scales(e, c), b.sub(e.whole("at.channels"), c)
-        with e.loop(0, e.whole("at.pixels")) as p:
-            here = e.shift(e.shift(start, b.mul(p, e.whole("at.step"))), c)
-            total = e.cell(e.zeros(kind))
-            with e.loop(0, e.whole("at.taps")) as tap:
-                x = e.read(e.shift(here, e.read(e.shift(runs, tap), INT64)), vector(STEP, element))
-                x = b.zext(x, kind) if element.width == 8 else b.and_(b.sext(x, kind), e.constant(kind, 0xFFFF))
-                row = e.shift(weights, b.add(b.mul(tap, e.whole("at.padded")), c))
-                w = b.zext(e.read(row, vector(STEP, INT16)), kind)
-                found = e.call(f"llvm.x86.{product}", kind, b.bitcast(x, pairs), b.bitcast(w, pairs))
-                e.put(b.add(e.get(total), found), total)
-            levels = scales.level(e.get(total), e.element("out"))
-            _store(e, levels, e.shift(e.shift(out, b.mul(p, e.whole("at.to_step"))), c), left)
-
-
 # -- what runs -------------------------------------------------------------------------------------
+
+_rows, _width = 1, 32  # of a call, others in each form
+
+
+def _dots_of_form(arrays, at):
+    _dots(_rows, _width, arrays, at)
+
 
 if TIER == "portable":
     _dots = kernel(plain_level_dots)
     depthwise, level_row = kernel(plain_depthwise), kernel(plain_level_row)
     depthwise_levels, scale_row = kernel(plain_depthwise_levels), kernel(plain_scale_row)
 
-    @kernel
-    def dots_6_64(arrays, at):
-        _dots(6, 64, arrays, at)
-
-    @kernel
-    def dots_4_64(arrays, at):
-        _dots(4, 64, arrays, at)
-
-    @kernel
-    def dots_1_64(arrays, at):
-        _dots(1, 64, arrays, at)
-
-    @kernel
-    def dots_8_32(arrays, at):
-        _dots(8, 32, arrays, at)
-
-    @kernel
-    def dots_1_32(arrays, at):
-        _dots(1, 32, arrays, at)
-
+    dots_6_64, dots_4_64, dots_1_64 = (
+        variant(_dots_of_form, f"dots_{rows}_64", _rows=rows, _width=64) for rows in ROWS_64
+    )
+    dots_8_32, dots_1_32 = (variant(_dots_of_form, f"dots_{rows}_32", _rows=rows, _width=32) for rows in ROWS_32)
 else:
     dots_6_64, dots_4_64, dots_1_64 = (emitted("arrays at", _dots_body(rows, 64)) for rows in ROWS_64)
     dots_8_32, dots_1_32 = (emitted("arrays at", _dots_body(rows, 32)) for rows in ROWS_32)

@@ -11,14 +11,13 @@ so that a slice of weights serves them all: there the samples of the block take 
 lies in a slot of the tail has an address for each sample (`..._BY`), what lies in the head one for all.
 """
 
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..layers.compiled import convolve
 from ..parameters import Window
-from ..toolchain.jit import kernel
+from ..toolchain.jit import kernel, variant
 from .connect import columns, connect, copy_codes, places_of, tile_width
 from .opcodes import (
     ANSWER,
@@ -357,13 +356,8 @@ def _run_samples(start, stop, constants, feed, length, arena, aside, results):
 
 
 def interpreter(name, begin, run):
-    """`_run_samples` as the kernel `name` (its code is kept on disk under that), with its operations.
-
-    A closure would be compiled anew in every process: an intrinsic in it is never the same twice.
-    """
-    copy = FunctionType(_run_samples.__code__, globals() | {"_begin": begin, "_run": run}, name)
-    copy.__qualname__ = name
-    return kernel(copy)
+    """`_run_samples` as the kernel `name`, with its operations."""
+    return variant(_run_samples, name, _begin=begin, _run=run)
 
 
 run_samples = interpreter("run_samples", begin_current, run_spikes)

@@ -4,13 +4,12 @@ States stay in registers from step to step (`vector.py`). What is to be told abo
 first one is named) is left to the general neuron: a stretch stops there, before it changes a state.
 """
 
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from ..parameters import NeuronState, Records
-from ..toolchain.jit import kernel
+from ..toolchain.jit import kernel, variant
 from ..toolchain.tier import tier
 from .compiled import neuron_run
 from .vector import LEVEL, ROWS, STATES, Settings, Stretch, lanes_of
@@ -68,19 +67,9 @@ def _run(constants, table, period, current, driven, step, sample, alive, u, v, c
     return samples * size
 
 
-def _run_with(span, name):
-    """`_run` as the kernel `name` (its code is kept on disk under that) with `span` in place of `_span`.
-
-    A closure would be compiled anew in every process: an intrinsic in it is never the same twice.
-    """
-    copy = FunctionType(_run.__code__, globals() | {"_span": span}, name)
-    copy.__qualname__ = name
-    return kernel(copy)
-
-
 if tier() != "portable":
     # neurons without overflow, caps and signs; with these; with all parts of a neuron
-    _run_0, _run_1, _run_2 = (_run_with(s, f"_run_{n}") for n, s in enumerate((span_0, span_1, span_2)))
+    _run_0, _run_1, _run_2 = (variant(_run, f"_run_{n}", _span=s) for n, s in enumerate((span_0, span_1, span_2)))
 
 
 def _general(

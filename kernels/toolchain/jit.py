@@ -1,5 +1,6 @@
 """The only file that configures Numba: one decorator, one cache folder for the tier that is in use."""
 
+from types import FunctionType
 from typing import Any, Literal
 
 import numba
@@ -10,7 +11,7 @@ from . import cache
 from .once import compile_once
 from .tier import tier
 
-__all__ = ["cache_folder", "intrinsic", "kernel", "like", "settings"]
+__all__ = ["cache_folder", "intrinsic", "kernel", "like", "settings", "variant"]
 
 cache_folder = cache.folder(tier())
 settings: Any = numba.config  # they come into being at run time: no type checker sees one
@@ -33,6 +34,16 @@ def kernel(function=None, *, inline: Literal["never", "always"] = "never"):
     if not settings.DISABLE_JIT:
         compile_once(made, cache_folder)
     return made
+
+
+def variant(function, name: str, **names):
+    """`function` as the kernel `name` (its code is kept on disk under that), in which the globals `names` are others.
+
+    A closure would be compiled anew in every process: an intrinsic in it is never the same twice.
+    """
+    copy = FunctionType(function.__code__, function.__globals__ | names, name)
+    copy.__qualname__ = name
+    return kernel(copy)
 
 
 def plain_integers(kind: type[NeuronParameters] | type[Window]) -> None:

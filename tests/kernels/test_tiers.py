@@ -16,6 +16,7 @@ from waiting import HANGING
 from intsnn.errors import IntsnnError, TierError
 from intsnn.kernels.toolchain import tier as cpu
 
+ANN_SEEDS = range(1000, 1025)
 HERE = os.path.abspath(__file__)
 TIERS = cpu.TIERS[: cpu.TIERS.index(cpu.probe()) + 1]
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("INTSNN_KERNELS", "NUMBA_DISABLE_JIT")}
@@ -98,8 +99,11 @@ def digest(*arrays):
 
 def what_a_tier_gives(with_reference):
     """Digests of every output and record of all networks by name, and the tier that made them."""
+    from networks.ann import ann_network
+
     import intsnn
     from intsnn.datasets.catalogue import load
+    from intsnn.engine.ann import integer_ann
     from intsnn.engine.backends.fused.runner import prepare
     from intsnn.engine.simulation import simulate
     from intsnn.kernels.toolchain import tier as cpu
@@ -117,6 +121,14 @@ def what_a_tier_gives(with_reference):
     found["zoo layer"] = digest(run.outputs, *(run.records[key] for key in sorted(run.records)))
     found["zoo outputs"] = digest(run.outputs)
     found["zoo fused"] = digest(prepare(network, settle=True)(codes).outputs)
+    for seed in ANN_SEEDS:
+        network, codes = ann_network(seed)
+        for path in ("count", "step"):
+            try:
+                ann = integer_ann(network, codes, path=path)
+                found[f"ann {seed} {path}"] = digest(ann.outputs, *(ann.levels[name] for name in sorted(ann.levels)))
+            except intsnn.errors.RangeError as error:
+                found[f"ann {seed} {path}"] = str(error)
     return found
 
 
@@ -179,6 +191,15 @@ def test_every_tier_gives_the_integers_of_the_reference(given, tier):
     for name in (*names, "zoo"):
         assert given[tier][f"{name} fused"] == given[tier][f"{name} outputs"] == reference[f"{name} outputs"], name
     assert given[tier]["zoo layer"] == reference["zoo layer"]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_tier_counts_alike(given, tier):
+    """The count path: the integers of the layers of its own tier, which are those of all tiers."""
+    for seed in ANN_SEEDS:
+        expected = given["portable"][f"ann {seed} step"]
+        assert given[tier][f"ann {seed} count"] == given[tier][f"ann {seed} step"] == expected, seed
+    assert len({given[tier][f"ann {seed} count"] for seed in ANN_SEEDS}) == len(ANN_SEEDS)
 
 
 # -- the code ---------------------------------------------------------------------------------------

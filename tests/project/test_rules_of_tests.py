@@ -116,6 +116,7 @@ def test_quick_leaves_out_what_the_table_names():
         name in functions and "kernels/test_tiers.py::test_every_tier_gives_the_integers_of_the_reference" in functions
     )
     assert functions - table["tests"].keys() == {
+        "kernels/test_tiers.py::test_every_tier_counts_alike",
         "kernels/test_tiers.py::test_every_tier_gives_the_integers_of_the_reference",
         "kernels/test_tiers.py::test_tier_is_used_when_it_is_named",
     }

@@ -1,10 +1,5 @@
 """The count path: one pass of totals, the same integers as the layers of `simulate` on totals, whatever the network."""
 
-import hashlib
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +8,6 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks.ann import ann_network
-from waiting import HANGING
 
 from intsnn.engine.ann import integer_ann, prepare_ann
 from intsnn.engine.backends.count import scales
@@ -25,7 +19,6 @@ from intsnn.formats.fixed import Fixed
 from intsnn.kernels import selftest
 from intsnn.kernels.count import vectors
 from intsnn.kernels.count.opcodes import BYTES, LONGS, SHORTS, After, CountKind, CountOperation
-from intsnn.kernels.toolchain import tier as cpu
 from intsnn.layers import (
     LIF,
     Affine,
@@ -107,44 +100,6 @@ def test_random_networks_of_wide_numbers(case, tops):
 def test_networks_from_seeds(first):
     for seed in range(first, first + 20):
         compare(*ann_network(seed), threads=1 + seed % 2)
-
-
-def main():
-    """``python test_count.py FIRST COUNT``: digests of what networks from these seeds answer, compared with layers."""
-    first, count = (int(word) for word in sys.argv[1:])
-    found, values = [], 0
-    for seed in range(first, first + count):
-        expected = compare(*ann_network(seed))
-        if expected is not None:
-            arrays = [expected.outputs, *expected.levels.values()]
-            values += sum(array.size for array in arrays)
-            found.append(hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16])
-    print(json.dumps({"tier": cpu.tier(), "networks": count, "compared": len(found), "values": values, "found": found}))
-
-
-@pytest.fixture(scope="module")
-def tiers():
-    """What other tiers of this processor answer."""
-    names = cpu.TIERS[: cpu.TIERS.index(cpu.probe()) + 1]
-    clean = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
-    clean["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    found = {}
-    for name in names:
-        done = subprocess.run(
-            [sys.executable, os.path.abspath(__file__), "1000", "25"], env=clean | {"INTSNN_KERNELS": name},
-            capture_output=True, text=True, timeout=HANGING,
-        )  # fmt: skip
-        assert done.returncode == 0, (name, done.stderr[-2000:])
-        found[name] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def test_every_tier_gives_the_same(tiers):
-    """Each equals its own layers (seen in the process), and all equal each other."""
-    assert set(tiers) == {found["tier"] for found in tiers.values()}
-    first = tiers["portable"]
-    assert first["compared"] >= 20
-    assert all(found["found"] == first["found"] for found in tiers.values())
 
 
 # -- levels without a division ----------------------------------------------------------------------
@@ -322,7 +277,3 @@ def test_vectors_equal_their_plain_twins():
         lambda shape, kind, low=-100, high=100: RNG.integers(low, high, shape).astype(kind)
     ):
         assert selftest.fault_of(case) == "", case.name
-
-
-if __name__ == "__main__":
-    main()

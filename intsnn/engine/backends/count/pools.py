@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ....kernels.count.opcodes import BYTES
-from ....kernels.toolchain.arrays import zeros
+from ..flat import FlatArrays
 from .places import Slot
 from .windows import WindowReading
 
 __all__ = ["ConstantPools", "padded_channels"]
 
-KINDS = {"weights_8": np.int8, "weights_16": np.int16, "numbers": np.int32, "big": np.int64}
-SLACK = 256  # elements behind an array that vectors may read
+KINDS: dict[str, type] = {"weights_8": np.int8, "weights_16": np.int16, "numbers": np.int32, "big": np.int64}
 
 
 def padded_channels(channels: int) -> int:
@@ -20,7 +19,7 @@ def padded_channels(channels: int) -> int:
     return -(-channels // 64) * 64
 
 
-class ConstantPools:
+class ConstantPools(FlatArrays):
     """What grows while a table is laid out.
 
     Attributes
@@ -33,20 +32,8 @@ class ConstantPools:
         from ....kernels.count import vectors
 
         self._pack = vectors.pack_tile
-        self._kinds = KINDS if 4 in vectors.FORMS else KINDS | {"weights_8": np.int16}
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in KINDS}
-        self._used = dict.fromkeys(KINDS, 0)
+        super().__init__(KINDS if 4 in vectors.FORMS else KINDS | {"weights_8": np.int16})
         self.longest, self.widest = 64, vectors.MOST_SUMS
-
-    def put(self, pool: str, values) -> int:
-        """Append to a flat pool, from a cache line on; where it begins."""
-        array = np.asarray(values).reshape(-1)
-        at, line = self._used[pool], 64 // np.dtype(self._kinds[pool]).itemsize
-        full = np.zeros(-(-array.size // line) * line, self._kinds[pool])
-        full[: array.size] = array
-        self._parts[pool].append(full)
-        self._used[pool] += full.size
-        return at
 
     def channels(self, values, channels: int, padding: int = 0, small: bool = False) -> int:
         """One number for each channel, in 64 bits; `small`: in 32, modulo 2**32."""
@@ -91,12 +78,3 @@ class ConstantPools:
             "RUNS": self.put("big", runs), "RUN_COUNT": len(runs), "RUN_LENGTH": matrix.shape[1],
             "WEIGHTS": self.put("big", matrix),
         }  # fmt: skip
-
-    def arrays(self) -> list[np.ndarray]:
-        """All of them, as `CountConstants` has them."""
-        found = []
-        for parts, kind in zip(self._parts.values(), self._kinds.values(), strict=True):
-            found.append(zeros(sum(part.size for part in parts) + SLACK, kind))
-            if parts:
-                found[-1][:-SLACK] = np.concatenate(parts)
-        return found

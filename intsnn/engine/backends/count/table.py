@@ -28,10 +28,10 @@ from ....kernels.count.opcodes import (
 from ....kernels.toolchain.arrays import zeros
 from ....layers import primitives as P
 from ...program import Program
+from .drafts import ChargeSums, OperationDraft
 from .places import Slot, SlotLayout
 from .pools import ConstantPools, padded_channels
 from .scales import find_scales
-from .steps import ChargeSums, CountStep
 from .view import CountView
 from .windows import WindowReading, border_of, copied_runs, dense_over
 
@@ -78,7 +78,7 @@ class CountTable:
         small = np.uint8 if 4 in vectors.FORMS else np.int16
         self.dtypes = {kind: np.dtype(dtype) for kind, dtype in ((BYTES, small), (SHORTS, np.int16), (LONGS, np.int64))}
         self._pools = ConstantPools()
-        self._layout, self._steps = SlotLayout(), cast(list[CountStep], [])
+        self._layout, self._steps = SlotLayout(), cast(list[OperationDraft], [])
         self._slots: dict[str, Slot] = {}
         self._pools.longest = max(64, *(math.prod(value.shape[:1]) for value in program.values.values()))
         self.outputs = _columns(self.network, self.network.outputs)
@@ -135,8 +135,8 @@ class CountTable:
 
     def _add(
         self, kind: CountKind, fields: dict[str, int], source: Slot | None, target: Slot | None, late=None
-    ) -> CountStep:
-        step = CountStep(kind, fields, source, target, late)
+    ) -> OperationDraft:
+        step = OperationDraft(kind, fields, source, target, late)
         self._steps.append(step)
         return step
 
@@ -265,7 +265,7 @@ class CountTable:
         after: Callable[[ChargeSums, slice, bool], dict[str, int]],
         target: Slot | None,
         column: int = 0,
-    ) -> CountStep:
+    ) -> OperationDraft:
         """The connection `name`, group by group, and what becomes of its sums; in the outputs from `column` on."""
         connect, sums = cast(P.Connect, self.program[name].primitive), self._view.sums(name)
         (reading,) = self.program[name].inputs
@@ -311,7 +311,7 @@ class CountTable:
                     "TOP": top, "KERNEL_Y": below, "LEFT": left * slot.channels, "KERNEL_X": right * slot.channels,
                     "HEIGHT": slot.height, "CHANNELS": slot.row,
                 }  # fmt: skip
-                steps.append(CountStep(CountKind.CLEAR, fields, None, slot, None, -slot.origin))
+                steps.append(OperationDraft(CountKind.CLEAR, fields, None, slot, None, -slot.origin))
             begun.add(id(slot))
             steps.append(step)
         self._steps = steps
@@ -353,13 +353,13 @@ class CountTable:
         self.run_totals = self._interpreter.run_plain_totals if plain else self._interpreter.run_totals
         self.block = self._layout.block
         self.constants = tuple(CountConstants(table, split, self.block, *self._pools.arrays()))
-        self.loads = np.zeros((len(self.inputs), 9), np.int64)
+        self.loads = np.zeros((len(self.inputs), 7), np.int64)
         for load, (name, (kind, column, _)) in zip(self.loads, self.inputs.items(), strict=True):
             s = self._slots[name]
-            load[:] = kind, column, s.at + s.origin, s.row, s.channels, s.by, s.height, s.width, s.channels
+            load[:] = kind, column, s.at + s.origin, s.row, s.by, s.height, s.width * s.channels
         del self._steps
 
-    def _pixels(self, fields: dict[str, int], step: CountStep, tail: bool) -> dict[str, int]:
+    def _pixels(self, fields: dict[str, int], step: OperationDraft, tail: bool) -> dict[str, int]:
         """Where windows, their results and the charges that join them begin, pixel by pixel; of the tail by sample."""
         if tail:
             y, x = np.zeros(self._layout.block, np.int64), np.arange(self._layout.block)

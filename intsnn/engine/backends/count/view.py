@@ -9,7 +9,7 @@ import numpy as np
 from ....kernels.count.opcodes import BYTES, LONGS, SHORTS, WORDS, CountKind
 from ....layers import primitives as P
 from ...program import Instruction, Program
-from .steps import ChargeSums
+from .drafts import ChargeSums
 from .windows import fit_bytes
 
 __all__ = ["CountView"]

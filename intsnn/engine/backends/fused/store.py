@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....kernels.toolchain.arrays import zeros
 from ....layers.schedule import Schedule, bias_schedule
+from ..flat import FlatArrays
 from .layout import padded
 
 __all__ = ["Store"]
@@ -13,7 +13,7 @@ __all__ = ["Store"]
 NAMES = ("rows", "dots", "numbers", "big")  # as in `Constants` of intsnn.kernels.fused.opcodes
 
 
-class Store:
+class Store(FlatArrays):
     """Four flat arrays that grow: weights as rows (int8) and for dot products, numbers of 32 and of 64 bits.
 
     Every `put` answers where its numbers begin.
@@ -21,20 +21,7 @@ class Store:
 
     def __init__(self, schedule: Schedule, tiles) -> None:
         self.schedule, self.tiles = schedule, tiles
-        self._kinds = dict(zip(NAMES, (np.int8, tiles.DOT_TYPE, np.int32, np.int64), strict=True))
-        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
-        self._used = dict.fromkeys(NAMES, 0)
-
-    def put(self, pool: str, array: np.ndarray) -> int:
-        """Append to a flat array, from a cache line on."""
-        at = self._used[pool]
-        line = 64 // array.itemsize
-        size = -(-array.size // line) * line
-        full = np.zeros(size, array.dtype)
-        full[: array.size] = array.reshape(-1)
-        self._parts[pool].append(full)
-        self._used[pool] += size
-        return at
+        super().__init__(dict(zip(NAMES, (np.int8, tiles.DOT_TYPE, np.int32, np.int64), strict=True)))
 
     def put_numbers(self, values, channels: int, padding: int = 0, wide: bool = False) -> int:
         """One number for each channel, and `padding` for those that only fill up a tile."""
@@ -55,16 +42,3 @@ class Store:
         wide = self.tiles.DOT_WIDTH
         parts = [self.tiles.pack_dots(matrix[:, c : c + wide]) for c in range(0, matrix.shape[1], wide)]
         return self.put("dots", np.concatenate(parts))
-
-    def joined(self) -> list[np.ndarray]:
-        """The flat arrays, with room behind each for what vectors read too far."""
-        found = []
-        for name in NAMES:
-            parts = self._parts.pop(name)
-            whole = zeros(sum(part.size for part in parts) + 256, self._kinds[name])
-            at = 0
-            for part in parts:
-                whole[at : at + part.size] = part
-                at += part.size
-            found.append(whole)
-        return found

@@ -90,7 +90,7 @@ class Table:
         leaks = any(program.network.nodes[name].leaks for name in program.network.neurons)
         settling = min(chunk, 1 if leaks else SETTLING)
         at = self._filled(), self.layout.split, self.layout.block, chunk, settling, int(kept)
-        self.constants = tuple(Constants(*at, *self._store.joined()))
+        self.constants = tuple(Constants(*at, *self._store.arrays()))
         self.run_samples = self._interpreter()
 
     def _filled(self) -> np.ndarray:

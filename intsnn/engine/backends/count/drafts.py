@@ -10,11 +10,11 @@ import numpy as np
 from ....kernels.count.opcodes import CountKind
 from .places import Slot
 
-__all__ = ["CountStep", "ChargeSums"]
+__all__ = ["OperationDraft", "ChargeSums"]
 
 
 @dataclass
-class CountStep:
+class OperationDraft:
     """One operation before addresses are known; `late` adds what depends on borders."""
 
     kind: CountKind
