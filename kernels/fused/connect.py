@@ -65,6 +65,7 @@ from .opcodes import (
     WEIGHTS,
     WIDE,
     WIDTH_IN,
+    Pass,
 )
 from .rows import SPARE, Room, gather
 from .tiles import (
@@ -106,6 +107,27 @@ def _width(dense, left):
     if dense:
         return DOT_WIDTH if left >= DOT_WIDTH else WIDTH
     return tile_width(left)
+
+
+@kernel(inline="always")
+def _clear(sums, begin, count):
+    """Zeros to ``sums[begin : begin + count]``; inlined, for no array is handed on in `columns`."""
+    for i in range(begin, begin + count):
+        sums[i] = 0
+
+
+@kernel(inline="always")
+def _dot_rows(sums, data, where, dots, numbers, all_, end):
+    """Dot products of the rows ``all_.where..end`` of `where`, each to its row of `sums`; inlined like `_clear`."""
+    size = GROUP_64 if all_.stride == DOT_WIDTH else GROUP_32
+    for r in range(all_.where, end, size):
+        group = DotPlaces(
+            r * all_.stride, all_.stride, r, all_.weights, all_.runs, all_.run_stride, all_.run_length, all_.initial
+        )
+        if all_.stride == DOT_WIDTH:
+            dots_64(sums, data, where, dots, numbers, group)
+        else:
+            dots_32(sums, data, where, dots, numbers, group)
 
 
 @kernel
@@ -189,11 +211,12 @@ def columns(op, dense, at, this, who, data, pools, arena):
     items, offsets, flat, where, sums = arena.lists, arena.list_offsets, arena.window, arena.addresses, arena.sums
     rows, dots, numbers, big = pools.rows, pools.dots, pools.numbers, pools.big
     now, steps, driven, kept = this.now, this.steps, this.driven, this.kept
+    busy, rest = this.busy, this.rest  # between them lie the steps with spikes: the sums of the others are zero
     kind, channels, out_channels = op[KIND], op[CHANNELS], op[OUT_CHANNELS]
     kernel_y, kernel_x, stride_y, stride_x = op[KERNEL_Y], op[KERNEL_X], op[STRIDE_Y], op[STRIDE_X]
-    top, left, dilation = op[TOP], op[LEFT], op[DILATION_Y]
+    top, left, dilation, initial = op[TOP], op[LEFT], op[DILATION_Y], op[INITIAL]
     fires, adds = kind == FIRE or kind == CONNECT_FIRE, kind == CONNECT_ADD or kind == CURRENT
-    together = _together(steps) if dense else 1
+    together = _together(rest - busy) if dense else 1
     # FIRE: the charge is that of a step, of the constant input, or none when that has ended
     charge_step = at.plane_out if op[EXTRA_STEPS] == 2 else 0
     silent = op[EXTRA_STEPS] == 1 and now >= driven
@@ -216,14 +239,16 @@ def columns(op, dense, at, this, who, data, pools, arena):
             column += _width(dense, out_channels - column)
         width = _width(dense, out_channels - column)
         weights = op[DOTS] + column * kernel_y * kernel_x * channels if dense else op[WEIGHTS] + column * (op[ROWS] + 1)
+        if kind != FIRE:
+            _clear(sums, 0, busy * together * width)
+            _clear(sums, rest * together * width, (steps - rest) * together * width)
         listed = 0  # input rows that are in the ring
         pixels = at.out_height * at.out_width
         p, out_y, out_x = 0, 0, 0
         while p < pixels:
             here = min(together, pixels - p)
             if silent:
-                for o in range(width):
-                    sums[o] = 0
+                _clear(sums, 0, width)
             elif kind == FIRE:
                 pass
             elif dense:
@@ -231,24 +256,21 @@ def columns(op, dense, at, this, who, data, pools, arena):
                 for i in range(here):
                     begin = at.data + y * stride_y * at.data_row
                     begin += (who[x] if op[TAIL] else x * stride_x) * at.data_pixel
-                    for t in range(steps):
-                        where[i * steps + t] = begin + t * at.data_plane
+                    for t in range(busy, rest):
+                        where[t * here + i] = begin + t * at.data_plane
                     x += 1
                     if x == at.out_width:
                         x, y = 0, y + 1
-                count = here * steps
-                end = (count + GROUP - 1) // GROUP * GROUP
+                row, count = busy * here, rest * here
+                end = row + (count - row + GROUP - 1) // GROUP * GROUP
                 for r in range(count, end):
-                    where[r] = where[0]
-                run_by, run_length, initial = dilation * at.data_row, kernel_x * channels, op[INITIAL] + column
-                if width == DOT_WIDTH:
-                    for r in range(0, end, GROUP_64):
-                        group = DotPlaces(r * width, width, r, weights, kernel_y, run_by, run_length, initial)
-                        dots_64(sums, data, where, dots, numbers, group)
-                else:
-                    for r in range(0, end, GROUP_32):
-                        group = DotPlaces(r * width, width, r, weights, kernel_y, run_by, run_length, initial)
-                        dots_32(sums, data, where, dots, numbers, group)
+                    where[r] = where[row]
+                group = DotPlaces(
+                    0, width, row, weights, kernel_y, dilation * at.data_row, kernel_x * channels, initial + column
+                )
+                _dot_rows(sums, data, where, dots, numbers, group, end)
+                if rest < steps:
+                    _clear(sums, count * width, (steps - rest) * here * width)
             else:
                 if out_x == 0:  # where the lines of its input rows begin in the ring
                     for ky in range(kernel_y):
@@ -257,8 +279,8 @@ def columns(op, dense, at, this, who, data, pools, arena):
                 last = min(at.height, out_y * stride_y - top + (kernel_y - 1) * dilation + 1)
                 while listed < last:
                     slot = listed % ring
-                    total, line = slot * ring_size, slot * line_size
-                    for t in range(steps):
+                    total, line = slot * ring_size, slot * line_size + busy * (at.width_in + 1)
+                    for t in range(busy, rest):
                         begin = at.source + t * at.plane_in + listed * at.row_in
                         for x in range(at.width_in):
                             offsets[line] = total
@@ -272,7 +294,7 @@ def columns(op, dense, at, this, who, data, pools, arena):
                     listed += 1
                 from_x = out_x * stride_x - left
                 begin_x, end_x = max(0, min(from_x, at.width_in)), max(0, min(from_x + kernel_x, at.width_in))
-                for t in range(steps):
+                for t in range(busy, rest):
                     total = 0
                     for ky in range(kernel_y):
                         if where[ky] < 0:
@@ -285,14 +307,14 @@ def columns(op, dense, at, this, who, data, pools, arena):
                     for i in range(SPARE):
                         flat[total + i] = zero_row
                     gather(width, sums, t * width, rows, weights, flat, total, room)
-            feed_step = charge_step if kind == FIRE else width
+            feed_step = charge_step if kind == FIRE else here * width
             for i in range(here):
                 place = who[out_x] if op[TAIL] else out_x
                 if adds:
                     to = at.extra + out_y * at.row_out + place * at.pixel_extra + column
                     for t in range(steps):
                         places = DepositPlaces(
-                            (i * steps + t) * width, multiplier + column, bias_at + t * bias_step + column,
+                            (t * here + i) * width, multiplier + column, bias_at + t * bias_step + column,
                             to + t * at.plane_out, width, 1 - op[FIRST],
                         )  # fmt: skip
                         deposit(sums, numbers, charge, places)
@@ -305,7 +327,7 @@ def columns(op, dense, at, this, who, data, pools, arena):
                         count_from = 0 if fresh else state_at + o
                         v_to, count_to = (state_at + o, state_at + o) if kept else (0, TRASH)
                         if kind != FIRE:
-                            from_charge = i * steps * width + o
+                            from_charge = i * width + o
                         elif silent:
                             from_charge = 0
                         else:
@@ -333,6 +355,7 @@ def columns(op, dense, at, this, who, data, pools, arena):
 def _copy(op, b, this, who, spikes, pad):
     """Copy of the spikes of sample `b` (of the block in the tail) for dot products: borders, and no signs."""
     channels, flip, steps = op[CHANNELS], op[FLIP], this.steps
+    plane = op[PADDED_HEIGHT] * op[PADDED_WIDTH] * channels
     if op[TAIL]:
         for i in range(this.samples):
             size = steps * channels
@@ -342,9 +365,9 @@ def _copy(op, b, this, who, spikes, pad):
                 target[k] = source[k] ^ flip
         return
     line, row = op[WIDTH_IN] * channels, op[PADDED_WIDTH] * channels
-    pad[: steps * op[PADDED_HEIGHT] * row] = flip
-    at = op[SOURCE] + b * op[SOURCE_BY]
-    for t in range(steps):
+    pad[this.busy * plane : this.rest * plane] = flip
+    at = op[SOURCE] + b * op[SOURCE_BY] + this.busy * op[HEIGHT] * line
+    for t in range(this.busy, this.rest):
         for y in range(op[HEIGHT]):
             to = (t * op[PADDED_HEIGHT] + y + op[TOP]) * row + op[LEFT] * channels
             source, target = spikes[at : at + line], pad[to : to + line]
@@ -390,17 +413,25 @@ def connect(op, this, who, pools, arena):
     """FIRE, CONNECT_FIRE and CONNECT_ADD of a block of samples; `who` lists those that still run."""
     connects, has_dots = op[KIND] != FIRE, op[DOTS] >= 0
     spikes, pad = arena.spikes, arena.padded_spikes
-    size = this.steps * op[HEIGHT] * op[WIDTH_IN] * op[CHANNELS]
+    size = op[HEIGHT] * op[WIDTH_IN] * op[CHANNELS]  # of a step
     for i in range(1 if op[TAIL] else this.samples):
         b = who[i]
         dense = np.int64(0)
-        if connects and has_dots:
-            busy = 0
-            for k in range(i, this.samples if op[TAIL] else i + 1):
-                busy += weigh(spikes, op[SOURCE] + who[k] * op[SOURCE_BY], size)
-            dense = np.int64(busy > op[DENSE_ABOVE] * this.steps * (this.samples if op[TAIL] else 1))
+        step = this
+        if connects:
+            samples = this.samples if op[TAIL] else 1
+            busy, rest, all_ = this.steps, 0, 0
+            for t in range(this.steps):
+                found = 0
+                for k in range(i, i + samples):
+                    found += weigh(spikes, op[SOURCE] + who[k] * op[SOURCE_BY] + t * size, size)
+                if found:
+                    busy, rest, all_ = min(busy, t), t + 1, all_ + found
+            busy = min(busy, rest)
+            dense = np.int64(has_dots and all_ > op[DENSE_ABOVE] * (rest - busy) * samples)
+            step = Pass(this.first, this.samples, this.now, this.steps, this.driven, this.kept, this.turn, busy, rest)
         if dense and op[PADDED_HEIGHT]:
-            _copy(op, b, this, who, spikes, pad)
+            _copy(op, b, step, who, spikes, pad)
         at = places_of(op, b, this)
         data = pad if op[PADDED_HEIGHT] else _unpadded(spikes, pad)
-        columns(op, dense, at, this, who, data, pools, arena)
+        columns(op, dense, at, step, who, data, pools, arena)

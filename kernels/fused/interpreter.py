@@ -213,9 +213,11 @@ def _load_frame(feed, step, sample, is_driven, base, spikes):
     size = frames.shape[2]
     channels = size // area
     padded = (channels + WIDTH - 1) // WIDTH * WIDTH
-    if not is_driven:
+    if not is_driven or channels < padded:  # what lies in the padding would be listed, and keep a silent step busy
         spikes[base : base + area * padded] = 0
-    elif area == 1:
+    if not is_driven:
+        return
+    if area == 1:
         target = spikes[base : base + size]
         source = frames[step, sample]
         for i in range(size):  # no slices: the message of a wrong size is made with floats
@@ -245,7 +247,7 @@ def begin_current(op, this, who, codes, pools, arena, aside):
         return
     pad, first = arena.padded_spikes, this.first
     once, nothing = np.int64(1), np.int64(0)  # typed, else every constant makes a version of its own
-    step = Pass(first, this.samples, nothing, once, nothing, nothing, nothing)
+    step = Pass(first, this.samples, nothing, once, nothing, nothing, nothing, nothing, once)
     if op[TAIL]:
         for i in range(this.samples):
             copy_codes(op, codes, first + who[i], who[i], pad)
@@ -327,7 +329,7 @@ def _run_samples(start, stop, constants, feed, length, arena, aside, results):
             running = _living(alive, samples, who)
             for i in range(running):
                 solo[0] = who[i]
-                this = Pass(first, one, now, steps, driven, kept, turn)
+                this = Pass(first, one, now, steps, driven, kept, turn, np.int64(0), steps)
                 if not feed.coded:
                     _load_frames(this, who[i], feed, arena.spikes)
                 for n in range(constants.split):
@@ -336,7 +338,7 @@ def _run_samples(start, stop, constants, feed, length, arena, aside, results):
                         _run(op, this, solo, pools, arena, totals, latest)
                     elif now == 0 or op[KIND] == FEED:
                         _begin(op, this, solo, feed.codes, pools, arena, aside)
-            this = Pass(first, running, now, steps, driven, kept, turn)
+            this = Pass(first, running, now, steps, driven, kept, turn, np.int64(0), steps)
             for n in range(constants.split, table.shape[0]):
                 op = table[n]
                 if op[KIND] > FEED:

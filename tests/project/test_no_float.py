@@ -135,7 +135,9 @@ def exercise():
         run(np.repeat(codes[None], 9, axis=0).astype(np.int8))
     ends = (Flatten(), Affine(rng.integers(-8, 8, (5, 96))), Readout())
     first = (Input((2, 8, 8), Fixed(4)), Conv2d(rng.integers(-8, 8, (6, 2, 3, 3)), padding=1))
-    integer_ann(Network.sequential(*first, SignedIF(40, levels=7), MaxPool2d(2), *ends), codes, steps=3)
+    short = Network.sequential(*first, SignedIF(40, levels=7), MaxPool2d(2), *ends)
+    for path in ("count", "step"):
+        integer_ann(short, codes, steps=3, path=path)
     for neuron in (LIF(9, Decay.by_shift(2), v_format=Fixed(16)), CubaLIF(9, Decay.by_shift(1), Decay.by_shift(2))):
         leaking = Network.sequential(*first, neuron, SumPool2d(2), *ends)
         simulate(leaking, codes, steps=4, path="fused")

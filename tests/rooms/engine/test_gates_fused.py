@@ -220,6 +220,21 @@ def test_dot_products_and_rows(monkeypatch, name, share):
         assert found == oracle.simulate(network, inputs, steps=steps)["outputs"]
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("busy", ["11111", "00111", "11100", "01010", "00100", "00001", "10000", "00000"])
+def test_steps_without_spikes(monkeypatch, share, busy):
+    """Their sums are zero wherever they lie; biases still make the neurons fire. One sample is silent, one is not."""
+    monkeypatch.setattr(connections, "DENSE_SHARE", dict.fromkeys(connections.DENSE_SHARE, (share,) * 3))
+    network = maps(
+        BIT, conv(4, 3, 2, bias=[5, 0, -2]), IF(4), conv(5, 70, 3, kernel=1, bias=weights(6, 70)), IF(9, v_initial=3),
+        conv(7, 2, 70, padding=1), SignedIF(50, 4),
+    )  # fmt: skip
+    frames = codes(network, 8, (5, 3)) * np.array([int(bit) for bit in busy])[:, None, None, None, None]
+    frames[:, 1] = 0
+    found = prepare(network)(frames).outputs.tolist()
+    assert found == oracle.simulate(network, frames)["outputs"]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_frames(name):
     network = NETWORKS[name]
