@@ -18,6 +18,10 @@ ACC, U, V, TRACE = 1, 2, 3, 4
 # an array of `first` records holds the first overflow of any mode and from here on the first trapped one
 FIRST_TRAPPED = 5
 FIRSTS = 10
+# rows, one behind the other, of what differs from channel to channel; two numbers of each leak: shift, multiplier
+# or amount to subtract, and the shift of a multiplier
+THRESHOLD, V_NEGATIVE, BIAS, U_LEAK, U_PLACES, V_LEAK, V_PLACES, TRACE_LEAK, TRACE_PLACES = range(9)
+PER_CHANNEL = 9
 # which draw of the random generator
 DRAW_U, DRAW_V, DRAW_TRACE = 0, 1, 2
 
@@ -58,8 +62,6 @@ class NeuronParameters(NamedTuple):
     u_high: int = 0
     u_overflow: int = 0
     u_decay: int = NONE
-    u_decay_a: int = 0  # shift, or multiplier, or amount
-    u_decay_b: int = 0  # shift of a multiplier
     u_rounding: int = 0
     u_least: int = 0
     u_shift: int = 0
@@ -67,8 +69,6 @@ class NeuronParameters(NamedTuple):
     v_high: int = 0
     v_overflow: int = 0
     v_decay: int = NONE
-    v_decay_a: int = 0
-    v_decay_b: int = 0
     v_rounding: int = 0
     v_least: int = 0
     strict: int = 0  # 1: spike where v > threshold, 0: v >= threshold
@@ -83,8 +83,6 @@ class NeuronParameters(NamedTuple):
     trace_low: int = 0
     trace_high: int = 0
     trace_decay: int = NONE
-    trace_decay_a: int = 0
-    trace_decay_b: int = 0
     trace_rounding: int = 0
     trace_least: int = 0
     seed: int = 0

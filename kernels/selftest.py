@@ -232,15 +232,19 @@ def _neuron_cases(numbers) -> Iterator[Case]:
             k.HIGH: 63, k.SPAN: 127,
         }  # fmt: skip
         parts = {at + place: value for at in (k.U, k.V) for place, value in state.items()}
-        parts |= {k.U + k.KIND: P.SHIFT, k.U + k.PLACES: 3, k.U + k.LEAST: 1, k.U + k.CLAMP: k.WRAP}
-        parts |= {k.V + k.KIND: P.MULTIPLY, k.V + k.PRODUCT: product, k.V + k.PLACES: 3, k.V + k.FACTOR: 5}
-        if width == 16:  # 5 / 8 with 16 binary places, minus 1
+        parts |= {k.U + k.KIND: P.SHIFT, k.U + k.LEAST: 1, k.U + k.CLAMP: k.WRAP}
+        parts |= {k.V + k.KIND: P.MULTIPLY, k.V + k.PRODUCT: product, k.V + k.PLACES: 3, k.V + k.COUNTS: 2}
+        factors, above = [5, 0, 7, 8, 1], [0] * 5
+        if width == 16:  # eighths with 16 binary places, minus 1 where they do not fit
             half = 1 << 15
-            parts |= {k.V + k.PLACES: -1, k.V + k.FACTOR: (5 << 13) - 2 * half, k.V + k.REST: 2 * half - 1}
-            parts |= {k.V + k.UP: half - 1, k.V + k.UP_NEGATIVE: half}
+            above = [-int(n > 3) for n in factors]
+            factors = [(n << 13) + 2 * half * a for n, a in zip(factors, above, strict=True)]
+            parts |= {k.V + k.PLACES: 16, k.V + k.REST: 2 * half - 1, k.V + k.UP: half - 1, k.V + k.UP_NEGATIVE: half}
         parts |= {k.HAS_U: 1, k.U_SHIFT: 1, k.BIASED: 1, k.RESET: P.RESET_SUBTRACT, k.LATE: int(width == 16)}
         parts |= {k.SIGNED: 1, k.CAPPED: 1, k.MOST: 2, k.COUNTED: 1, k.HOLDS: int(width == 32), k.HOLD: 1}
-        table = np.stack([numbers(5, kind, *ends) for ends in ((9, 60), (9, 60), (-20, 0), (-9, 9))])
+        rows = [numbers(5, kind, *ends) for ends in ((9, 60), (9, 60), (-20, 0), (-9, 9))]
+        rows += [[3, 1, 5, 2, 4], [7, 1, 31, 3, 15], [3, 0, 15, 1, 7], [4, 1, 16, 2, 8]]
+        table = np.stack([*rows, factors, above, [0] * 5, [0] * 5]).astype(kind)
         table = np.ascontiguousarray(table[:, np.arange(period + k.lanes_of(width)) % 5])
         constants = np.zeros(k.CONSTANTS, np.int64)
         for place, value in parts.items():

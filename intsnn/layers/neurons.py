@@ -35,6 +35,7 @@ from .base import (
     at_least_zero,
     at_most_zero,
     fits,
+    least_bits,
     objects,
 )  # fmt: skip
 from .schedule import Schedule
@@ -46,44 +47,96 @@ RESETS = ("subtract", "zero", "none")
 INT31 = (1 << 31) - 1
 
 
-@dataclass(frozen=True)
+def _numbers(value: Any, what: str, high: Any, allowed: str = "") -> np.ndarray | int:
+    """0 to `high` (of each channel): one number as an int, or one per channel as a read-only int64 array."""
+    if not isinstance(value, list | tuple) and not (isinstance(value, np.ndarray) and value.ndim):
+        return whole(value, what, 0, int(np.min(high)), allowed=allowed)
+    found = whole_array(value, what)
+    if found.ndim != 1 or not found.size:
+        raise FormatError(f"{what}: found shape {found.shape}; give one integer or one per channel")
+    if np.ndim(high) and len(high) != len(found):
+        raise FormatError(f"{what}: found {len(found)} channels and {len(high)} of the shift; give one number")
+    bad = np.flatnonzero((found < 0) | (found > high))
+    if bad.size:
+        c = int(bad[0])
+        whole(int(found[c]), f"{what} of channel {c}", 0, int(np.broadcast_to(high, found.shape)[c]), allowed=allowed)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
 class Decay:
-    """How a state leaks in one step.
+    """How a state leaks in one step; `shift`, `multiplier`, `amount`: one integer or one per channel, (channels,).
 
     ``"none"``: x; ``"shift"``: ``x - round(x / 2**shift)``; ``"multiply"``: ``round(x * multiplier / 2**shift)``;
     ``"subtract"``: `amount` toward zero. `at_least_one`: a non-zero x moves by at least 1 (shift only; Xylo).
+
+    Raises `FormatError` for a number out of its range and for numbers of different numbers of channels.
     """
 
     kind: str = "none"
-    shift: int = 0
-    multiplier: int = 0
-    amount: int = 0
+    shift: np.ndarray | int = 0
+    multiplier: np.ndarray | int = 0
+    amount: np.ndarray | int = 0
     rounding: Rounding = Rounding.TRN
     at_least_one: bool = False
 
     def __post_init__(self) -> None:
         choice(self.kind, "Decay.kind", ("none", "shift", "multiply", "subtract"))
-        object.__setattr__(self, "shift", whole(self.shift, "Decay.shift", 0, 31))
-        most, words = (1 << self.shift, f"0 to 2**{self.shift} lets no state grow")
+        object.__setattr__(self, "shift", _numbers(self.shift, "Decay.shift", 31))
+        shift = np.asarray(self.shift)
+        most, words = (1 << shift, f"0 to 2**{shift.min()} lets no state grow")
+        if shift.ndim:
+            words = "0 to 2**shift lets no state grow"
         if self.kind != "multiply":
-            most, words = 1 << 31, "0 to 2**31 is possible"
-        object.__setattr__(self, "multiplier", whole(self.multiplier, "Decay.multiplier", 0, most, allowed=words))
-        object.__setattr__(self, "amount", whole(self.amount, "Decay.amount", 0, INT31))
+            most, words = np.asarray(1 << 31), "0 to 2**31 is possible"
+        object.__setattr__(self, "multiplier", _numbers(self.multiplier, "Decay.multiplier", most, words))
+        object.__setattr__(self, "amount", _numbers(self.amount, "Decay.amount", INT31))
+        self.channels  # noqa: B018 (they have to agree)
         object.__setattr__(self, "rounding", as_rounding(self.rounding, "Decay.rounding"))
         object.__setattr__(self, "at_least_one", flag(self.at_least_one, "Decay.at_least_one"))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Decay) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Any, ...]:
+        """All fields; numbers per channel as tuples."""
+        numbers = (self.shift, self.multiplier, self.amount)
+        plain = (tuple(n.tolist()) if isinstance(n, np.ndarray) else n for n in numbers)
+        return self.kind, *plain, self.rounding, self.at_least_one
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels that it has numbers for, or None where they are the same for all."""
+        sizes = {len(n) for n in (self.shift, self.multiplier, self.amount) if isinstance(n, np.ndarray)}
+        if len(sizes) > 1:
+            raise FormatError(f"Decay: numbers for different numbers of channels {sorted(sizes)}; give one number")
+        return sizes.pop() if sizes else None
+
+    def distinct(self) -> list[Decay]:
+        """Every leak among the channels once, each the same for all channels."""
+        if self.channels is None:
+            return [self]
+        rows = np.broadcast_arrays(self.shift, self.multiplier, self.amount)
+        found = np.unique(np.stack(rows), axis=1).T.tolist()
+        return [Decay(self.kind, a, b, c, self.rounding, self.at_least_one) for a, b, c in found]
+
     @classmethod
-    def by_shift(cls, shift: int, rounding: Rounding = Rounding.TRN, at_least_one: bool = False) -> Decay:
+    def by_shift(cls, shift: np.ndarray | int, rounding: Rounding = Rounding.TRN, at_least_one: bool = False) -> Decay:
         """``x - (x >> shift)``."""
         return cls("shift", shift=shift, rounding=rounding, at_least_one=at_least_one)
 
     @classmethod
-    def by_multiply(cls, multiplier: int, shift: int, rounding: Rounding = Rounding.TRN) -> Decay:
+    def by_multiply(
+        cls, multiplier: np.ndarray | int, shift: np.ndarray | int, rounding: Rounding = Rounding.TRN
+    ) -> Decay:
         """``(x * multiplier) >> shift``."""
         return cls("multiply", shift=shift, multiplier=multiplier, rounding=rounding)
 
     @classmethod
-    def by_subtract(cls, amount: int) -> Decay:
+    def by_subtract(cls, amount: np.ndarray | int) -> Decay:
         """`amount` toward zero."""
         return cls("subtract", amount=amount)
 
@@ -113,6 +166,8 @@ class Refractory:
 @dataclass(frozen=True, eq=False)
 class Neuron(Layer):
     """A layer of spiking neurons; `threshold`, `v_initial`, `v_negative`, `bias`: one integer or one per channel.
+
+    So are the numbers of every `Decay`. A channel is one output of a dense layer, one map of others.
 
     Raises `FormatError` for a part that cannot be and `RangeError` for a parameter outside its format.
     """
@@ -198,8 +253,9 @@ class Neuron(Layer):
             ("u_decay", self.u_format, self.u_decay),
             ("refractory.decay", trace, self.refractory.decay),
         ):
-            if state is not None and decay.kind == "multiply" and state.bits + decay.shift > 62:
-                raise FormatError(f"Neuron.{name}: {state} times {decay.shift} bits; at most 62 bits together")
+            places = int(np.max(decay.shift))
+            if state is not None and decay.kind == "multiply" and state.bits + places > 62:
+                raise FormatError(f"Neuron.{name}: {state} times {places} bits; at most 62 bits together")
         for name in ("v_format", "u_format", "acc_format", "threshold_format", "bias_format"):
             fmt = getattr(self, name)
             if fmt is not None and fmt.bits > 48:
@@ -232,9 +288,14 @@ class Neuron(Layer):
         """Number of channels that the parameters fix, or None."""
         parameters = map(np.asarray, (self.threshold, self.v_initial, self.v_negative, self.bias))
         sizes = {a.shape[0] for a in parameters if a.ndim}
+        sizes |= {d.channels for d in self._leaks().values() if d.channels is not None}
         if len(sizes) > 1:
             raise FormatError(f"Neuron: parameters for different numbers of channels {sorted(sizes)}; give one number")
         return sizes.pop() if sizes else None
+
+    def _leaks(self) -> dict[str, Decay]:
+        """The decays by the names of their fields."""
+        return {"v_decay": self.v_decay, "u_decay": self.u_decay, "refractory.decay": self.refractory.decay}
 
     # -- what every layer answers ------------------------------------------------------------------
 
@@ -322,7 +383,7 @@ class Neuron(Layer):
     @property
     def draws(self) -> bool:
         """Whether one of its states decays by a rounding with random bits."""
-        decays = [d for d in (self.v_decay, self.u_decay, self.refractory.decay) if d.kind in ("shift", "multiply")]
+        decays = [d for d in self._leaks().values() if d.kind in ("shift", "multiply")]
         return any(decay.rounding is Rounding.STOCHASTIC for decay in decays)
 
     def details(self) -> dict[str, Any]:
@@ -336,7 +397,7 @@ class Neuron(Layer):
             words.append(f"reset {self.reset}" + (" a step later" if self.reset_delay else ""))
         for name, decay in (("v_decay", self.v_decay), ("u_decay", self.u_decay)):
             if decay.kind != "none":
-                words.append(f"{name} {decay.kind}")
+                words.append(f"{name} {decay.kind}" + (" by channel" if decay.channels else ""))
         if self.refractory.kind != "none":
             words.append(f"refractory {self.refractory.kind}")
         return {
@@ -348,12 +409,18 @@ class Neuron(Layer):
         return spikes
 
     def parameters(self) -> list[ParameterSize]:
-        return [
+        found = [
             ParameterSize("thresholds", "threshold", self.threshold_format.bits),
             ParameterSize("thresholds", "v_negative", self.v_format.bits, 0),
             ParameterSize("initial values", "v_initial", self.v_format.bits, 0),
             ParameterSize("biases", "bias", self.bias_format.bits, 0),
         ]
+        for name, decay in self._leaks().items():  # one number for all channels is a part of the neuron, like its kind
+            for part in ("shift", "multiplier", "amount"):
+                numbers = getattr(decay, part)
+                if isinstance(numbers, np.ndarray):
+                    found.append(ParameterSize("leaks", f"{name}.{part}", least_bits(numbers)))
+        return found
 
     def states(self, shapes, shape, bounds, bound) -> list[StateSize]:
         size = math.prod(shape)

@@ -19,7 +19,7 @@ def IF(threshold, **parts) -> Neuron:
 
 
 def LIF(threshold, decay: Decay, **parts) -> Neuron:
-    """Leaky integrate and fire: `decay` acts on v before the input is added."""
+    """Leaky integrate and fire: `decay`, of the layer or by channel, acts on v before the input is added."""
     return Neuron(threshold, v_decay=decay, **{"preset": "LIF", **parts})
 
 

@@ -42,6 +42,13 @@ def by_shift(trace_bits: int, shift: int, gain: int = 1) -> tuple[int, ...]:
     return tuple(gain * trace >> shift for trace in range(1 << trace_bits))
 
 
+def _for_all(decay: Decay, what: str) -> None:
+    """`decay` has to be one for all synapses."""
+    instance(decay, what, Decay)
+    if decay.channels is not None:
+        raise FormatError(f"{what}: found numbers for {decay.channels} channels; traces leak alike, give one number")
+
+
 @dataclass(frozen=True)
 class Trace:
     """A decaying memory of spikes, 0 .. 2**bits - 1: grows by `amplitude` with a spike and saturates."""
@@ -53,7 +60,7 @@ class Trace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bits", whole(self.bits, "Trace.bits", 1, 16))
         object.__setattr__(self, "amplitude", whole(self.amplitude, "Trace.amplitude", 0, self.top))
-        instance(self.decay, "Trace.decay", Decay)
+        _for_all(self.decay, "Trace.decay")
 
     @property
     def top(self) -> int:
@@ -109,7 +116,7 @@ class PairRule:
         object.__setattr__(self, "rounding", as_rounding(self.rounding, "PairRule.rounding"))
         for name in ("pre", "post"):
             instance(getattr(self, name), f"PairRule.{name}", Trace)
-        instance(self.eligibility, "PairRule.eligibility", Decay)
+        _for_all(self.eligibility, "PairRule.eligibility")
         for name in ("signed", "soft", "nearest"):
             object.__setattr__(self, name, flag(getattr(self, name), f"PairRule.{name}"))
         for name, low, high in (("weight_bits", 1, 16), ("places", 0, 40), ("eligibility_bits", 2, 32)):
@@ -137,7 +144,7 @@ class PairRule:
 
         def parts(decay: Decay) -> tuple[int, int, int, int, int]:
             first = {"shift": decay.shift, "multiply": decay.multiplier}.get(decay.kind, decay.amount)
-            return KINDS[decay.kind], first, decay.shift, int(decay.rounding), int(decay.at_least_one)
+            return KINDS[decay.kind], int(first), int(decay.shift), int(decay.rounding), int(decay.at_least_one)
 
         low, high = self.weight_range
         return PairParameters(

@@ -7,12 +7,11 @@ runs step by step.
 import numpy as np
 
 from ..neurons.compiled import advance
-from ..neurons.vector import CONSTANTS, Settings, Stretch, lanes_of
-from ..parameters import COUNTERS, NeuronParameters, NeuronState, Records
+from ..neurons.vector import CONSTANTS, TABLE_ROWS, Settings, Stretch, lanes_of
+from ..parameters import COUNTERS, PER_CHANNEL, NeuronParameters, NeuronState, Records
 from ..toolchain.jit import kernel
 from ..toolchain.tier import tier
 from .opcodes import (
-    BIAS,
     EXTRA,
     EXTRA_BY,
     FROM_WIDE,
@@ -27,15 +26,12 @@ from .opcodes import (
     STATE_BY,
     TARGET,
     TARGET_BY,
-    THRESHOLD,
     V_INITIAL,
-    V_NEGATIVE,
     WIDE,
 )
 
 __all__ = ["fire_general"]
 
-ROWS = 4  # of a table of lanes
 LANES_32, LANES_64 = lanes_of(32), lanes_of(64)
 if tier() != "portable":
     from ..neurons.printed import span_0, span_1, span_2
@@ -57,7 +53,7 @@ def _parameters(big, at):
         big[at + 9], big[at + 10], big[at + 11], big[at + 12], big[at + 13], big[at + 14], big[at + 15], big[at + 16],
         big[at + 17], big[at + 18], big[at + 19], big[at + 20], big[at + 21], big[at + 22], big[at + 23], big[at + 24],
         big[at + 25], big[at + 26], big[at + 27], big[at + 28], big[at + 29], big[at + 30], big[at + 31], big[at + 32],
-        big[at + 33], big[at + 34], big[at + 35], big[at + 36], big[at + 37], big[at + 38], big[at + 39],
+        big[at + 33],
     )  # fmt: skip
 
 
@@ -92,7 +88,7 @@ def _stretch(op, this, b, numbers, membranes, pools, arena):
     """All steps by the vector code; `numbers` hold the table of lanes, of the type of `membranes`."""
     at, counts, notes = op[STATE] + b * op[STATE_BY], arena.counts, arena.notes
     period, size, lanes = op[OUT_CHANNELS], _size(op), LANES_64 if op[WIDE] else LANES_32
-    table = numbers[op[LANES] : op[LANES] + ROWS * (period + lanes)]
+    table = numbers[op[LANES] : op[LANES] + TABLE_ROWS * (period + lanes)]
     settings = Settings(pools.big[op[PARAMETERS] : op[PARAMETERS] + CONSTANTS], table, period)
     u, rest, sent = _parts(op, at, size)
     state = NeuronState(
@@ -119,6 +115,7 @@ def _one_by_one(op, this, b, charge, membranes, pools, arena):
     big, counts, spikes, notes = pools.big, arena.counts, arena.spikes, arena.notes
     at, channels, size = op[STATE] + b * op[STATE_BY], op[OUT_CHANNELS], _size(op)
     p = _parameters(big, op[PARAMETERS])
+    each = big[op[LANES] : op[LANES] + PER_CHANNEL * channels]
     u, rest, sent = _parts(op, at, size)
     nothing = membranes[None, :0, None]
     one = np.int64(1)
@@ -126,11 +123,10 @@ def _one_by_one(op, this, b, charge, membranes, pools, arena):
         current, out = op[EXTRA] + b * op[EXTRA_BY] + t * size, op[TARGET] + b * op[TARGET_BY] + t * size
         advance(
             np.int64(0), np.int64(0), size, charge[None, None, current : current + size],
-            one if this.now < this.driven else 0 * one, this.now + t, np.int64(0), p,
-            big[op[THRESHOLD] : op[THRESHOLD] + channels], big[op[V_NEGATIVE] : op[V_NEGATIVE] + channels],
-            big[op[BIAS] : op[BIAS] + channels], membranes[None, u : u + size], membranes[None, at : at + size],
-            counts[None, at : at + size], counts[None, sent : sent + size], membranes[None, rest : rest + size],
-            spikes[None, None, out : out + size], nothing, nothing, notes[:COUNTERS], notes[COUNTERS:],
+            one if this.now < this.driven else 0 * one, this.now + t, np.int64(0), p, each,
+            membranes[None, u : u + size], membranes[None, at : at + size], counts[None, at : at + size],
+            counts[None, sent : sent + size], membranes[None, rest : rest + size], spikes[None, None, out : out + size],
+            nothing, nothing, notes[:COUNTERS], notes[COUNTERS:],
         )  # fmt: skip
 
 

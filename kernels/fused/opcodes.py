@@ -101,7 +101,7 @@ class Operation(IntEnum):
     BY_TIME = auto()  # TOTAL: 1 if the first step of a positive value is asked for, counted from 1
     LEVEL = auto()  # FIRE_GENERAL: of the vector code that does, or 3: none
     PARAMETERS = auto()  # int64: its constants, or the fields of `NeuronParameters`
-    LANES = auto()  # its table of channels
+    LANES = auto()  # its table of channels; of a neuron without vector code int64 (PER_CHANNEL * C,)
     PLANES = auto()  # FIRE_GENERAL: arrays of states among membranes and counts
     WIDE_WEIGHTS = auto()  # CURRENT of wide codes: int8 weights (ky, kx, c, o), unpadded
     IN_CHANNELS = auto()  # real channels

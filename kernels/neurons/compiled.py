@@ -8,12 +8,14 @@ import numpy as np
 from ..numbers.compiled import overflow, random_word, round_shift
 from ..parameters import (
     ACC,
+    BIAS,
     DRAW_TRACE,
     DRAW_U,
     DRAW_V,
     FIRST_TRAPPED,
     MULTIPLY,
     NONE,
+    PER_CHANNEL,
     REFRACTORY_COUNTER,
     REFRACTORY_TRACE,
     RESET_SUBTRACT,
@@ -22,11 +24,19 @@ from ..parameters import (
     SHIFT,
     SUM_HIGH,
     SUM_LOW,
+    THRESHOLD,
     TRACE,
+    TRACE_LEAK,
+    TRACE_PLACES,
     TRAPPED,
+    U_LEAK,
+    U_PLACES,
     UNDERFLOWS,
     V_HIGH,
+    V_LEAK,
     V_LOW,
+    V_NEGATIVE,
+    V_PLACES,
     WRAPPED,
     U,
     V,
@@ -141,11 +151,11 @@ def _clamp(which, value, low, high, mode, sample, step, neuron, counters, first)
 
 @kernel
 def advance(
-    b, begin, end, current, driven, step, sample, p, threshold, v_negative, bias, u, v, count, pending, refractory,
-    out, u_record, v_record, counters, first,
+    b, begin, end, current, driven, step, sample, p, each, u, v, count, pending, refractory, out, u_record, v_record,
+    counters, first,
 ):  # fmt: skip
     """`neuron_run` for the neurons from `begin` to `end` of sample b."""
-    channels = threshold.shape[0]
+    channels = len(each) // PER_CHANNEL
     key = sample + b
     acc_low = _lowest(p.acc_low, p.acc_high, p.acc_overflow)
     u_low = _lowest(p.u_low, p.u_high, p.u_overflow)
@@ -158,7 +168,7 @@ def advance(
         c = begin % channels - 1
         for i in range(begin, end):
             c = c + 1 if c + 1 < channels else 0
-            theta = like(step, threshold[c])
+            theta = like(step, each[THRESHOLD * channels + c])
             a = like(step, current[b, 0 if stays else t, i])
             # 1. acc
             least_a, most_a = min(least_a, a), max(most_a, a)
@@ -168,10 +178,10 @@ def advance(
             if p.has_u:
                 before = like(step, u[b, i])
                 x = _leak(
-                    before, p.u_decay, p.u_decay_a, p.u_decay_b, p.u_rounding, p.u_least,
-                    p.seed, p.layer, now, key, i, DRAW_U,
+                    before, p.u_decay, each[U_LEAK * channels + c], each[U_PLACES * channels + c], p.u_rounding,
+                    p.u_least, p.seed, p.layer, now, key, i, DRAW_U,
                 )  # fmt: skip
-                underflows += _lost(before, x, p.u_decay, p.u_decay_a)
+                underflows += _lost(before, x, p.u_decay, each[U_LEAK * channels + c])
                 a = x + (a << p.u_shift)
                 if a < u_low or a > p.u_high:
                     a = _clamp(U, a, u_low, p.u_high, p.u_overflow, key, now, i, counters, first)
@@ -185,20 +195,20 @@ def advance(
             elif p.refractory == REFRACTORY_TRACE:
                 before = like(step, refractory[b, i])
                 trace = _leak(
-                    before, p.trace_decay, p.trace_decay_a, p.trace_decay_b, p.trace_rounding, p.trace_least,
-                    p.seed, p.layer, now, key, i, DRAW_TRACE,
+                    before, p.trace_decay, each[TRACE_LEAK * channels + c], each[TRACE_PLACES * channels + c],
+                    p.trace_rounding, p.trace_least, p.seed, p.layer, now, key, i, DRAW_TRACE,
                 )  # fmt: skip
-                underflows += _lost(before, trace, p.trace_decay, p.trace_decay_a)
+                underflows += _lost(before, trace, p.trace_decay, each[TRACE_LEAK * channels + c])
             # 3. v = overflow(decay(v) - pending reset + u + bias)
             x = like(step, v[b, i])
             s = like(step, 0)
             if not held:
                 before = x
                 x = _leak(
-                    before, p.v_decay, p.v_decay_a, p.v_decay_b, p.v_rounding, p.v_least,
-                    p.seed, p.layer, now, key, i, DRAW_V,
+                    before, p.v_decay, each[V_LEAK * channels + c], each[V_PLACES * channels + c], p.v_rounding,
+                    p.v_least, p.seed, p.layer, now, key, i, DRAW_V,
                 )  # fmt: skip
-                underflows += _lost(before, x, p.v_decay, p.v_decay_a)
+                underflows += _lost(before, x, p.v_decay, each[V_LEAK * channels + c])
                 if p.reset_delay and pending[b, i] != 0:
                     if p.reset == RESET_SUBTRACT:
                         x -= like(step, pending[b, i]) * theta
@@ -206,7 +216,7 @@ def advance(
                         x = like(step, 0)
                 x += a
                 if t < driven:
-                    x += bias[c]
+                    x += each[BIAS * channels + c]
                 if x < v_low or x > p.v_high:
                     x = _clamp(V, x, v_low, p.v_high, p.v_overflow, key, now, i, counters, first)
                 least_v, most_v = min(least_v, x), max(most_v, x)
@@ -218,10 +228,10 @@ def advance(
                         s = min((seen - p.strict) // theta, p.max_spikes)
                     if p.max_count >= 0:
                         s = max(0, min(s, p.max_count - like(step, count[b, i])))
-                elif p.signed and seen < v_negative[c] and count[b, i] > 0:
+                elif p.signed and seen < each[V_NEGATIVE * channels + c] and count[b, i] > 0:
                     s = like(step, -1)
                     if p.max_spikes > 1:
-                        below = v_negative[c] - seen
+                        below = each[V_NEGATIVE * channels + c] - seen
                         s = -min(min((below + theta - 1) // theta, p.max_spikes), like(step, count[b, i]))
                 # 5. reset
                 if s != 0 and not p.reset_delay:
@@ -254,13 +264,13 @@ def advance(
 
 @kernel
 def neuron_run(
-    current, driven, step, sample, p, threshold, v_negative, bias, alive, u, v, count, pending, refractory,
-    out, u_record, v_record, counters, first,
+    current, driven, step, sample, p, each, alive, u, v, count, pending, refractory, out, u_record, v_record,
+    counters, first,
 ):  # fmt: skip
     """Twin of `reference.neuron_run`."""
     for b in range(out.shape[0]):
         if alive[b]:
             advance(
-                b, 0, out.shape[2], current, driven, step, sample, p, threshold, v_negative, bias, u, v, count, pending,
-                refractory, out, u_record, v_record, counters, first,
+                b, 0, out.shape[2], current, driven, step, sample, p, each, u, v, count, pending, refractory, out,
+                u_record, v_record, counters, first,
             )  # fmt: skip

@@ -1,5 +1,8 @@
 """Instructions on vectors of neuron states: the words that ``printed.py`` is written in."""
 
+from collections.abc import Callable
+from typing import Any
+
 from llvmlite import ir
 
 from ..parameters import (
@@ -10,14 +13,18 @@ from ..parameters import (
 )
 from ..toolchain.emit import INT64, Emit, vector
 from .vector import (
+    ABOVE,
+    ABOVE_NEGATIVE,
     CLAMP,
     COUNTS,
     EVEN,
-    FACTOR,
     HIGH,
     KIND,
+    LEAKS,
     LEAST,
     LOW,
+    MASK,
+    NUMBER,
     PLACES,
     PRODUCT,
     REST,
@@ -33,10 +40,14 @@ __all__ = ["Code"]
 
 
 class Code:
-    """Instructions on vectors of states. The parts in `absent` are known not to be there."""
+    """Instructions on vectors of states. The parts in `absent` are known not to be there.
+
+    ``channels(row)`` is a row of the table for the channels at hand.
+    """
 
     def __init__(self, e: Emit, absent) -> None:
         self.e, self.b, self.absent = e, e.builder, absent
+        self.channels: Callable[[int], Any]
         self.width = e.element("state.v").width
         self.lanes = lanes_of(self.width)
         self.kind = vector(self.lanes, e.element("state.v"))
@@ -105,15 +116,18 @@ class Code:
         bits = self.b.bitcast(mask, ir.IntType(self.lanes))
         return self.e.call("llvm.ctpop.i64", INT64, self.b.zext(bits, INT64) if self.lanes < 64 else bits)
 
-    def round_up(self, x, rest, floor, where: int):
-        """-1 in the lanes in which `floor` has to become one more, else 0."""
+    def round_up(self, x, rest, floor, where: int, limits=None):
+        """-1 in the lanes in which `floor` has to become one more, else 0.
+
+        ``limits()`` are what the rest must exceed, of x >= 0 and of x < 0; None: those of a product.
+        """
 
         def found():
-            limit = self.b.select(
-                self.compare("<", x, self.e.zeros(x.type)),
-                self.constant(where + UP_NEGATIVE, x.type),
-                self.constant(where + UP, x.type),
-            )
+            if limits is None:
+                above, above_negative = (self.constant(where + at, x.type) for at in (UP, UP_NEGATIVE))
+            else:
+                above, above_negative = limits()
+            limit = self.b.select(self.compare("<", x, self.e.zeros(x.type)), above_negative, above)
             limit = self.b.sub(limit, self.b.and_(floor, self.constant(where + EVEN, x.type)))
             return self.b.sext(self.b.icmp_unsigned(">", rest(), limit), x.type)
 
@@ -132,18 +146,33 @@ class Code:
                     lambda: self.by_subtract(x, where),
                 ),
             )
-            self.do(
-                self.is_(where + COUNTS),
-                lambda: lost(self.b.and_(self.compare("!=", x, self.zero), self.compare("==", y, self.zero))),
-            )
+
+            def count():
+                gone = self.b.and_(self.compare("!=", x, self.zero), self.compare("==", y, self.zero))
+                some = self.is_(where + COUNTS, 2)
+                moves = self.either(some, lambda: self.leak(where, NUMBER), lambda: x)
+                lost(self.b.and_(gone, self.compare("!=", moves, self.zero)))
+
+            self.do(self.is_(where + COUNTS), count)
             return y
 
         return self.when(self.is_(where + KIND), x, changed)
 
+    def leak(self, where: int, row: int):
+        """A number of the leak of the state at `where`, of the channels at hand."""
+        return self.channels(LEAKS[where] + row)
+
     def by_shift(self, x, where: int):
         b = self.b
-        floor = b.ashr(x, self.constant(where + PLACES))
-        change = b.sub(floor, self.round_up(x, lambda: b.and_(x, self.constant(where + REST)), floor, where))
+        floor = b.ashr(x, self.leak(where, NUMBER))
+
+        def rest():
+            return b.and_(x, self.leak(where, MASK))
+
+        def limits():
+            return self.leak(where, ABOVE), self.leak(where, ABOVE_NEGATIVE)
+
+        change = b.sub(floor, self.round_up(x, rest, floor, where, limits))
 
         def at_least_one():
             sign = b.or_(b.ashr(x, self.e.constant(self.kind, self.width - 1)), self.e.constant(self.kind, 1))
@@ -155,17 +184,17 @@ class Code:
     def by_multiply(self, x, where: int):
         def product_of(bits: int):
             wide = vector(self.lanes, ir.IntType(bits))
-            factor = self.resize(self.constant(where + FACTOR), bits)  # a sign extension: half the work at 64 bits
+            factor = self.resize(self.leak(where, NUMBER), bits)  # a sign extension: half the work at 64 bits
             product = self.b.mul(self.resize(x, bits), factor)
             floor = self.b.ashr(product, self.constant(where + PLACES, wide))
             up = self.round_up(product, lambda: self.b.and_(product, self.constant(where + REST, wide)), floor, where)
             return self.resize(self.b.sub(floor, up), self.width)
 
         def upper_half():
-            b, factor, wide = self.b, self.constant(where + FACTOR), vector(self.lanes, ir.IntType(32))
+            b, factor, wide = self.b, self.leak(where, NUMBER), vector(self.lanes, ir.IntType(32))
             product = b.mul(b.sext(x, wide), b.sext(factor, wide))
             floor = b.trunc(b.ashr(product, self.e.constant(wide, 16)), self.kind)
-            floor = b.add(floor, b.and_(x, self.constant(where + PLACES)))
+            floor = b.add(floor, b.and_(x, self.leak(where, MASK)))
             return b.sub(floor, self.round_up(x, lambda: b.mul(x, factor), floor, where))
 
         if self.width == 64:
@@ -175,7 +204,7 @@ class Code:
         return self.either(self.is_(where + PRODUCT, 16), upper_half, lambda: product_of(32))
 
     def by_subtract(self, x, where: int):
-        amount = self.constant(where + PLACES)
+        amount = self.leak(where, NUMBER)
         return self.b.sub(x, self.most(self.least(x, amount), self.b.sub(self.zero, amount)))
 
     def into(self, exact, near, where: int, overflowed):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..parameters import NeuronState, Records
+from ..parameters import PER_CHANNEL, NeuronState, Records
 from ..toolchain.jit import kernel, variant
 from ..toolchain.tier import tier
 from .compiled import neuron_run
@@ -73,8 +73,8 @@ if tier() != "portable":
 
 
 def _general(
-    begin, end, current, driven, step, sample, p, threshold, v_negative, bias, u, v, count, pending, refractory,
-    out, u_record, v_record, counters, first,
+    begin, end, current, driven, step, sample, p, each, u, v, count, pending, refractory, out, u_record, v_record,
+    counters, first,
 ):  # fmt: skip
     """The neurons from `begin` to `end`, counted through all samples, by the general kernel, as 64-bit copies."""
     size = out.shape[2]
@@ -83,14 +83,14 @@ def _general(
         stop = min(size, i + end - begin)
         place = (slice(b, b + 1), slice(i, stop))
         place_in_time = (place[0], slice(None), place[1])
-        channels = np.arange(i, stop) % len(threshold)
+        channels = np.arange(i, stop) % (len(each) // PER_CHANNEL)
         states = [a[place].astype(np.int64) for a in (u, v)]
         states += [a[place].astype(np.int32) for a in (count, pending)] + [refractory[place].astype(np.int64)]
         records = [a[place_in_time].astype(np.int64) for a in (u_record, v_record)]
         spikes, found = np.zeros((1, out.shape[1], stop - i), np.int8), np.zeros_like(first)
         neuron_run(
             current[place_in_time].astype(np.int64), driven, step, sample + b, p,
-            *(a[channels].astype(np.int64) for a in (threshold, v_negative, bias)), np.ones(1, np.uint8), *states,
+            each.reshape(PER_CHANNEL, -1)[:, channels].astype(np.int64).reshape(-1), np.ones(1, np.uint8), *states,
             spikes, *records, counters, found,
         )  # fmt: skip
         for whole, part in zip((u, v, count, pending, refractory), states, strict=True):
@@ -105,8 +105,8 @@ def _general(
 
 
 def narrow_run(
-    constants, table, period, current, driven, step, sample, p, threshold, v_negative, bias, alive, u, v, count,
-    pending, refractory, out, u_record, v_record, counters, first,
+    constants, table, period, current, driven, step, sample, p, each, alive, u, v, count, pending, refractory, out,
+    u_record, v_record, counters, first,
 ):  # fmt: skip
     """`neuron.neuron_run` at the width of `v`; all arrays are C-contiguous.
 
@@ -114,8 +114,9 @@ def narrow_run(
     ----------
     constants : (CONSTANTS,) int64
         Which parts the neuron has, and their numbers (`vector.py`).
-    table : (4, period + lanes), of the type of `v`
-        Least v that fires, what a reset subtracts, v_negative, bias: of the channels in turn, from 0 on.
+    table : (ROWS_OF_TABLE, period + lanes), of the type of `v`
+        Least v that fires, what a reset subtracts, v_negative, bias, numbers of leaks: of the channels in turn, from 0
+        on.
     period : int
         A multiple of the number of channels (any number if all are equal), at least `lanes`, the neurons of a vector.
     others
@@ -135,7 +136,7 @@ def narrow_run(
             return
         end = min(done + lanes, (done // size + 1) * size)
         _general(
-            done, end, current, driven, step, sample, p, threshold, v_negative, bias, u, v, count, pending, refractory,
-            out, u_record, v_record, counters, first,
+            done, end, current, driven, step, sample, p, each, u, v, count, pending, refractory, out, u_record,
+            v_record, counters, first,
         )  # fmt: skip
         done = end

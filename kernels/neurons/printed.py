@@ -51,6 +51,7 @@ class Span:
     def __init__(self, e: Emit, code: Code) -> None:
         self.e, self.b, self.code = e, code.b, code
         self.kind, self.zero, self.many = code.kind, code.zero, code.lanes
+        code.channels = self.channels
         self.sum_kind = vector(self.many, e.element("current"))
         ends = (
             (V_LOW, self.kind, 1), (V_HIGH, self.kind, -1), (SUM_LOW, self.sum_kind, 1), (SUM_HIGH, self.sum_kind, -1)

@@ -9,12 +9,14 @@ from ..numbers.modes import Overflow, Rounding
 from ..numbers.reference import overflow, random_word, round_shift
 from ..parameters import (
     ACC,
+    BIAS,
     DRAW_TRACE,
     DRAW_U,
     DRAW_V,
     FIRST_TRAPPED,
     MULTIPLY,
     NONE,
+    PER_CHANNEL,
     REFRACTORY_COUNTER,
     REFRACTORY_TRACE,
     RESET_SUBTRACT,
@@ -23,11 +25,16 @@ from ..parameters import (
     SHIFT,
     SUM_HIGH,
     SUM_LOW,
+    THRESHOLD,
     TRACE,
+    TRACE_LEAK,
     TRAPPED,
+    U_LEAK,
     UNDERFLOWS,
     V_HIGH,
+    V_LEAK,
     V_LOW,
+    V_NEGATIVE,
     WRAPPED,
     U,
     V,
@@ -99,8 +106,8 @@ class _Ledger:
 
 
 def neuron_run(
-    current, driven, step, sample, p, threshold, v_negative, bias, alive, u, v, count, pending, refractory,
-    out, u_record, v_record, counters, first,
+    current, driven, step, sample, p, each, alive, u, v, count, pending, refractory, out, u_record,
+    v_record, counters, first,
 ):  # fmt: skip
     """The general neuron over all steps of a block, in the normative order of ``docs/semantics.md``.
 
@@ -113,7 +120,8 @@ def neuron_run(
     step, sample : int
         Number of the first step and sample of the block (keys of random bits and messages).
     p : NeuronParameters
-    threshold, v_negative, bias : (C,)
+    each : (PER_CHANNEL * C,)
+        Thresholds, biases and the numbers of leaks: the rows of ``parameters.py`` one behind the other.
     u, v, count, pending, refractory : (B, P * C)
         Carried state; empty where the neuron has no such part.
     out : (B, T, P * C), written; spikes
@@ -123,19 +131,20 @@ def neuron_run(
         behind it the first one under TRAP.
     """
     ledger = _Ledger(counters, first, step, sample)
-    channels = len(threshold)
+    channels = len(each) // PER_CHANNEL
     for b in range(out.shape[0]):
         if not alive[b]:
             continue
         for t in range(out.shape[1]):
             for i, a in enumerate(current[b, t if current.shape[1] > 1 else 0].tolist()):
                 c = i % channels
-                theta = int(threshold[c])
+                theta = int(each[THRESHOLD * channels + c])
 
                 def word(draw, b=b, t=t, i=i):
                     return random_word(p.seed, step + t, p.layer, sample + b, i, draw)
 
-                def leak(x, kind, first_parameter, second, rounding, least, draw, word=word):
+                def leak(x, kind, at, rounding, least, draw, word=word, c=c):
+                    first_parameter, second = int(each[at * channels + c]), int(each[(at + 1) * channels + c])
                     drawn = word(draw) if rounding == Rounding.STOCHASTIC else 0
                     y = decay(x, kind, first_parameter, second, rounding, least, drawn)
                     if x != 0 and y == 0 and (kind == SHIFT or (kind == MULTIPLY and first_parameter > 0)):
@@ -151,7 +160,7 @@ def neuron_run(
                     a = ledger.clamp(ACC, a, p.acc_low, p.acc_high, p.acc_overflow, b, t, i)
                 # 2. u = overflow(decay(u) + (acc << u_shift))
                 if p.has_u:
-                    x = leak(u[b, i], p.u_decay, p.u_decay_a, p.u_decay_b, p.u_rounding, p.u_least, DRAW_U)
+                    x = leak(u[b, i], p.u_decay, U_LEAK, p.u_rounding, p.u_least, DRAW_U)
                     a = ledger.clamp(U, x + (a << p.u_shift), p.u_low, p.u_high, p.u_overflow, b, t, i)
                     u[b, i] = a
                 # refractory state
@@ -161,17 +170,16 @@ def neuron_run(
                     refractory[b, i] -= held
                 elif p.refractory == REFRACTORY_TRACE:
                     trace = leak(
-                        refractory[b, i], p.trace_decay, p.trace_decay_a, p.trace_decay_b, p.trace_rounding,
-                        p.trace_least, DRAW_TRACE,
-                    )  # fmt: skip
+                        refractory[b, i], p.trace_decay, TRACE_LEAK, p.trace_rounding, p.trace_least, DRAW_TRACE
+                    )
                 # 3. v = overflow(decay(v) - pending reset + u + bias)
                 x = v[b, i]
                 s = 0
                 if not held:
-                    x = leak(x, p.v_decay, p.v_decay_a, p.v_decay_b, p.v_rounding, p.v_least, DRAW_V)
+                    x = leak(x, p.v_decay, V_LEAK, p.v_rounding, p.v_least, DRAW_V)
                     if p.reset_delay and pending[b, i]:
                         x = after_reset(x, pending[b, i])
-                    x = x + a + (int(bias[c]) if t < driven else 0)
+                    x = x + a + (int(each[BIAS * channels + c]) if t < driven else 0)
                     x = ledger.clamp(V, x, p.v_low, p.v_high, p.v_overflow, b, t, i)
                     counters[V_LOW], counters[V_HIGH] = min(counters[V_LOW], x), max(counters[V_HIGH], x)
                     # 4. compare: n spikes while v - n * theta is still at (above) the threshold
@@ -180,8 +188,8 @@ def neuron_run(
                         s = 1 if p.max_spikes == 1 else min((seen - p.strict) // theta, p.max_spikes)
                         if p.max_count >= 0:
                             s = max(0, min(s, p.max_count - count[b, i]))
-                    elif p.signed and seen < v_negative[c] and count[b, i] > 0:
-                        below = int(v_negative[c]) - seen
+                    elif p.signed and seen < each[V_NEGATIVE * channels + c] and count[b, i] > 0:
+                        below = int(each[V_NEGATIVE * channels + c]) - seen
                         s = -1 if p.max_spikes == 1 else -min(-(-below // theta), p.max_spikes, count[b, i])
                     # 5. reset
                     if s and not p.reset_delay:

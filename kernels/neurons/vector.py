@@ -36,38 +36,46 @@ ARGUMENTS = {  # where an intrinsic finds them
     "v_record": "records.v",
 }
 # The constants of a call, int64. First three times the same, for u, v and acc:
-U, V, ACC = 0, 15, 30
+U, V, ACC = 0, 14, 28
 (
     KIND,  # of leak, as in `parameters`
-    PLACES,  # shift, or 0 and -1 where `FACTOR` has 16 binary places, or the amount to subtract
-    FACTOR,
+    PLACES,  # of a product
     PRODUCT,  # bits in which x * factor is formed; 16: its upper half only
     ROUNDED,  # 0: toward minus infinity
-    UP,  # what the rest must exceed to round up, of x >= 0
+    UP,  # what the rest of a product must exceed to round up, of x >= 0
     UP_NEGATIVE,  # and of x < 0
     EVEN,  # 1: and by one less where that makes the result even
-    REST,  # which bits are the rest
+    REST,  # which bits of a product are the rest
     LEAST,  # 1: a shift moves what is not 0 by 1 at least
-    COUNTS,  # 1: a state that becomes 0 is an underflow
+    COUNTS,  # 1: a state that becomes 0 is an underflow; 2: in channels with a factor
     CLAMP,  # FREE, SATURATE, WRAP
     LOW,
     HIGH,
     SPAN,  # HIGH - LOW
-) = range(15)
+) = range(14)
 FREE, SATURATE, WRAP = range(3)  # no overflow is possible; both others count them
-HAS_U, U_SHIFT, BIASED, RESET, LATE, SIGNED, CAPPED, MOST, COUNTED, HOLDS, HOLD, LEVEL = range(45, 57)
-CONSTANTS = 57
+HAS_U, U_SHIFT, BIASED, RESET, LATE, SIGNED, CAPPED, MOST, COUNTED, HOLDS, HOLD, LEVEL = range(42, 54)
+CONSTANTS = 54
 # Three levels of code, LEVEL, by the constants that are 0 for sure: the fewer questions, the faster.
 ABSENT = ((HAS_U, LATE, HOLDS, ACC + CLAMP, SIGNED, CAPPED, COUNTED, V + CLAMP), (HAS_U, LATE, HOLDS, ACC + CLAMP), ())
 # rows of the table (rows, period + lanes) of what differs from channel to channel
 FIRE, DROP, NEGATIVE, BIAS = range(4)
+# and from there on of the leak of u, then of v
+LEAKS = {U: 4, V: 8}
+(
+    NUMBER,  # places of a shift, factor of a product, amount to subtract
+    MASK,  # which bits of a shift are the rest; -1 where a factor of 16 places is one too small
+    ABOVE,  # what the rest of a shift must exceed to round up, of x >= 0
+    ABOVE_NEGATIVE,  # and of x < 0
+) = range(4)
+TABLE_ROWS = 12
 
 
 class Settings(NamedTuple):
     """A kind of neurons: what is the same for all of them, and for a channel."""
 
     constants: np.ndarray  # int64 (CONSTANTS,)
-    table: np.ndarray  # of the type of v: (4, period + lanes)
+    table: np.ndarray  # of the type of v: (TABLE_ROWS, period + lanes)
     period: int  # a multiple of the number of channels
 
 
@@ -93,22 +101,24 @@ def lanes_of(bits: int) -> int:
     return 8 * BYTES // bits
 
 
-def plain_decay(x, k):
-    """`x` one step later by the constants `k` of its state, and whether it underflowed."""
+def plain_decay(x, k, leak):
+    """`x` one step later by the constants `k` of its state and the `leak` of its channel; whether it underflowed."""
+    number, mask, above, above_negative = leak
     if k[KIND] == SUBTRACT:
-        return x - max(-k[PLACES], min(x, k[PLACES])), False
-    wide, places = x, k[PLACES]
-    if k[KIND] == MULTIPLY and k[PRODUCT] == 16:
-        wide, places = x * (k[FACTOR] - (places << 16)), 16
-    elif k[KIND] == MULTIPLY:
-        wide = x * k[FACTOR]
-    elif k[KIND] != SHIFT:
+        return x - max(-number, min(x, number)), False
+    if k[KIND] == MULTIPLY:
+        wide, places, rest, above, above_negative = x * number, k[PLACES], k[REST], k[UP], k[UP_NEGATIVE]
+        if k[PRODUCT] == 16:
+            wide -= x * (mask << 16)
+    elif k[KIND] == SHIFT:
+        wide, places, rest = x, number, mask
+    else:
         return x, False
     y = wide >> places
-    y += k[ROUNDED] and (wide & k[REST]) > (k[UP_NEGATIVE] if wide < 0 else k[UP]) - (y & k[EVEN])
+    y += k[ROUNDED] and (wide & rest) > (above_negative if wide < 0 else above) - (y & k[EVEN])
     if k[KIND] == SHIFT:
         y = x - (y if y or not k[LEAST] else (x > 0) - (x < 0))
-    return y, k[COUNTS] and x != 0 and y == 0
+    return y, k[COUNTS] and x != 0 and y == 0 and (k[COUNTS] == 1 or number != 0)
 
 
 def plain_span(settings, current, state, out, records, scratch, counters, at):
@@ -127,7 +137,7 @@ def plain_span(settings, current, state, out, records, scratch, counters, at):
         return min(max(value, k[LOW]), k[HIGH]) if k[CLAMP] == SATURATE else k[LOW] + ((value - k[LOW]) & k[SPAN])
 
     def neuron(j, notes):
-        i, (fire, drop, negative, bias) = at.state + j, (int(n) for n in table[:, j % period])
+        i, (fire, drop, negative, bias, *leaks) = at.state + j, (int(n) for n in table[:, j % period])
         x, charge, net = int(v[i]), int(u[i]) if k[HAS_U] else 0, int(count[i]) if k[COUNTED] else 0
         sent, waits = int(pending[i]) if k[LATE] else 0, int(refractory[i]) if k[HOLDS] else 0
         for t in range(at.steps):
@@ -135,13 +145,13 @@ def plain_span(settings, current, state, out, records, scratch, counters, at):
             counters[SUM_LOW], counters[SUM_HIGH] = min(counters[SUM_LOW], a), max(counters[SUM_HIGH], a)
             a = into(a, k[ACC:], notes)
             if k[HAS_U]:
-                charge, lost = plain_decay(charge, k[U:])
+                charge, lost = plain_decay(charge, k[U:], leaks[:4])
                 notes[UNDERFLOWS] += lost
                 a = charge = into(charge + (a << k[U_SHIFT]), k[U:], notes)
             s, held = 0, waits > 0
             waits -= held
             if not held:
-                x, lost = plain_decay(x, k[V:])
+                x, lost = plain_decay(x, k[V:], leaks[4:])
                 notes[UNDERFLOWS] += lost
                 if sent:
                     x = x - sent * drop if k[RESET] == RESET_SUBTRACT else 0 if k[RESET] == RESET_ZERO else x

@@ -10,7 +10,7 @@ import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intsnn.engine.backends.stepwise.neuron_constants import neuron_parameters
+from intsnn.engine.backends.stepwise.neuron_constants import neuron_channels, neuron_parameters
 from intsnn.engine.backends.stepwise.neuron_width import narrowest
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.kernels.layers import compiled as linear
@@ -252,7 +252,9 @@ def test_levels(kind, seed, channels, top):
 def test_decay(x, decay, word):
     from intsnn.engine.backends.stepwise.neuron_constants import _codes
 
-    kind, first, second, rounding, least = _codes(decay)
+    kind, rounding, least = _codes(decay)
+    second = decay.shift
+    first = {"shift": second, "multiply": decay.multiplier}.get(decay.kind, decay.amount)
     expected = oracle.leak(x, decay, word)
     assert neuron_reference.decay(x, kind, first, second, rounding, least, word) == expected
     signed = word - (1 << 64) if word >> 63 else word
@@ -310,9 +312,6 @@ def run_neuron(module, layer, current, v, u=None, count=None, pending=None, refr
             full[:] = given
         return full
 
-    def channel(a):
-        return np.ascontiguousarray(np.broadcast_to(a, (size,))).astype(dtype)
-
     states = [
         state(u, layer.u_format is not None, dtype),
         state(v, True, dtype),
@@ -325,8 +324,8 @@ def run_neuron(module, layer, current, v, u=None, count=None, pending=None, refr
                for needed in (layer.u_format is not None, True)]  # fmt: skip
     counters, firsts = np.zeros(COUNTERS, dtype), np.zeros(FIRSTS, dtype)
     module.neuron_run(
-        current.astype(dtype), driven, 5, 3, neuron_parameters(layer, seed, 2), channel(layer.threshold),
-        channel(layer.v_negative), channel(layer.bias), np.ones(len(current), np.uint8), *states, out, *records,
+        current.astype(dtype), driven, 5, 3, neuron_parameters(layer, seed, 2),
+        neuron_channels(layer, size, dtype), np.ones(len(current), np.uint8), *states, out, *records,
         counters, firsts,
     )  # fmt: skip
     return [a.tolist() for a in (out, *states, *records, counters, firsts)]
@@ -353,9 +352,8 @@ def run_vector(layer, current, v, u=0, count=0, pending=0, refractory=0, driven=
     counters, firsts = np.zeros(COUNTERS, np.int64), np.zeros(FIRSTS, np.int64)
     narrow_run(
         narrow.constants, narrow.table, narrow.period, current.astype(np.int32), driven, 5, 3,
-        neuron_parameters(layer, 0, 2),
-        *(np.array([n], np.int64) for n in (layer.threshold, layer.v_negative, layer.bias)),
-        np.ones(rows, np.uint8), *states, out, *records, counters, firsts,
+        neuron_parameters(layer, 0, 2), neuron_channels(layer, 1), np.ones(rows, np.uint8), *states, out,
+        *records, counters, firsts,
     )  # fmt: skip
     return [a.tolist() for a in (out, *states, *records, counters, firsts)]
 

@@ -544,6 +544,10 @@ BY_PLACE: dict[str, set[str]] = {
     "learning.Rule.tau_synapse": {"two"},  # exact as they print
     "datasets.Camera.corners": {"lists"},
     "layers.Neuron.u_range": {"ints"},
+    "layers.Decay.shift": {"ints"},
+    "layers.Decay.amount": {"ints"},
+    "layers.Decay.by_shift.shift": {"ints"},
+    "layers.Decay.by_subtract.amount": {"ints"},
     "layers.Neuron.bias": {"empty"},
     "layers.loihi.bias": {"minus"},
 }

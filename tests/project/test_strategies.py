@@ -53,7 +53,7 @@ def corners(case):
             note("membranes beyond 32 bits", report.peak_v >= 1 << 31)
             note("sums beyond 32 bits", report.peak_sum >= 1 << 31)
             note("sums beyond 45 bits", report.peak_sum >= 1 << 44)
-            note("leak of more than 12 places", max(layer.u_decay.shift, layer.v_decay.shift) > 12)
+            note("leak of more than 12 places", max(np.max(layer.u_decay.shift), np.max(layer.v_decay.shift)) > 12)
             note("bias beyond 2^31", np.abs(layer.bias).max() > 1 << 31)
         elif isinstance(layer, Affine | Conv2d):
             note("weight of 16 bits", np.abs(layer.weight).max() >= 1 << 14)

@@ -7,6 +7,7 @@ Maps are ``[c][y][x]``, everything else is a flat list.
 """
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 MASK = (1 << 64) - 1
@@ -50,6 +51,14 @@ def rounded_value(value, mode):
         "RND_INF": above if value > 0 else below,
         "RND_ZERO": below if value > 0 else above,
     }[mode.name]
+
+
+def of_channel(decay, channels, channel):
+    """The leak of one channel."""
+    if decay.channels is None:
+        return decay
+    numbers = {name: per_channel(getattr(decay, name), channels)[channel] for name in ("shift", "multiplier", "amount")}
+    return replace(decay, **numbers)
 
 
 def leak(x, decay, word):
@@ -238,7 +247,7 @@ class Sample:
         state = self.state[key]
 
         def decayed(x, decay, draw):
-            word = 0
+            decay, word = of_channel(decay, shape[0], channel), 0
             if decay.rounding.name == "STOCHASTIC":
                 word = random_word(self.seed, t, self.position[name], self.sample, self.element(name, place), draw)
             y = leak(x, decay, word)

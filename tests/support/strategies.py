@@ -62,19 +62,31 @@ class Case:
 
 
 @st.composite
-def decays(draw, bits=None):
-    """Every kind of leak; `bits` of the state, where leaks may reach as far as these allow."""
+def decays(draw, bits=None, channels=None):
+    """Every kind of leak; `bits` of the state, where leaks may reach as far as these allow.
+
+    With `channels` the numbers of some are those of each channel.
+    """
     kind = draw(st.sampled_from(("none", "shift", "multiply", "subtract")))
     rounding = draw(st.sampled_from(Rounding))
     far = bits is not None and draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def numbers(low, high):
+        """One number or one per channel, ends more often than others; `high` may be an array."""
+        size = channels if channels is not None and (np.ndim(high) or draw(st.booleans())) else None
+        if size is None:
+            return int(rng.integers(low, high, endpoint=True)) if rng.random() < 0.8 else int(rng.choice([low, high]))
+        any_number = rng.integers(low, high, size, endpoint=True)
+        return np.where(rng.random(size) < 0.8, any_number, np.where(rng.random(size) < 0.5, low, high))
+
     if kind == "shift":
-        places = st.integers(5, 31) if far else st.integers(0, 4)
-        return Decay.by_shift(draw(places), rounding, draw(st.booleans()))
+        return Decay.by_shift(numbers(*((5, 31) if far else (0, 4))), rounding, draw(st.booleans()))
     if kind == "multiply":
-        shift = draw(st.integers(13, min(31, 62 - bits)) if far else st.integers(0, 12))
-        return Decay.by_multiply(draw(st.integers(0, 1 << shift)), shift, rounding)
+        shift = numbers(*((13, min(31, 62 - bits)) if far else (0, 12)))
+        return Decay.by_multiply(numbers(0, 1 << np.asarray(shift)), shift, rounding)
     if kind == "subtract":
-        return Decay.by_subtract(draw(st.integers(0, (1 << 31) - 1 if far else 9)))
+        return Decay.by_subtract(numbers(0, (1 << 31) - 1 if far else 9))
     return Decay()
 
 
@@ -119,7 +131,7 @@ def neurons(draw, channels, plain=False, scale=None):
     if wide:
         parts |= {"threshold_format": Fixed(48), "bias_format": Fixed(48)}
     if not plain:
-        parts["v_decay"] = draw(decays(v_format.bits if wide else None))
+        parts["v_decay"] = draw(decays(v_format.bits if wide else None, channels))
         parts["compare"] = draw(st.sampled_from((">=", ">")))
         parts["reset"] = draw(st.sampled_from(("subtract", "subtract", "zero", "none")))
         most = draw(st.sampled_from((6, min(scale, 1 << 40) + 1, 1 << 40))) if wide else 6
@@ -129,7 +141,7 @@ def neurons(draw, channels, plain=False, scale=None):
         if draw(st.booleans()):
             parts["u_format"] = draw(state_formats(wide))
             parts["u_overflow"] = draw(st.sampled_from(QUIET_MODES))
-            parts["u_decay"] = draw(decays(parts["u_format"].bits if wide else None))
+            parts["u_decay"] = draw(decays(parts["u_format"].bits if wide else None, channels))
             parts["u_shift"] = draw(st.sampled_from((0, 0, 3, 6)))
             if draw(st.booleans()) and parts["u_format"].signed:
                 half = 1 << (parts["u_format"].bits - 1)
@@ -141,7 +153,7 @@ def neurons(draw, channels, plain=False, scale=None):
             fmt, most = draw(state_formats(wide)), 1 << 31 if wide and draw(st.booleans()) else 9
             parts["refractory"] = Refractory(
                 "trace", amplitude=draw(st.integers(-(most >> 1), most - 1)),
-                decay=draw(decays(fmt.bits if wide else None)), format=fmt,
+                decay=draw(decays(fmt.bits if wide else None, channels)), format=fmt,
             )  # fmt: skip
     return Neuron(threshold, **parts)
 

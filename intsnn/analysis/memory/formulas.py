@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 KINDS = (
-    "weights", "biases", "thresholds", "initial values", "scales", "membranes", "currents", "traces", "counts",
-    "spikes", "event buffers", "inputs", "activations", "sums", "readouts", "errors", "gradients",
+    "weights", "biases", "thresholds", "leaks", "initial values", "scales", "membranes", "currents", "traces",
+    "counts", "spikes", "event buffers", "inputs", "activations", "sums", "readouts", "errors", "gradients",
 )  # fmt: skip
 FLOAT_BITS = 32
 MOST_BITS = 32  # of a width that is asked for

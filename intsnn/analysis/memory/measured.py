@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def network_items(network: Network) -> list[Item]:
         record = write_layer(layer, LAYERS, name)
 
         def parameter(kind, field, width, idle=None, name=name, layer=layer, record=record):
-            values = np.asarray(getattr(layer, field))
+            values = np.asarray(attrgetter(field)(layer))
             stored = record.arrays.get(field + PACKED, record.arrays.get(field))
             used = idle is None or bool(np.any(values != idle))
             return Item(

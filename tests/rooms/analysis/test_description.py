@@ -12,7 +12,10 @@ def test_a_leaking_membrane_needs_no_proven_width():
     rows = describe(Network.sequential(Input((4,), Fixed(8, signed=False)), *layers)).layers
     (neuron,) = (row for row in rows if "neurons" in row)
     assert neuron["state_bits_needed"] is None and neuron["state_bits"] == 32
-    assert "v_decay shift" in neuron["detail"]
+    assert "v_decay shift" in neuron["detail"] and "by channel" not in neuron["detail"]
+    by_channel = (Affine(np.ones((3, 4), np.int64)), LIF(3, Decay.by_shift([1, 2, 3])), Readout())
+    rows = describe(Network.sequential(Input((4,), Fixed(8, signed=False)), *by_channel)).layers
+    assert any("v_decay shift by channel" in row["detail"] for row in rows if "neurons" in row)
 
 
 def test_layers_say_what_they_are():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import cases
 
-from intsnn import IF, Affine, CubaLIF, Decay, Fixed, Flatten, Input, MaxPool2d, Network, Readout, simulate
+from intsnn import IF, Affine, CubaLIF, Decay, Fixed, Flatten, Input, MaxPool2d, Network, Readout, Refractory, simulate
 from intsnn.analysis.memory.formulas import (
     BASE_WIDTHS,
     CONVENTIONS,
@@ -439,6 +439,16 @@ def test_states_of_other_neurons_are_counted():
     assert rows["n", "u"] == ("currents", 4, 9) and rows["n", "v"] == ("membranes", 4, 13)
     assert rows["n", "pending"] == ("counts", 4, 1) and rows["d", "delay line"] == ("spikes", 4, 8)
     assert all(i.measured_bytes > 0 for i in report.items)
+
+
+def test_leaks_by_channel_are_counted():
+    """At the least width that holds them, as the file stores them; one number for all is a part of the neuron."""
+    refractory = Refractory("trace", decay=Decay.by_shift([1, 2, 3, 4]))
+    neuron = CubaLIF(20, Decay.by_shift(2), Decay.by_multiply([1, 300, 9, 4096], 12), refractory=refractory)
+    network = Network.sequential(Input((4,)), Affine(np.eye(4)), ("n", neuron), Readout())
+    items = [i for i in memory(network).items if i.kind == "leaks"]
+    leaks = {i.name: (i.count, i.width, i.measured_bytes, i.loaded_bytes) for i in items}
+    assert leaks == {"v_decay.multiplier": (4, 13, 8, 32), "refractory.decay.shift": (4, 3, 4, 32)}
 
 
 @settings(max_examples=12)  # each new mixture of types is compiled

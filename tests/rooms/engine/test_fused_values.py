@@ -22,7 +22,8 @@ def fed_forward(network):
     """`network` without delays and random roundings."""
 
     def sure(decay):
-        return replace(decay, rounding=DETERMINISTIC[decay.shift % len(DETERMINISTIC)]) if random(decay) else decay
+        which = int(np.max(decay.shift)) % len(DETERMINISTIC)
+        return replace(decay, rounding=DETERMINISTIC[which]) if random(decay) else decay
 
     def random(decay):
         return decay.rounding is Rounding.STOCHASTIC

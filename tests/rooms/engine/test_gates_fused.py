@@ -167,6 +167,19 @@ NETWORKS = {
         BIT, conv(1, 3, 2, padding=1, bias=2), LIF([7, 3, 9], Decay.by_multiply(3, 2), reset="zero"), conv(2, 3, 3),
         LIF([7, 12, 5], Decay.by_shift(1, "RND"), bias=[3, -1, 2]), t_drive=4,
     ),
+    "leaks by channel": maps(
+        BIT, conv(1, 3, 2, padding=1, bias=2), LIF([7, 3, 9], Decay.by_multiply([3, 0, 7], [2, 1, 3]), reset="zero"),
+        conv(2, 3, 3), LIF(9, Decay.by_shift([1, 0, 4], "RND_CONV")), t_drive=4,
+    ),
+    "leaks by channel one by one": maps(
+        BIT, conv(1, 3, 2), LIF([7, 3, 9], Decay.by_subtract([3, 0, 1]), max_spikes_per_step=2),
+        conv(2, 3, 3, kernel=2),
+        IF(3, refractory=Refractory("trace", amplitude=9, decay=Decay.by_shift([1, 0, 3]))), t_drive=4,
+    ),
+    "currents leak by channel": maps(
+        BIT, conv(1, 3, 2), CubaLIF([70, 30, 90], Decay.by_shift([1, 0, 2]), Decay.by_subtract([3, 0, 9]), u_shift=2),
+        SumPool2d((3, 2), 1), IF(1, reset="zero", v_format=Fixed(8)), t_drive=4,
+    ),
     "late resets": maps(
         BIT, conv(1, 3, 2, padding=1), LIF([7, 3, 9], Decay.by_shift(2), signed=True, reset_delay=1), conv(2, 3, 3),
         IF([4, 9, 5], reset="zero", reset_delay=1, compare=">"), t_drive=4,

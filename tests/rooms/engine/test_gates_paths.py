@@ -548,6 +548,38 @@ def test_widths_at_the_factor_of_a_leak():
 
 
 @needs_vectors
+def test_widths_at_a_leak_by_channel():
+    """The channel that needs most decides: the last number that fits among others, and the first that does not."""
+
+    def bits(leak, v_bits=16, most=9, steps=10):
+        layer = Neuron(5, v_decay=leak, v_format=Fixed(v_bits), reset="none")
+        assert run_both(layer, -most, most, 3, channels=3, pixels=2, steps=8) is not None
+        return width(layer, -most, most, steps=steps, shape=(3,))
+
+    assert bits(Decay.by_shift([1, 15, 0])) == 16 and bits(Decay.by_shift([1, 16, 0])) == 32
+    assert bits(Decay.by_shift([1, 31, 0], "RND")) == 32
+    # over 2**16 any factor, at places of its own; over more one of 15 bits, once all have the same places
+    assert bits(Decay.by_multiply([1, 65535, 65536], [0, 16, 16])) == 16
+    assert bits(Decay.by_multiply([1, 32767, 3], [3, 17, 17])) == 16
+    assert bits(Decay.by_multiply([1, 32767, 3], [2, 17, 17])) == 32
+    assert bits(Decay.by_multiply([1, 32768, 3], [17, 17, 17])) == 32
+    assert bits(Decay.by_multiply([1, 3, 2**31 - 1], [2, 4, 31])) == 32
+    assert bits(Decay.by_multiply([1, 3, 2**31], [2, 4, 31])) == 64
+    assert bits(Decay.by_subtract([1, 32767, 0])) == 16 and bits(Decay.by_subtract([1, 32768, 0])) == 32
+
+
+@needs_vectors
+def test_leaks_by_channel_hold_what_the_proof_says():
+    """The channel that forgets least bounds the membrane."""
+    for leak in (Decay.by_shift([1, 5, 3]), Decay.by_multiply([1, 31, 7], [1, 5, 3]), Decay.by_multiply([1, 31, 0], 5)):
+        for most, bits in ((1022, 16), (1023, 32)):
+            layer = LIF(9, leak, reset="none")
+            assert width(layer, 0, most, steps=10**6, shape=(3,), counts=False) == bits, leak
+    assert _settles(Decay.by_subtract([500, 9]), _Range(0, 9), _Range(0, 0), 10**6).high < 32
+    assert _settles(Decay.by_subtract([500, 8]), _Range(0, 9), _Range(0, 0), 10**6).high == 9 * 10**6
+
+
+@needs_vectors
 @pytest.mark.parametrize("mode", [Overflow.SAT, Overflow.WRAP])
 @pytest.mark.parametrize("v_bits", [15, 16, 17, 31, 32, 33])
 def test_states_at_the_width_of_the_lanes(mode, v_bits):

@@ -8,7 +8,7 @@ import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from intsnn.engine.backends.stepwise.neuron_constants import neuron_parameters
+from intsnn.engine.backends.stepwise.neuron_constants import neuron_channels, neuron_parameters
 from intsnn.engine.backends.stepwise.neuron_width import narrowest
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
 from intsnn.kernels.neurons import reference
@@ -95,7 +95,7 @@ def run_both(layer, low, high, seed, channels=5, pixels=3, samples=3, steps=40, 
         side.v.reshape(samples, pixels, channels)[...] = np.asarray(layer.v_initial)
     parameters = neuron_parameters(layer, 3, 1)
     uncapped = parameters if narrow.capped else parameters._replace(max_count=-1)
-    channel = [np.broadcast_to(a, channels).astype(np.int64) for a in (layer.threshold, layer.v_negative, layer.bias)]
+    each = neuron_channels(layer, channels)
     alive, now = np.ones(samples, np.uint8), 0
     while now < steps and alive.any():
         length = min(int(rng.integers(1, longest + 1)), steps - now)
@@ -104,12 +104,12 @@ def run_both(layer, low, high, seed, channels=5, pixels=3, samples=3, steps=40, 
         charge = np.where(rng.random(shape) < 0.6, rng.choice([low, high], shape), charge)
         driven = int(rng.integers(0, length + 1))
         reference.neuron_run(
-            charge.astype(object), driven, now, 7, parameters, *(a.astype(object) for a in channel), alive,
+            charge.astype(object), driven, now, 7, parameters, each.astype(object), alive,
             *plain.states, *plain.rows(length, recorded),
         )  # fmt: skip
         narrow_run(
             narrow.constants, narrow.table, narrow.period, charge.astype(current_type), driven, now, 7, uncapped,
-            *channel, alive, *fast.states, *fast.rows(length, recorded),
+            each, alive, *fast.states, *fast.rows(length, recorded),
         )  # fmt: skip
         for name in ("out", "u", "v", "pending", "refractory", "counters", "first", *["count"] * narrow.counted):
             assert getattr(fast, name).tolist() == getattr(plain, name).tolist(), (name, now)

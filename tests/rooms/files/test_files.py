@@ -304,6 +304,9 @@ def preset_layers():
         st.builds(Decay.by_shift, st.integers(0, 31), st.sampled_from(Rounding), st.booleans()),
         st.builds(Decay.by_multiply, st.integers(0, 4096), st.just(12), st.sampled_from(Rounding)),
         st.builds(Decay.by_subtract, st.integers(0, 99)),
+        st.builds(Decay.by_shift, st.lists(st.integers(0, 31), min_size=3, max_size=3), st.sampled_from(Rounding)),
+        st.builds(Decay.by_multiply, st.lists(st.integers(0, 4096), min_size=3, max_size=3), st.just([12, 13, 14])),
+        st.builds(Decay.by_subtract, st.lists(st.integers(0, 1 << 20), min_size=3, max_size=3)),
     )
     threshold = st.one_of(whole, st.lists(whole, min_size=3, max_size=3))
     refractory = st.builds(

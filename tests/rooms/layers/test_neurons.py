@@ -6,9 +6,23 @@ import numpy as np
 import pytest
 
 from intsnn.engine.simulation import simulate
-from intsnn.errors import FormatError, RangeError
+from intsnn.errors import FormatError, RangeError, ShapeError
 from intsnn.formats.fixed import Fixed, Overflow, Rounding
-from intsnn.layers import IF, LIF, QFFS, Affine, CaLIF, CubaLIF, Decay, Input, Neuron, Refractory, SignedIF, loihi
+from intsnn.layers import (
+    IF,
+    LIF,
+    QFFS,
+    Affine,
+    CaLIF,
+    Conv2d,
+    CubaLIF,
+    Decay,
+    Input,
+    Neuron,
+    Refractory,
+    SignedIF,
+    loihi,
+)  # fmt: skip
 from intsnn.network.spiking import Network
 
 PATHS = ("reference", "step", "layer")
@@ -108,6 +122,48 @@ def test_parts(neuron, charges, spikes, v, path):
     assert drive(neuron, charges, path) == {"spikes": spikes, "v": v}
 
 
+BY_CHANNEL = {
+    "shifts": Decay.by_shift([0, 1, 3, 31]),
+    "rounded shifts": Decay.by_shift([0, 1, 3, 31], Rounding.RND_CONV),
+    "shifts by at least one": Decay.by_shift([0, 1, 3, 31], Rounding.RND_ZERO, at_least_one=True),
+    "factors": Decay.by_multiply([0, 1, 3, 4], 2),
+    "factors of their own places": Decay.by_multiply([0, 3, 5, 4095], [0, 2, 3, 12], Rounding.RND_INF),
+    "places": Decay.by_multiply(1, [0, 1, 2, 7], Rounding.TRN_ZERO),
+    "amounts": Decay.by_subtract([0, 1, 4, 99]),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("leak", BY_CHANNEL.values(), ids=BY_CHANNEL)
+def test_leaks_by_channel_are_those_of_the_channels(leak, path):
+    """Every leak of a neuron, in dense layers and in maps: each channel moves as a layer with its leak alone."""
+    charges = [37, -60, 5, 0, 90, -3, 0, 0, 41]
+
+    def neuron(decay):
+        trace = Refractory("trace", amplitude=20, decay=decay)
+        yield LIF(50, decay)
+        yield CubaLIF(50, decay, Decay.by_shift(2), Fixed(12))
+        yield LIF(50, Decay.by_subtract(1), refractory=trace)
+
+    def each(decay):
+        numbers = [np.broadcast_to(n, 4).tolist() for n in (decay.shift, decay.multiplier, decay.amount)]
+        return [Decay(decay.kind, *n, decay.rounding, decay.at_least_one) for n in zip(*numbers, strict=True)]
+
+    alone = [list(neuron(one)) for one in each(leak)]
+    for n, together in enumerate(neuron(leak)):
+        dense = Network.sequential(Input((1,), Fixed(20)), Affine([[1]] * 4), ("n", together))
+        maps = Network.sequential(Input((1, 2, 1), Fixed(20)), Conv2d(np.ones((4, 1, 1, 1), int)), ("n", together))
+        data = np.array(charges)[:, None, None]
+        for network, shape in ((dense, (1,)), (maps, (1, 2, 1))):
+            given = np.broadcast_to(data.reshape(-1, *[1] * (len(shape) + 1)), (len(charges), 1, *shape))
+            found = simulate(network, given, record=("spikes", "v"), path=path).records
+            for c in range(4):
+                right = drive(alone[c][n], charges, path)
+                for what in ("spikes", "v"):
+                    rows = found[f"n.{what}"].reshape(len(charges), 4, -1)[:, c].T.tolist()
+                    assert rows == [right[what]] * len(rows), (what, c)
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_current_based_neuron(path):
     neuron = CubaLIF(20, Decay.by_shift(1), Decay.by_multiply(3, 2), u_format=Fixed(6), u_shift=1)
@@ -204,6 +260,28 @@ REFUSED = {
     "a decay shift": (lambda: Decay.by_shift(32), FormatError, "Decay.shift: found 32"),
     "a growing state": (lambda: Decay.by_multiply(5, 2), FormatError, r"Decay.multiplier: found 5; 0 to 2\*\*2"),
     "a decay amount": (lambda: Decay.by_subtract(-1), FormatError, "Decay.amount: found -1"),
+    "a decay shift of a channel": (
+        lambda: Decay.by_shift([1, 32]), FormatError, "Decay.shift of channel 1: found 32; 0 to 31 is possible",
+    ),
+    "a growing channel": (
+        lambda: Decay.by_multiply([4, 2], [2, 0]), FormatError, "Decay.multiplier of channel 1: found 2; .*no state",
+    ),
+    "a growing channel of one factor": (
+        lambda: Decay.by_multiply(3, [2, 1]), FormatError, r"Decay.multiplier: found 3; .*no state grow",
+    ),
+    "a decay amount of a channel": (lambda: Decay.by_subtract([0, -1]), FormatError, "amount of channel 1: found -1"),
+    "a decay of two axes": (lambda: Decay.by_shift([[1, 2]]), FormatError, r"Decay.shift: found shape \(1, 2\)"),
+    "a decay of no channel": (lambda: Decay.by_shift([]), FormatError, r"Decay.shift: found shape \(0,\)"),
+    "a decay of floats": (lambda: Decay.by_shift([1, 0.5]), FormatError, "Decay.shift: found float64 values"),
+    "a decay of two sizes": (
+        lambda: Decay.by_multiply([1, 1], [2, 2, 2]), FormatError, "multiplier: found 2 channels and 3 of the shift",
+    ),
+    "an unused number of another size": (
+        lambda: Decay("shift", [1, 2], amount=[1, 2, 3]), FormatError, r"Decay: numbers for .* channels \[2, 3\]",
+    ),
+    "a wide product of one channel": (
+        lambda: LIF(1, Decay.by_multiply(1, [2, 30]), v_format=Fixed(40)), FormatError, "v_decay: .* times 30 bits",
+    ),
     "a refractory": (lambda: Refractory("absolute"), FormatError, "Refractory.kind: found 'absolute'"),
     "refractory steps": (lambda: Refractory("counter", steps=-1), FormatError, "Refractory.steps: found -1"),
     "an amplitude": (lambda: Refractory("trace", amplitude=1 << 31), FormatError, "Refractory.amplitude"),
@@ -214,6 +292,30 @@ REFUSED = {
 def test_neurons_that_cannot_be(build, kind, text):
     with pytest.raises(kind, match=text):
         build()
+
+
+def test_decays_are_values():
+    """Equal where all numbers are, whatever they were given as; arrays are copied and stay as they are."""
+    given = np.array([1, 2])
+    leak = Decay.by_shift(given)
+    given[0] = 9
+    assert leak.shift.tolist() == [1, 2] and not leak.shift.flags.writeable
+    assert leak == Decay.by_shift((1, 2)) and hash(leak) == hash(Decay.by_shift([1, 2])) and leak != Decay.by_shift(1)
+    assert Decay.by_shift(np.int16(3)) == Decay.by_shift(3) and Decay.by_shift(1) != 1
+    assert leak.channels == 2 and Decay.by_shift(3).channels is None
+    assert Decay.by_multiply([1, 1, 2], [1, 1, 3]).distinct() == [Decay.by_multiply(1, 1), Decay.by_multiply(2, 3)]
+
+
+def test_leaks_have_as_many_channels_as_the_neuron():
+    assert LIF(5, Decay.by_shift([1, 2, 3])).channels == 3
+    with pytest.raises(FormatError, match=r"different numbers of channels \[2, 3\]"):
+        Network.sequential(Input((3,)), LIF([1, 2], Decay.by_shift([1, 2, 3])))
+    for leak in (
+        {"v_decay": Decay.by_shift([1, 2])},
+        {"refractory": Refractory("trace", decay=Decay.by_shift([1, 2]))},
+    ):
+        with pytest.raises(ShapeError, match="parameters for 2 channels, the input .3,. has 3"):
+            Network.sequential(Input((3,)), IF(5, **leak))
 
 
 def test_channels():

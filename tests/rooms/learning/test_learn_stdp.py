@@ -238,6 +238,7 @@ def test_inputs_that_fire_together_win():
     "what, error, part",
     [
         (lambda: Trace(0), FormatError, "Trace.bits: found 0"),
+        (lambda: Trace(decay=Decay.by_shift([1, 2])), FormatError, "Trace.decay: found numbers for 2 channels"),
         (lambda: Trace(3, 9), FormatError, "amplitude: found 9"),
         (lambda: PairRule((1, 2), by_shift(7, 1)), FormatError, "2 entries"),
         (lambda: PairRule(by_shift(7, 0, 1 << 20), by_shift(7, 1)), FormatError, "2\\*\\*24"),

@@ -11,7 +11,7 @@ from ....layers import primitives as P
 from ....layers.base import fits
 from ....layers.neurons import Neuron
 from ...program import Instruction, Program
-from ..stepwise.neuron_constants import neuron_parameters
+from ..stepwise.neuron_constants import neuron_channels, neuron_parameters
 from ..stepwise.neuron_width import Narrow, narrowest
 from .layout import padded
 from .store import Store
@@ -33,19 +33,15 @@ def general_neuron(store: Store, fields: dict[str, int], program: Program, instr
     if narrow is None:
         wide = bool(fields.get("FROM_WIDE")) or not all(fits(np.asarray(e), np.asarray(e), 32) for e in _reach(layer))
         fields["LEVEL"] = GENERAL
-        parameters = neuron_parameters(layer, 0, 0)
-        fields["PARAMETERS"] = store.put("big", np.asarray(parameters, np.int64))
-        far = 1 << 61
-        rows = (("THRESHOLD", layer.threshold, far), ("V_NEGATIVE", layer.v_negative, -far), ("BIAS", layer.bias, 0))
-        for word, values, rest in rows:
-            fields[word] = store.put_numbers(values, channels, rest, wide=True)
+        fields["PARAMETERS"] = store.put("big", np.asarray(neuron_parameters(layer, 0, 0), np.int64))
+        fields["LANES"] = store.put("big", _each(layer, channels))
     else:
         from ....kernels.neurons.vector import LEVEL
 
         wide = narrow.state_type is np.int64
         fields["LEVEL"] = int(narrow.constants[LEVEL])
         fields["PARAMETERS"] = store.put("big", narrow.constants)
-        fields["LANES"] = store.put("big" if wide else "numbers", _lanes(layer, channels, narrow.state_type))
+        fields["LANES"] = store.put("big" if wide else "numbers", _lanes(narrow))
     fields["WIDE"] = int(wide)
     fields["V_INITIAL"] = store.put_numbers(layer.v_initial, channels, 0, wide)
     more = layer.u_format is not None or layer.refractory.kind != "none"
@@ -75,18 +71,24 @@ def _reach(layer: Neuron) -> list[int]:
     return ends
 
 
-def _lanes(layer: Neuron, channels: int, kind: type) -> np.ndarray:
-    """The table of `intsnn.kernels.neurons.vector.Settings` for padded channels, which never fire."""
-    from ....kernels.neurons.vector import lanes_of
+def _each(layer: Neuron, channels: int) -> np.ndarray:
+    """What the general neuron takes by channel, for padded channels, which never fire."""
+    from ....kernels.parameters import PER_CHANNEL, THRESHOLD, V_NEGATIVE
 
-    highest, strict = np.iinfo(kind).max, int(layer.compare == ">")
+    values = np.zeros((PER_CHANNEL, padded(channels)), np.int64)
+    values[THRESHOLD], values[V_NEGATIVE] = 1 << 61, -(1 << 61)
+    values[:, :channels] = neuron_channels(layer, channels).reshape(PER_CHANNEL, -1)
+    return values
+
+
+def _lanes(narrow: Narrow) -> np.ndarray:
+    """The table of `intsnn.kernels.neurons.vector.Settings` for padded channels, which never fire."""
+    from ....kernels.neurons.vector import FIRE, lanes_of
+
+    kind, channels = narrow.state_type, narrow.rows.shape[1]
     period = padded(channels)
-    rows = (
-        (np.asarray(layer.threshold) + strict, highest), (layer.threshold, 0),
-        (layer.v_negative if layer.signed else 0, 0), (layer.bias, 0),
-    )  # fmt: skip
-    values: np.ndarray = np.zeros((len(rows), period), kind)
-    for row, (given, rest) in zip(values, rows, strict=True):
-        row[:channels], row[channels:] = given, rest
+    values: np.ndarray = np.zeros((len(narrow.rows), period), kind)
+    values[FIRE] = np.iinfo(kind).max
+    values[:, :channels] = narrow.rows
     columns = np.arange(period + lanes_of(8 * np.dtype(kind).itemsize)) % period
     return np.ascontiguousarray(values[:, columns])

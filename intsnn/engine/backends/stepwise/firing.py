@@ -10,7 +10,7 @@ from ....layers import primitives as P
 from ....layers.base import fits
 from ...program import Instruction
 from ...state import Kept
-from .neuron_constants import neuron_parameters
+from .neuron_constants import neuron_channels, neuron_parameters
 from .neuron_width import Narrow, narrowest
 
 if TYPE_CHECKING:
@@ -53,13 +53,9 @@ class FireBinding(Binding):
             if not self.narrow.capped:
                 self.parameters = self.parameters._replace(max_count=-1)
 
-        def per_channel(values):
-            return np.ascontiguousarray(
-                np.broadcast_to(values, (self.channels,)), object if plan.reference else np.int64
-            )
-
-        self.threshold, self.bias = per_channel(layer.threshold), per_channel(layer.bias)
-        self.v_initial, self.v_negative = per_channel(layer.v_initial), per_channel(layer.v_negative)
+        dtype = object if plan.reference else np.int64
+        self.each = neuron_channels(layer, self.channels, dtype)
+        self.v_initial = np.ascontiguousarray(np.broadcast_to(layer.v_initial, (self.channels,)), dtype)
 
     def choose_dtype(self) -> Any:
         return object if self.plan.reference else np.int8
@@ -138,9 +134,9 @@ class FireBinding(Binding):
             return worker.buffer(self.name, f"{what} record", shape, self.state_type)
 
         arguments = (
-            current, worker.driven_steps, worker.start, worker.first_sample, self.parameters, self.threshold,
-            self.v_negative, self.bias, worker.alive, state["u"], state["v"], state["count"], state["pending"],
-            state["refractory"], out, record("u"), record("v"), state["counters"], state["first"],
+            current, worker.driven_steps, worker.start, worker.first_sample, self.parameters, self.each, worker.alive,
+            state["u"], state["v"], state["count"], state["pending"], state["refractory"], out, record("u"),
+            record("v"), state["counters"], state["first"],
         )  # fmt: skip
         if self.narrow is None:
             self.plan.neuron.neuron_run(*arguments)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ....layers.neurons import Decay, Neuron
 
-__all__ = ["neuron_parameters"]
+__all__ = ["neuron_channels", "neuron_parameters"]
 
 
-def _codes(decay: Decay) -> tuple[int, int, int, int, int]:
-    """A `Decay` as the five integers of `NeuronParameters`."""
+def _codes(decay: Decay) -> tuple[int, int, int]:
+    """A `Decay` as the three integers of `NeuronParameters`."""
     from ....kernels import parameters as P
 
     kind = {"none": P.NONE, "shift": P.SHIFT, "multiply": P.MULTIPLY, "subtract": P.SUBTRACT}[decay.kind]
-    first = {"shift": decay.shift, "multiply": decay.multiplier}.get(decay.kind, decay.amount)
-    return kind, first, decay.shift, int(decay.rounding), int(decay.at_least_one)
+    return kind, int(decay.rounding), int(decay.at_least_one)
+
+
+def neuron_channels(neuron: Neuron, channels: int, dtype=np.int64) -> np.ndarray:
+    """What differs from channel to channel, as kernels take it: (PER_CHANNEL * channels,)."""
+    from ....kernels.parameters import PER_CHANNEL
+
+    rows = [neuron.threshold, neuron.v_negative, neuron.bias]
+    for decay in (neuron.u_decay, neuron.v_decay, neuron.refractory.decay):
+        rows += [{"shift": decay.shift, "multiply": decay.multiplier}.get(decay.kind, decay.amount), decay.shift]
+    found = np.empty((PER_CHANNEL, channels), np.int64)
+    for row, values in zip(found, rows, strict=True):
+        row[:] = values
+    return found.astype(dtype).reshape(-1)
 
 
 def neuron_parameters(neuron: Neuron, seed: int, layer: int):
@@ -33,19 +47,15 @@ def neuron_parameters(neuron: Neuron, seed: int, layer: int):
         u_high=u_high,
         u_overflow=int(neuron.u_overflow),
         u_decay=u_decay[0],
-        u_decay_a=u_decay[1],
-        u_decay_b=u_decay[2],
-        u_rounding=u_decay[3],
-        u_least=u_decay[4],
+        u_rounding=u_decay[1],
+        u_least=u_decay[2],
         u_shift=neuron.u_shift,
         v_low=neuron.v_format.min,
         v_high=neuron.v_format.max,
         v_overflow=int(neuron.v_overflow),
         v_decay=v_decay[0],
-        v_decay_a=v_decay[1],
-        v_decay_b=v_decay[2],
-        v_rounding=v_decay[3],
-        v_least=v_decay[4],
+        v_rounding=v_decay[1],
+        v_least=v_decay[2],
         strict=int(neuron.compare == ">"),
         reset={"none": P.RESET_NONE, "subtract": P.RESET_SUBTRACT, "zero": P.RESET_ZERO}[neuron.reset],
         reset_delay=neuron.reset_delay,
@@ -60,10 +70,8 @@ def neuron_parameters(neuron: Neuron, seed: int, layer: int):
         trace_low=trace.min,
         trace_high=trace.max,
         trace_decay=trace_decay[0],
-        trace_decay_a=trace_decay[1],
-        trace_decay_b=trace_decay[2],
-        trace_rounding=trace_decay[3],
-        trace_least=trace_decay[4],
+        trace_rounding=trace_decay[1],
+        trace_least=trace_decay[2],
         seed=seed,
         layer=layer,
     )

@@ -7,6 +7,7 @@ random bits, refractory traces and several spikes a step, runs as vectors of tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,10 @@ class Narrow:
     Attributes
     ----------
     constants : (CONSTANTS,) int64
-    table : (4, row) integers of the width
-        What differs from channel to channel, repeated; see `intsnn.kernels.neurons.narrow.narrow_run`, like `period`.
+    rows : (TABLE_ROWS, channels) integers of the width
+        What differs from channel to channel.
+    table : (TABLE_ROWS, row) integers of the width
+        The same, repeated; see `intsnn.kernels.neurons.narrow.narrow_run`, like `period`.
     period : int
     state_type, count_type : integer types
         Of u, v and refractory counters; of net counts.
@@ -40,6 +43,7 @@ class Narrow:
     """
 
     constants: np.ndarray
+    rows: np.ndarray
     table: np.ndarray
     period: int
     state_type: type
@@ -89,11 +93,13 @@ def _format_range(low: int, high: int, mode: Overflow) -> _Range:
     return _Range(-high if mode == Overflow.SAT_SYM and low < 0 else low, high)
 
 
-def _rest(kind: Decay, places: int) -> tuple[int, int, int]:
-    """What the rest of a shift by `places` must exceed to round up, of x >= 0 and of x < 0; whether parity counts."""
+def _rest(rounding: Rounding, places: int) -> tuple[int, int]:
+    """What the rest of a shift by `places` must exceed to round up, of x >= 0 and of x < 0."""
+    if not places:  # there is no rest; of an odd number one less is to be exceeded under RND_CONV
+        return 1, 1
     half, never = (1 << places) >> 1, (1 << places) - 1
-    from_half, above_half = max(half - 1, 0), half  # half up: the rest is half - 1 at most if it is to go down
-    up, negative = {
+    from_half, above_half = half - 1, half  # half up: the rest is half - 1 at most if it is to go down
+    return {
         Rounding.TRN: (never, never),
         Rounding.TRN_ZERO: (never, 0),
         Rounding.RND: (from_half, from_half),
@@ -101,19 +107,24 @@ def _rest(kind: Decay, places: int) -> tuple[int, int, int]:
         Rounding.RND_INF: (from_half, above_half),
         Rounding.RND_ZERO: (above_half, from_half),
         Rounding.RND_MIN_INF: (above_half, above_half),
-    }[kind.rounding]
-    return up, negative, int(kind.rounding == Rounding.RND_CONV and places > 0)
+    }[rounding]
 
 
 def _settles(kind: Decay, change: _Range, start: _Range, steps: int) -> _Range:
-    """Where a state stays that begins in `start` and leaks, then takes `change`, in each of `steps` steps."""
+    """Where states stay that begin in `start` and leak, then take `change`, in each of `steps` steps."""
+    found = [_settles_alone(one, change, start, steps) for one in kind.distinct()]
+    return _Range(min(r.low for r in found), max(r.high for r in found))
+
+
+def _settles_alone(kind: Decay, change: _Range, start: _Range, steps: int) -> _Range:
+    shift, multiplier, amount = (int(n) for n in (kind.shift, kind.multiplier, kind.amount))
     start, change = start.with_zero, change.with_zero
     grows = _Range(start.low + steps * change.low, start.high + steps * change.high)
     if kind.kind == "shift":
-        keeps, whole = (1 << kind.shift) - 1, 1 << kind.shift
+        keeps, whole = (1 << shift) - 1, 1 << shift
     elif kind.kind == "multiply":
-        keeps, whole = kind.multiplier, 1 << kind.shift
-    elif kind.kind == "subtract" and change.largest <= kind.amount:
+        keeps, whole = multiplier, 1 << shift
+    elif kind.kind == "subtract" and change.largest <= amount:
         keeps, whole = 0, 1
     else:
         return grows
@@ -137,6 +148,7 @@ class _Fit:
         self.limits = _Range(-(1 << (width - 1)), (1 << (width - 1)) - 1)
         self.constants = np.zeros(span.CONSTANTS, np.int64)
         self.reach: dict[str, tuple[int, int]] = {}
+        self.rows: dict[int, Any] = {}  # of the table: those of leaks
 
     def require(self, *ranges: _Range) -> None:
         if not all(r.inside(self.limits) for r in ranges):
@@ -150,45 +162,74 @@ class _Fit:
         kind = k.WRAP if mode == Overflow.WRAP else k.SATURATE
         self.put(at, {k.CLAMP: kind, k.LOW: limits.low, k.HIGH: limits.high, k.SPAN: span})
 
+    def table(self, channels: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """`rows` of so many channels, and `_table` of them."""
+        k, layer = self.names, self.layer
+        fires = np.asarray(layer.threshold) + int(layer.compare == ">")
+        first = {k.FIRE: fires, k.DROP: layer.threshold, k.NEGATIVE: layer.v_negative if layer.signed else 0}
+        rows = np.zeros((k.TABLE_ROWS, channels), TYPES[self.width])
+        for row, given in (self.rows | first | {k.BIAS: layer.bias}).items():
+            rows[row] = given
+        return rows, *_table(rows)
+
     def put(self, at: int, values: dict[int, int]) -> None:
         """Constants from number `at` on."""
         for place, value in values.items():
             self.constants[at + place] = value
 
     def leak(self, kind: Decay, state: _Range, at: int) -> None:
-        """Constants of a decay of values in `state`."""
+        """Constants of a decay of values in `state`, and its rows of the table."""
         from ....kernels import parameters as P
 
-        k, places = self.names, kind.shift
-        if kind.kind == "none" or (kind.kind == "multiply" and kind.multiplier == 1 << places):
+        k, row = self.names, self.names.LEAKS[at]
+        shift, factor = np.asarray(kind.shift, np.int64), np.asarray(kind.multiplier, np.int64)
+        if kind.kind == "none" or (kind.kind == "multiply" and np.all(factor == 1 << shift)):
             return
         if kind.kind == "subtract":
-            self.require(_Range(0, kind.amount))
-            self.put(at, {k.KIND: P.SUBTRACT, k.PLACES: kind.amount})
+            self.require(_range(kind.amount))
+            self.put(at, {k.KIND: P.SUBTRACT})
+            self.rows[row + k.NUMBER] = kind.amount
             return
         if kind.rounding == Rounding.STOCHASTIC:
             raise _Unfit
-        if kind.kind == "shift":
-            if places >= self.width:
-                raise _Unfit
-            self.put(at, {k.KIND: P.SHIFT, k.PLACES: places, k.LEAST: int(kind.at_least_one), k.COUNTS: 1})
+        even, rounded = int(kind.rounding == Rounding.RND_CONV), int(kind.rounding != Rounding.TRN)
+        self.put(at, {k.ROUNDED: rounded, k.EVEN: even})
+        if kind.kind == "multiply":
+            self.product(kind.rounding, shift, factor, state, at)
+            return
+        if shift.max() >= self.width:
+            raise _Unfit
+        self.put(at, {k.KIND: P.SHIFT, k.LEAST: int(kind.at_least_one), k.COUNTS: 1})
+        limits = np.array([_rest(kind.rounding, n) for n in shift.ravel().tolist()])
+        self.rows |= {row + k.NUMBER: shift, row + k.MASK: (1 << shift) - 1}
+        self.rows |= {row + k.ABOVE: limits[:, 0], row + k.ABOVE_NEGATIVE: limits[:, 1]}
+
+    def product(self, rounding: Rounding, shift: np.ndarray, factor: np.ndarray, state: _Range, at: int) -> None:
+        """Constants and rows of ``round(x * factor / 2**shift)``: of all channels with the same places."""
+        from ....kernels.parameters import MULTIPLY
+
+        k, row, places = self.names, self.names.LEAKS[at], int(shift.max())
+        counts = 0 if not factor.any() else 1 if factor.all() else 2
+        if self.width == 16 and places <= 16:
+            product, places = 16, 16
         else:
-            self.put(at, {k.KIND: P.MULTIPLY, k.COUNTS: int(kind.multiplier > 0)})
-            if self.width == 16 and places <= 16:
-                factor, places = kind.multiplier << (16 - places), 16
-                above = factor >> 15  # does not fit: one less, and x is added
-                self.put(at, {k.PRODUCT: 16, k.PLACES: -above, k.FACTOR: factor - (above << 16)})
-            else:
-                self.require(_Range(0, kind.multiplier))  # so that lanes of 16 bits find room in products of 32
-                products = (w for w in (32, 64) if self.width <= w and places < w)
-                product = next((w for w in products if state.largest * kind.multiplier < 1 << (w - 1)), None)
-                if product is None:
-                    raise _Unfit
-                self.put(at, {k.PRODUCT: product, k.PLACES: places, k.FACTOR: kind.multiplier})
-        up, negative, even = _rest(kind, places)
-        rounded = int(kind.rounding != Rounding.TRN)
-        rest = (1 << places) - 1
-        self.put(at, {k.ROUNDED: rounded, k.UP: up, k.UP_NEGATIVE: negative, k.EVEN: even, k.REST: rest})
+            product = 0
+        factor = factor << (places - shift)  # the same quotient: a rounding that draws no bits sees no difference
+        if product:
+            above = np.minimum(factor >> 15, 1)  # does not fit: one less, and x is added
+            factor = factor - (above << 16)
+            self.rows[row + k.MASK] = -above
+        else:
+            most = int(factor.max())
+            self.require(_Range(0, most))  # so that lanes of 16 bits find room in products of 32
+            products = (w for w in (32, 64) if self.width <= w and places < w)
+            product = next((w for w in products if state.largest * most < 1 << (w - 1)), 0)
+            if not product:
+                raise _Unfit
+        up, negative = _rest(rounding, places)
+        self.rows[row + k.NUMBER] = factor
+        self.put(at, {k.KIND: MULTIPLY, k.COUNTS: counts, k.PRODUCT: product, k.PLACES: places})
+        self.put(at, {k.UP: up, k.UP_NEGATIVE: negative, k.REST: (1 << places) - 1})
 
     def state(
         self, kind: Decay, change: _Range, limits: _Range, mode: Overflow, settles: _Range, proven: _Range, at: int
@@ -286,22 +327,14 @@ def _fit(
     fit.put(0, {k.BIASED: int(np.any(layer.bias)), k.RESET: reset, k.LATE: layer.reset_delay})
     fit.put(0, {k.SIGNED: int(layer.signed), k.COUNTED: int(counted)})
     fit.constants[k.LEVEL] = next(n for n, absent in enumerate(k.ABSENT) if not fit.constants[list(absent)].any())
-    rows = (np.asarray(layer.threshold) + strict, layer.threshold, layer.v_negative if layer.signed else 0, layer.bias)
-    return Narrow(fit.constants, *_table(rows, shape, TYPES[width]), *_types(width), capped, counted, fit.reach)
+    return Narrow(fit.constants, *fit.table(shape[0]), TYPES[width], COUNT_TYPES[width], capped, counted, fit.reach)
 
 
-def _types(width: int) -> tuple[type, type]:
-    return TYPES[width], COUNT_TYPES[width]
-
-
-def _table(rows, shape: tuple[int, ...], dtype) -> tuple[np.ndarray, int]:
+def _table(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Rows of per-channel values, repeated until vectors of neurons find them side by side; and their period."""
     from ....kernels.neurons.vector import lanes_of
 
-    channels, lanes = shape[0], lanes_of(8 * np.dtype(dtype).itemsize)
-    values = np.empty((len(rows), channels), dtype)
-    for row, given in zip(values, rows, strict=True):
-        row[:] = given
+    lanes = lanes_of(8 * values.itemsize)
     if (values == values[:, :1]).all():
         values = values[:, :1]
     period = -(-lanes // values.shape[1]) * values.shape[1]
