@@ -20,7 +20,7 @@ from ...layers.pooling import MaxPool2d, SumPool2d
 from ...layers.ports import Input, Readout
 from ...layers.reshape import Flatten
 
-__all__ = ["Evaluation", "apply", "evaluate", "fire", "threshold_for"]
+__all__ = ["Evaluation", "apply", "evaluate", "fire", "kept_share", "threshold_for"]
 
 EXACT = 1 << 24  # integers up to here are exact in float32
 SAMPLED = 1 << 17  # neurons that a threshold is chosen on
@@ -120,29 +120,48 @@ def apply(layer, sources: list[np.ndarray], shape: tuple[int, ...], name: str) -
     return _exact(out, name).reshape(steps, samples, *shape)
 
 
-def fire(current: np.ndarray, threshold, steps: int) -> np.ndarray:
-    """Spikes ``(T, B, ...)`` of an integrate-and-fire neuron: v += I; s = v >= threshold; v -= s * threshold."""
+def kept_share(layer: Neuron) -> np.ndarray | None:
+    """What a leak by multiplication leaves of a membrane in a step, ``m / 2**k``; None: all."""
+    decay = layer.v_decay
+    return None if decay.kind == "none" else np.asarray(decay.multiplier, np.float32) / np.float32(2) ** decay.shift
+
+
+def fire(current: np.ndarray, threshold, steps: int, kept: np.ndarray | None = None) -> np.ndarray:
+    """Spikes ``(T, B, ...)`` of an integrate-and-fire neuron: v += I; s = v >= threshold; v -= s * threshold.
+
+    Where a share `kept` is left in a step: v = floor(kept * v) + I - (s before) * threshold; s = v > threshold.
+    """
     threshold = np.float32(threshold)
     v = np.zeros(current.shape[1:], np.float32)
     spikes = np.empty((steps, *v.shape), np.float32)
     for t in range(steps):
-        v += current[t if len(current) > 1 else 0]
-        np.greater_equal(v, threshold, out=spikes[t])
-        v -= spikes[t] * threshold
-    _exact(v, "a membrane")
+        now = current[t if len(current) > 1 else 0]
+        if kept is None:
+            v += now
+            np.greater_equal(v, threshold, out=spikes[t])
+            v -= spikes[t] * threshold
+        else:
+            v = np.floor(kept * v) + now
+            if t:
+                v -= spikes[t - 1] * threshold
+            np.greater(v, threshold, out=spikes[t])
+    _exact(v * 16 if kept is not None else v, "a membrane")  # the product of a leak has four more bits
     return spikes
 
 
-def threshold_for(current: np.ndarray, steps: int, rate: float) -> int:
+def threshold_for(current: np.ndarray, steps: int, rate: float, kept: np.ndarray | None = None) -> int:
     """The threshold with which neurons spike at `rate` (spikes per neuron and step), as near as whole numbers go."""
     flat = current.reshape(len(current), 1, -1)
-    flat = flat[:, :, :: max(1, flat.shape[2] // SAMPLED)]
+    every = max(1, flat.shape[2] // SAMPLED)
+    flat = flat[:, :, ::every]
+    if kept is not None:
+        kept = np.broadcast_to(kept, current.shape[1:]).reshape(1, -1)[:, ::every]
     low, high = 1, max(2, int(np.abs(flat).max()) * steps)
     for _ in range(HALVINGS):
         if high - low <= 1:
             break
         middle = (low + high) // 2
-        if fire(flat, middle, steps).mean() > rate:
+        if fire(flat, middle, steps, kept).mean() > rate:
             low = middle
         else:
             high = middle
@@ -182,7 +201,7 @@ def evaluate(network, inputs: np.ndarray, steps: int) -> Evaluation:
         if isinstance(layer, Input):
             values[name] = as_frames(inputs, shape)
         elif isinstance(layer, Neuron):
-            values[name] = fire(sources[0], _plain_threshold(layer, name), steps)
+            values[name] = fire(sources[0], _plain_threshold(layer, name), steps, kept_share(layer))
             found.rates[name] = float(values[name].mean())
         elif isinstance(layer, Readout):
             total = sources[0].sum(axis=0) * (steps if len(sources[0]) == 1 else 1)
@@ -205,8 +224,16 @@ def as_frames(inputs: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _plain_threshold(layer: Neuron, name: str) -> int:
-    values = np.unique(layer.threshold)
-    plain = layer.compare == ">=" and layer.reset == "subtract" and not layer.signed and layer.max_count is None
-    if len(values) != 1 or not plain or layer.v_decay.kind != "none" or np.any(layer.v_initial):
-        raise UnsupportedError(f"{name}: only integrate-and-fire neurons with one threshold are among the benchmarks")
+    values, decay = np.unique(layer.threshold), layer.v_decay
+    plain = layer.reset == "subtract" and not layer.signed and layer.max_count is None and layer.u_format is None
+    if decay.kind == "none":
+        plain = plain and layer.compare == ">=" and not layer.reset_delay
+    else:
+        plain = plain and layer.compare == ">" and layer.reset_delay == 1 and decay.kind == "multiply"
+        plain = plain and decay.rounding.name == "TRN"
+    if len(values) != 1 or not plain or np.any(layer.v_initial):
+        raise UnsupportedError(
+            f"{name}: of neurons, integrate-and-fire with one threshold, and with leaks by multiplication and a reset "
+            "a step later, are among the benchmarks"
+        )
     return int(values[0])

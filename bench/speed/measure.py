@@ -214,7 +214,10 @@ def measure(
     others = _Others(workload, peers, threads, ours)
     count: dict[str, Callable] = {}
     if INT8 in others.calls and name not in REAL:
-        count["count"] = prepare_count(workload, threads)
+        try:
+            count["count"] = prepare_count(workload, threads)
+        except UnsupportedError as error:  # leaks have no integer ANN
+            others.unsupported["count"] = str(error)
     times = interleave({"intsnn": own, **others.calls, **count}, workload.inputs, rounds, seconds)
     mine = times["intsnn"]
     rows = [{"workload": name, "threads": threads, **others.row(peer, mine, times[peer])} for peer in others.calls]

@@ -10,25 +10,17 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from ...errors import UnsupportedError
-from ...layers.base import padding_pairs
-from ...layers.connections import Affine, Conv2d
-from ...layers.joins import Add, Scale
-from ...layers.neurons import Neuron
-from ...layers.pooling import MaxPool2d, SumPool2d
-from ...layers.ports import Input, Readout
-from ...layers.reshape import Flatten
-from ...layers.schedule import bias_schedule
 from .ann_pass import int8_pass
+from .simulators import snn_torch, spikingjelly
+from .torch_loops import torch_folded, torch_step
 
 __all__ = ["PEERS", "Absent", "Peer", "absent", "prepare_peer"]
 
 Call = Callable[[np.ndarray], np.ndarray]
-Padding = tuple[tuple[int, int], tuple[int, int]]  # the form that layers bring any padding into
 
 
 class Absent(ImportError):
@@ -80,432 +72,30 @@ def prepare_peer(peer: Peer, workload, threads: int) -> Call:
         raise Absent(f"{peer.name} cannot be imported: {error}") from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the network in torch
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class _Torch:
-    """Constants and functions of a network's layers, as float tensors; no gradients anywhere."""
-
-    def __init__(self, workload, threads: int, channels_last: bool = False) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self.torch, self.network, self.steps = torch, workload.network, workload.steps
-        self.precision = np.dtype(workload.precision)
-        self.dtype = getattr(torch, workload.precision)
-        self.constant, self.channels_last = workload.constant, channels_last
-        self.drive = min(self.network.t_drive or self.steps, self.steps)
-        self.weights: dict[str, Any] = {}
-        self.biases: dict[str, Any] = {}
-        self.parameters: dict[str, Any] = {}
-        for name, layer in self.network.nodes.items():
-            rank = len(self.network.shapes[name])
-            if isinstance(layer, Affine | Conv2d):
-                self._connection(name, layer, rank)
-            elif isinstance(layer, Neuron):
-                self._neuron(name, layer, rank)
-            elif isinstance(layer, Scale):
-                self.parameters[name] = self._number(layer.scale, rank)
-            elif isinstance(layer, Add | Flatten | Input | MaxPool2d | Readout | SumPool2d):
-                continue
-            else:
-                raise UnsupportedError(f"{name} ({type(layer).__name__}) has no form in the peers")
-
-    def _tensor(self, values):
-        return self.torch.tensor(np.asarray(values, self.precision))
-
-    def _number(self, values, rank: int):
-        """One number where all are equal, else a tensor along the channels."""
-        values = np.asarray(values)
-        if np.all(values == values.flat[0]):
-            return float(values.flat[0])
-        return self._tensor(values).reshape(-1, *(1,) * (rank - 1))
-
-    def _connection(self, name: str, layer, rank: int) -> None:
-        if layer.delay:
-            raise UnsupportedError(f"{name}: delays have no form in the peers")
-        weight = self._tensor(layer.weight * layer.multiplier.reshape(-1, *(1,) * (layer.weight.ndim - 1)))
-        if weight.ndim == 4 and self.channels_last:
-            weight = weight.contiguous(memory_format=self.torch.channels_last)
-        self.weights[name] = weight
-        if layer.bias is not None:
-            schedule = bias_schedule(layer.bias, layer.bias_mode, self.network.t_drive or self.steps, 0, self.steps)
-            self.biases[name] = self._tensor(schedule.astype(self.precision)).reshape(
-                self.steps, -1, *(1,) * (rank - 1)
-            )
-
-    def _neuron(self, name: str, layer: Neuron, rank: int) -> None:
-        simple = layer.compare == ">=" and layer.reset == "subtract" and not layer.reset_delay
-        if not simple or layer.v_decay.kind != "none" or layer.u_format is not None or np.any(layer.bias):
-            raise UnsupportedError(f"{name}: only integrate-and-fire neurons have a form in the peers")
-        numbers = [self._number(values, rank) for values in (layer.threshold, layer.v_initial, layer.v_negative)]
-        self.parameters[name] = (*numbers, layer.signed, layer.max_count)
-
-    def plain(self) -> bool:
-        """Whether all neurons are unsigned, start at 0, have one threshold and no cap: what simulators offer."""
-        found = [self.parameters[name] for name in self.network.neurons]
-        return all(isinstance(p[0], float) and p[1] == 0 and not p[3] and p[4] is None for p in found)
-
-    def frames(self, inputs: np.ndarray):
-        """``(B, ...)`` or ``(T, B, ...)`` as float tensor, transformed as `Input` says."""
-        layer = self.network.nodes[self.network.input_name]
-        x = self.torch.from_numpy(inputs).to(self.dtype)
-        if (layer.multiplier, layer.offset) != (1, 0):
-            x = x * layer.multiplier + layer.offset
-        if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=self.torch.channels_last)
-        return x
-
-    def linear(self, name: str, layer, x):
-        """Product of a connection, without its bias."""
-        F = self.torch.nn.functional
-        weight = self.weights[name]
-        if isinstance(layer, Affine):
-            return F.linear(x, weight)
-        (top, bottom), (left, right) = layer.padding
-        if (top, left) != (bottom, right):
-            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        return F.conv2d(x, weight, None, layer.stride, (top, left), layer.dilation, layer.groups)
-
-    def sum_pool(self, layer: SumPool2d, x):
-        """Sums of windows: an average pool that divides by 1."""
-        (top, bottom), (left, right) = cast(Padding, layer.padding)
-        F = self.torch.nn.functional
-        if (top, left) != (bottom, right):
-            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        return F.avg_pool2d(x, layer.kernel_size, layer.stride, (top, left), divisor_override=1)
-
-    def max_pool(self, layer: MaxPool2d, counts):
-        """Largest counts of windows (they are never negative: zero padding never wins)."""
-        (top, bottom), (left, right) = cast(Padding, layer.padding)
-        F = self.torch.nn.functional
-        if (top, left) != (bottom, right):
-            counts, top, left = F.pad(counts, (left, right, top, bottom)), 0, 0
-        return F.max_pool2d(counts, layer.kernel_size, layer.stride, (top, left))
-
-    def max_pool_step(self, name: str, layer: MaxPool2d, states: dict, spikes):
-        """By how much the largest counts grow in this step."""
-        counts, before = states.setdefault(name, [self.torch.zeros_like(spikes), 0])
-        counts += spikes
-        states[name][1] = largest = self.max_pool(layer, counts)
-        return largest - before
-
-    def max_pool_all(self, layer: MaxPool2d, spikes):
-        """The same for all steps ``(T, B, ...)``."""
-        largest = self.max_pool(layer, spikes.cumsum(0).flatten(0, 1)).unflatten(0, spikes.shape[:2])
-        return self.torch.diff(largest, dim=0, prepend=self.torch.zeros_like(largest[:1]))
-
-    def first_connections(self) -> set[str]:
-        """Connections that read the input, and what only passes it on."""
-        found = {self.network.input_name}
-        for name in self.network.order:
-            sources = self.network.inputs_of(name)
-            passes = isinstance(self.network.nodes[name], Affine | Conv2d | Flatten)
-            if sources and passes and all(isinstance(self.network.nodes[s], Input | Flatten) for s in sources):
-                if sources[0] in found:
-                    found.add(name)
-        return found
-
-    def integer_outputs(self, total) -> np.ndarray:
-        return total.round().to(self.torch.int64).reshape(len(total), -1).numpy()
-
-
-class _HandWritten(_Torch):
-    """A loop that somebody who knows torch would write: in-place membranes, nothing recomputed."""
-
-    def start(self, name: str, current) -> list:
-        """State of a neuron layer: membrane and, where needed, counts."""
-        _, initial, _, signed, cap = self.parameters[name]
-        v = self.torch.zeros_like(current)
-        if not isinstance(initial, float) or initial:
-            v += initial
-        return [v, self.torch.zeros_like(current) if signed or cap is not None else None]
-
-    def fire(self, name: str, state: list, current):
-        """One step of a neuron layer."""
-        threshold, _, lowest, signed, cap = self.parameters[name]
-        v, counts = state
-        v += current
-        over = v >= threshold
-        if cap is not None:
-            over &= counts < cap
-        spikes = over.to(v.dtype)
-        if signed:
-            spikes -= ((v < lowest) & (counts > 0)).to(v.dtype)
-        if counts is not None:
-            counts += spikes
-        if isinstance(threshold, float):
-            v.sub_(spikes, alpha=threshold)
-        else:
-            v.sub_(spikes * threshold)
-        return spikes
-
-
-def _torch_step(workload, threads: int, channels_last: bool) -> Call:
-    """Step by step; the products of a constant input are computed once."""
-    this = _HandWritten(workload, threads, channels_last)
-    network = this.network
-    once = this.first_connections() if workload.constant else set()
-
-    def call(inputs: np.ndarray) -> np.ndarray:
-        with this.torch.inference_mode():
-            x = this.frames(inputs)
-            values: dict[str, Any] = {}
-            products: dict[str, Any] = {}  # that are computed once
-            states: dict[str, list] = {}
-            total: Any = 0
-            for t in range(this.steps):
-                for name in network.order:
-                    layer = network.nodes[name]
-                    sources = [values[s] for s in network.inputs_of(name)]
-                    if name in products:
-                        out = products[name]
-                    elif isinstance(layer, Input):
-                        out = x if workload.constant else x[t]
-                    elif isinstance(layer, Affine | Conv2d):
-                        out = this.linear(name, layer, sources[0])
-                    elif isinstance(layer, Neuron):
-                        if name not in states:
-                            states[name] = this.start(name, sources[0])
-                        out = this.fire(name, states[name], sources[0])
-                    elif isinstance(layer, MaxPool2d):
-                        out = this.max_pool_step(name, layer, states, sources[0])
-                    elif isinstance(layer, SumPool2d):
-                        out = this.sum_pool(layer, sources[0])
-                    elif isinstance(layer, Flatten):
-                        out = sources[0].flatten(1)
-                    elif isinstance(layer, Scale):
-                        out = sources[0] * this.parameters[name]
-                    elif isinstance(layer, Add):
-                        out = sum(sources[1:], sources[0])
-                    else:
-                        total = total + sources[0]
-                        continue
-                    if name in once:
-                        products[name] = out
-                    values[name] = out + this.biases[name][t] if name in this.biases else out
-            return this.integer_outputs(total)
-
-    return call
-
-
-def _torch_folded(workload, threads: int) -> Call:
-    """Layer by layer, T folded into the batch: the strongest plain form in torch."""
-    this = _HandWritten(workload, threads)
-    torch, network = this.torch, this.network
-    last = network.inputs_of(network.output_name)[0]  # what is only summed is one product over counts
-    over_counts = last if last in this.weights and last not in this.biases else None
-
-    def neuron(name: str, current):
-        """``(T or 1, B, ...)`` currents to ``(T, B, ...)`` spikes."""
-        state = this.start(name, current[0])
-        return torch.stack([this.fire(name, state, current[t if len(current) > 1 else 0]) for t in range(this.steps)])
-
-    def folded(function, x):
-        out = function(x.flatten(0, 1))
-        return out.unflatten(0, x.shape[:2])
-
-    def call(inputs: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            x = this.frames(inputs)
-            values: dict[str, Any] = {}
-            total = None
-            for name in network.order:
-                layer = network.nodes[name]
-                sources = [values[s] for s in network.inputs_of(name)]
-                if isinstance(layer, Input):
-                    out = x[None] if workload.constant else x
-                elif isinstance(layer, Affine | Conv2d):
-                    if name == over_counts:
-                        sources[0] = sources[0].sum(0, keepdim=True)
-                    out = folded(lambda y, name=name, layer=layer: this.linear(name, layer, y), sources[0])
-                    if name in this.biases:
-                        out = out + this.biases[name][:, None]
-                elif isinstance(layer, Neuron):
-                    out = neuron(name, sources[0])
-                elif isinstance(layer, MaxPool2d):
-                    out = this.max_pool_all(layer, sources[0])
-                elif isinstance(layer, SumPool2d):
-                    out = folded(lambda y, layer=layer: this.sum_pool(layer, y), sources[0])
-                elif isinstance(layer, Flatten):
-                    out = sources[0].flatten(2)
-                elif isinstance(layer, Scale):
-                    out = sources[0] * this.parameters[name]
-                elif isinstance(layer, Add):
-                    out = sum(sources[1:], sources[0])
-                else:
-                    same = len(sources[0]) == 1 and network.inputs_of(name)[0] != over_counts
-                    total = sources[0].sum(0) * (this.steps if same else 1)
-                    continue
-                values[name] = out
-            return this.integer_outputs(total)
-
-    return call
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# simulators: their neurons, and modules of torch in between
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _modules(this: _Torch, conv, linear, avg_pool, neuron) -> dict[str, Any]:
-    """A module for each node that computes; `conv` and so on are the classes to make them of."""
-    torch = this.torch
-    found: dict[str, Any] = {}
-    if not this.plain() or this.biases:
-        raise UnsupportedError("only unsigned integrate-and-fire networks without bias have a form in this peer")
-    for name, layer in this.network.nodes.items():
-        if isinstance(layer, Conv2d):
-            outputs, inputs, *kernel = layer.weight.shape
-            (top, bottom), (left, right) = padding_pairs(layer.padding, name)
-            if (top, left) != (bottom, right):
-                raise UnsupportedError(f"{name}: asymmetric padding has no form in this peer")
-            sizes = (inputs * layer.groups, outputs, kernel, layer.stride, (top, left))
-            module = conv(*sizes, groups=layer.groups, bias=False)
-        elif isinstance(layer, Affine):
-            module = linear(*layer.weight.shape[::-1], bias=False)
-        elif isinstance(layer, SumPool2d):
-            module = avg_pool(layer.kernel_size, layer.stride, 0, divisor_override=1)
-        elif isinstance(layer, Neuron):
-            module = neuron(this.parameters[name][0])
-        else:
-            continue
-        module = module.to(this.dtype)
-        if name in this.weights:
-            with torch.no_grad():
-                module.weight.copy_(this.weights[name])
-        found[name] = module.eval()
-    return found
-
-
-def _walk(this: _Torch, modules: dict[str, Any], x, fire, states: dict | None):
-    """One pass over the graph; `fire` runs a neuron module. Answers what the readout sees.
-
-    `states` holds the counts of max-pools between steps; None: x has all steps.
-    """
-    values: dict[str, Any] = {}
-    for name in this.network.order:
-        layer = this.network.nodes[name]
-        sources = [values[s] for s in this.network.inputs_of(name)]
-        if isinstance(layer, Input):
-            values[name] = x
-        elif isinstance(layer, Neuron):
-            values[name] = fire(name, modules[name], sources[0])
-        elif name in modules:
-            values[name] = modules[name](sources[0])
-        elif isinstance(layer, Flatten):
-            values[name] = sources[0].flatten(2 if states is None else 1)
-        elif isinstance(layer, MaxPool2d):
-            if states is None:
-                values[name] = this.max_pool_all(layer, sources[0])
-            else:
-                values[name] = this.max_pool_step(name, layer, states, sources[0])
-        elif isinstance(layer, Scale):
-            values[name] = sources[0] * this.parameters[name]
-        elif isinstance(layer, Add):
-            values[name] = sum(sources[1:], sources[0])
-        elif layer.answers:
-            return sources[0]
-        else:
-            raise UnsupportedError(f"{name} ({type(layer).__name__}) has no form in the peers")
-    raise UnsupportedError("the network has no readout")
-
-
-def _spikingjelly(workload, threads: int, mode: str) -> Call:
-    """IFNode with soft reset (`v_reset=None`), torch backend; reset before each call."""
-    this = _Torch(workload, threads)
-    from spikingjelly.activation_based import functional, layer, neuron
-
-    torch = this.torch
-    modules = _modules(
-        this,
-        lambda *a, **k: layer.Conv2d(*a, step_mode=mode, **k),
-        lambda *a, **k: layer.Linear(*a, step_mode=mode, **k),
-        lambda *a, **k: layer.AvgPool2d(*a, step_mode=mode, **k),
-        lambda threshold: neuron.IFNode(v_threshold=threshold, v_reset=None, step_mode=mode),
-    )
-    whole = torch.nn.ModuleList(modules.values()).eval()
-
-    def fire(name, module, current):
-        return module(current)
-
-    def call(inputs: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            functional.reset_net(whole)
-            x = this.frames(inputs)
-            if mode == "m":
-                x = x.unsqueeze(0).repeat(this.steps, *(1,) * x.ndim) if this.constant else x
-                return this.integer_outputs(_walk(this, modules, x, fire, None).sum(0))
-            total, states = 0, dict[str, Any]()
-            for t in range(this.steps):
-                total = total + _walk(this, modules, x if this.constant else x[t], fire, states)
-            return this.integer_outputs(total)
-
-    return call
-
-
-def _snntorch(workload, threads: int) -> Call:
-    """Leaky with beta 1 and its default delayed subtraction, which gives the spikes of an immediate one.
-
-    It compares ``>``: the membranes start at 1/2, which makes the compare ``>=`` for integers.
-    """
-    this = _Torch(workload, threads)
-    import snntorch
-
-    torch = this.torch
-    modules = _modules(
-        this,
-        torch.nn.Conv2d,
-        torch.nn.Linear,
-        torch.nn.AvgPool2d,
-        lambda threshold: snntorch.Leaky(beta=1.0, threshold=threshold, reset_mechanism="subtract"),
-    )
-
-    def call(inputs: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            membranes: dict[str, Any] = {}
-
-            def fire(name, module, current):
-                if name not in membranes:
-                    membranes[name] = torch.full_like(current, 0.5)
-                spikes, membranes[name] = module(current, membranes[name])
-                return spikes
-
-            x = this.frames(inputs)
-            total, states = 0, dict[str, Any]()
-            for t in range(this.steps):
-                total = total + _walk(this, modules, x if this.constant else x[t], fire, states)
-            return this.integer_outputs(total)
-
-    return call
-
-
 PEERS = {
     peer.name: peer
     for peer in (
         Peer(
-            "torch-step", "snn", ("torch",), lambda w, n: _torch_step(w, n, False),
+            "torch-step", "snn", ("torch",), lambda w, n: torch_step(w, n, False),
             "hand-written loop over steps, first layer of a constant input once",
         ),
         Peer(
-            "torch-step-cl", "snn", ("torch",), lambda w, n: _torch_step(w, n, True),
+            "torch-step-cl", "snn", ("torch",), lambda w, n: torch_step(w, n, True),
             "the same, channels last",
         ),
         Peer(
-            "torch-folded", "snn", ("torch",), _torch_folded,
+            "torch-folded", "snn", ("torch",), torch_folded,
             "layer by layer, T folded into the batch, readout once over counts",
         ),
         Peer(
-            "spikingjelly-s", "snn", ("spikingjelly", "torch"), lambda w, n: _spikingjelly(w, n, "s"),
+            "spikingjelly-s", "snn", ("spikingjelly", "torch"), lambda w, n: spikingjelly(w, n, "s"),
             "IFNode, single step",
         ),
         Peer(
-            "spikingjelly-m", "snn", ("spikingjelly", "torch"), lambda w, n: _spikingjelly(w, n, "m"),
+            "spikingjelly-m", "snn", ("spikingjelly", "torch"), lambda w, n: spikingjelly(w, n, "m"),
             "IFNode, multi step, torch backend",
         ),
-        Peer("snntorch", "snn", ("snntorch", "torch"), _snntorch, "Leaky, beta 1, reset by subtraction"),
+        Peer("snntorch", "snn", ("snntorch", "torch"), snn_torch, "Leaky, reset by subtraction"),
         Peer(
             "onnxruntime-int8", "ann-int8", ("onnxruntime", "onnx"), int8_pass,
             "one pass of an int8 ANN of the same architecture (with max-pools), not T steps",

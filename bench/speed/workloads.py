@@ -1,8 +1,10 @@
 """Which networks are timed? Random weights from a seed, thresholds that give the wanted spike rates.
 
-Every network is plain integrate-and-fire (soft reset, ``>=``, no bias), so that float simulators compute the very same
-function. Pools are sum-pools: a spike simulator's maximum over the spikes of one step is not the maximum of counts that
-`MaxPool2d` means, while sums mean the same to everybody. With ``pool="max"`` the peers keep counts as well.
+Every network but ``lif-b64`` is plain integrate-and-fire (soft reset, ``>=``, no bias), so that float simulators
+compute the very same function. ``lif-b64`` leaks by channel as snnTorch's `Leaky` does (``>``, reset a step later),
+membranes rounded down to whole numbers. Pools are sum-pools: a spike simulator's maximum over the spikes of one step
+is not the maximum of counts that `MaxPool2d` means, while sums mean the same to everybody. With ``pool="max"`` the
+peers keep counts as well.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ from ...formats.fixed import Fixed
 from ...layers.base import output_shape
 from ...layers.connections import Affine, Conv2d
 from ...layers.joins import Add, Scale
+from ...layers.neurons import Decay, Neuron
 from ...layers.pooling import MaxPool2d, SumPool2d
 from ...layers.ports import Input, Readout
-from ...layers.presets import IF
+from ...layers.presets import IF, LIF
 from ...layers.reshape import Flatten
 from ...network.spiking import Network
-from .evaluate import Evaluation, apply, as_frames, evaluate, fire, threshold_for
+from .evaluate import Evaluation, apply, as_frames, evaluate, fire, kept_share, threshold_for
 
 __all__ = ["NAMES", "Workload", "build"]
 
@@ -130,12 +133,21 @@ class _Draft:
 
     def fire(self) -> str:
         """A neuron with the threshold that gives the wanted rate."""
-        current = self.values[self.last]
-        threshold = threshold_for(current, self.steps, self.rate)
-        name = f"if_{len(self.nodes)}"
+        threshold = threshold_for(self.values[self.last], self.steps, self.rate)
+        return self._neuron(f"if_{len(self.nodes)}", IF(threshold), threshold)
+
+    def leak(self) -> str:
+        """The same of a neuron that keeps 12 to 15 sixteenths of its membrane, drawn for each channel."""
+        kept = self.rng.integers(12, 16, self.shapes[self.last][0])
+        decay = Decay.by_multiply(kept, 4)
+        threshold = threshold_for(self.values[self.last], self.steps, self.rate, kept / np.float32(16))
+        layer = LIF(threshold, decay, compare=">", reset_delay=1, v_format=Fixed(24))
+        return self._neuron(f"lif_{len(self.nodes)}", layer, threshold)
+
+    def _neuron(self, name: str, layer: Neuron, threshold: int) -> str:
         self.shapes[name] = self.shapes[self.last]
-        self.values[name] = fire(current, threshold, self.steps)
-        self._link(name, IF(threshold), (self.last,))
+        self.values[name] = fire(self.values[self.last], threshold, self.steps, kept_share(layer))
+        self._link(name, layer, (self.last,))
         return name
 
     def conv_fire(self, channels: int, **options) -> str:
@@ -147,6 +159,10 @@ class _Draft:
 
     def finish(self, outputs: int) -> Network:
         self.dense(outputs)
+        return self.answer()
+
+    def answer(self) -> Network:
+        """The network, whose outputs are the totals of what comes last."""
         self.nodes["output"] = Readout()
         self.edges.append((self.last, "output"))
         return Network(self.nodes, tuple(self.edges))
@@ -157,6 +173,13 @@ def _mlp(draft: _Draft, wide: Callable[[int], int]) -> Network:
         draft.dense(wide(1024))
         draft.fire()
     return draft.finish(10)
+
+
+def _lif(draft: _Draft, wide: Callable[[int], int]) -> Network:
+    for outputs in (wide(1024), wide(1024), 10):
+        draft.dense(outputs)
+        draft.leak()
+    return draft.answer()
 
 
 def _lenet(draft: _Draft, wide: Callable[[int], int]) -> Network:
@@ -239,6 +262,7 @@ class _Recipe:
 _RECIPES = {
     "mlp-b1": _Recipe(_mlp, (784,), 8, 1),
     "mlp-b256": _Recipe(_mlp, (784,), 8, 256),
+    "lif-b64": _Recipe(_lif, (784,), 25, 64, 31),
     "lenet-b64": _Recipe(_lenet, (1, 28, 28), 8, 64),
     "vgg-b32-int8": _Recipe(_vgg, (3, 32, 32), 4, 32),
     "vgg-b32-int4": _Recipe(_vgg, (3, 32, 32), 4, 32, 7),

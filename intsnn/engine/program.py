@@ -36,6 +36,9 @@ class Instruction:
         return self.output.name
 
 
+KEPT = 4  # programs of a network: the integer ANN, driven, settled, and one more
+
+
 class _Builder:
     """Makes the instructions of one node."""
 
@@ -119,11 +122,18 @@ class Program:
 
 
 def lower(network: Network, schedule: Schedule) -> Program:
-    """The program of a run of `network` by `schedule`.
+    """The program of a run of `network` by `schedule`; the last `KEPT` of a network are kept with it.
+
+    Networks never change, and bounds of all weights take longer than many a run.
 
     Raises
     ------
     RangeError
         If a running total could need more than 63 bits, naming the layer.
     """
-    return Program(network, schedule)
+    kept: dict[Schedule, Program] = vars(network).setdefault("_programs", {})
+    program = kept.pop(schedule, None) or Program(network, schedule)
+    kept[schedule] = program  # the last one used stands last
+    for oldest in list(kept)[:-KEPT]:
+        kept.pop(oldest, None)
+    return program

@@ -173,7 +173,8 @@ OUTSIDE = {
     "models/qat/bridge.py": 1,
     "models/qat/network.py": 1,
     "bench/speed/evaluate.py": 13,
-    "bench/speed/peers.py": 33,
+    "bench/speed/simulators.py": 10,
+    "bench/speed/torch_loops.py": 23,
     "bench/speed/ann_pass.py": 10,
     "bench/studies/width_curves.py": 11,
 }
@@ -181,9 +182,9 @@ OUTSIDE = {
 # Function -> (chains that do not raise, why the other kinds need nothing there).
 GUESSING = {
     "bench/speed/evaluate.py:evaluate": (1, "`apply` behind the last branch raises"),
-    "bench/speed/peers.py:_torch_step.call": (1, "networks of the comparison, refused before they come here"),
-    "bench/speed/peers.py:_torch_folded.call": (1, "networks of the comparison, refused before they come here"),
-    "bench/speed/peers.py:_modules": (1, "networks of the comparison, refused before they come here"),
+    "bench/speed/torch_loops.py:torch_step.call": (1, "networks of the comparison, refused before they come here"),
+    "bench/speed/torch_loops.py:torch_folded.call": (1, "networks of the comparison, refused before they come here"),
+    "bench/speed/simulators.py:_modules": (1, "networks of the comparison, refused before they come here"),
     "bench/studies/width_curves.py:levels_and_outputs": (1, "`_moved` behind the last branch raises"),
 }
 

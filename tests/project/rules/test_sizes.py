@@ -11,9 +11,7 @@ UNCOUNTED = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
 DATA = {"models/zoo/networks", "docs/figures", "intsnn/datasets/data"}
 
 # Place -> (lines, why it stays whole).
-MODULES = {
-    "bench/speed/peers.py": (514, "a class for each peer, behind one registry"),
-}
+MODULES = {}
 
 # Function -> (lines of code, why it stays whole).
 LENGTHS = {

@@ -16,7 +16,7 @@ from ....layers import primitives as P
 from ....layers.base import fits
 from ...program import Instruction, Program
 
-__all__ = ["Forms", "connection", "covers", "is_plain", "reach"]
+__all__ = ["Forms", "connection", "covers", "is_plain"]
 
 MOST_LISTED = 16  # in size, of the values of frames and of pooled spikes: they are listed that often
 
@@ -38,11 +38,11 @@ def covers(connect: P.Connect) -> bool:
     )
 
 
-def reach(connect: P.Connect, bound) -> int:
-    """The largest sum of weights times inputs, in size, before the multiplier."""
-    most = max(-int(bound.low.min()), int(bound.high.max()))
-    rows = np.abs(connect.weight.astype(np.int64)).reshape(len(connect.weight), -1).astype(object)
-    return int(rows.sum(axis=1).max()) * most
+def _largest_row(weight: np.ndarray) -> int:
+    """The largest sum of the sizes of all weights of an output."""
+    rows = np.abs(weight.astype(np.int64)).reshape(len(weight), -1)
+    safe = int(rows.max()) * rows.shape[1] < 1 << 62
+    return int((rows if safe else rows.astype(object)).sum(axis=1).max())
 
 
 def is_plain(instruction: Instruction) -> bool:
@@ -76,6 +76,7 @@ class Forms:
         self.stationary = self._alone and not frames
         self._forms: dict[str, str] = {}
         self._roots: dict[str, str] = {}
+        self._rows: dict[str, int] = {}  # `_largest_row` of connections
         small: dict[type[P.Primitive], Callable[[Instruction], str]] = {
             P.Feed: self._form_of_input, P.Fire: lambda instruction: "bytes", P.Reduce: self._form_of_pool,
             P.Copy: self._form_of_copy,
@@ -123,12 +124,18 @@ class Forms:
         """What a connection reads, through a flattening."""
         return self.root(self.program[name].inputs[0])
 
+    def reach(self, name: str, bound) -> int:
+        """The largest sum of weights times inputs within `bound`, in size, before the multiplier of a connection."""
+        if name not in self._rows:
+            self._rows[name] = _largest_row(connection(self.program, name).weight)
+        return self._rows[name] * max(-int(bound.low.min()), int(bound.high.max()))
+
     def is_wide(self, name: str) -> bool:
         """Whether the sums of a connection, as they are read, need more than 32 bits."""
-        connect, readers = connection(self.program, name), self.program.readers(name)
+        readers = self.program.readers(name)
         multiplied = all(isinstance(reader.primitive, P.Fire) and is_plain(reader) for reader in readers)  # by neurons
         bound = self.program.values[self.program[name].inputs[0]].bound
-        return reach(connect, bound) >= 1 << 31 or not (multiplied or self.program.holds(name, 32))
+        return self.reach(name, bound) >= 1 << 31 or not (multiplied or self.program.holds(name, 32))
 
     def kernel(self, name: str) -> str:
         """How the sums of a connection are made.
@@ -148,5 +155,5 @@ class Forms:
             if form == "codes" and self.stationary:
                 return "codes"
         by_itself = window.groups == window.channels == window.out_channels > 1
-        small = narrow and reach(connect, bound) < 1 << 15
+        small = narrow and self.reach(name, bound) < 1 << 15
         return "planes" if form == "bytes" and by_itself and small else "general"
