@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import MismatchError, ShapeError, UnsupportedError
-from ..formats.arguments import STEPS, array_of, shown, whole, whole_or_none
+from ..formats.arguments import STEPS, array_of, flag, shown, whole, whole_or_none
 from ..network.schedule import schedule
 from ..network.spiking import Network, spiking_network
 from .ann import equality_conditions, integer_ann, prepare_ann
@@ -43,8 +43,8 @@ class Settled:
         Of the samples `chosen`, step by step: spikes, steps and sums are those of these samples alone.
     chosen : (N,) int64
     compared : int
-        Integers of these samples (counts of every neuron and max-pool, outputs) that are equal to those of the pass of
-        totals; if one was not, there would be an error instead.
+        Integers of these samples (outputs, and with reports counts of neurons and max-pools) that are equal to those of
+        the pass of totals; if one was not, there would be an error instead.
     """
 
     network: Network
@@ -108,6 +108,7 @@ def settle(
     checked: int | None = None,
     steps: int | None = None,
     threads: int = 1,
+    reports: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Settled:
     """Outputs of a settling run by one pass of totals; some samples also step by step, and compared.
@@ -120,6 +121,8 @@ def settle(
         How many samples are simulated, spread evenly over all of them; by default `CHECKED`, of very large networks
         fewer.
     threads : int
+    reports : bool
+        False: of the samples that are simulated only outputs are wanted and compared, by the fastest path there is.
     progress : callable, optional
         Called with (samples done, samples in all).
 
@@ -131,7 +134,7 @@ def settle(
         If a sample that was simulated gave something else.
     """
     checked, steps = whole_or_none(checked, "checked", 0, STEPS), whole_or_none(steps, "steps", 1, STEPS)
-    threads = whole(threads, "threads", 1, MOST_THREADS)
+    threads, reports = whole(threads, "threads", 1, MOST_THREADS), flag(reports, "reports")
     reasons = unproven(network, inputs, steps=steps)
     if reasons:
         raise UnsupportedError(f"settle: equality with the integer ANN is not proven: {'; '.join(reasons)}")
@@ -142,8 +145,8 @@ def settle(
     samples = len(ann.outputs)
     chosen = np.linspace(0, samples - 1, min(checked, samples)).round().astype(np.int64)
     part = _chosen(network, inputs, chosen)
-    run = simulate(network, part, settle=True, steps=steps, threads=threads, keep_final=True)
-    levels = integer_ann(network, part, steps=steps, threads=threads).levels
+    run = simulate(network, part, settle=True, steps=steps, threads=threads, keep_final=reports, reports=reports)
+    levels = integer_ann(network, part, steps=steps, threads=threads).levels if reports else {}
     compared = _equal("outputs", ann.outputs[chosen], run.outputs, chosen)
     for name, found in levels.items() if len(chosen) else ():
         compared += _equal(f"the net counts of {name}", found, run.final[f"{name}.counts"], chosen)

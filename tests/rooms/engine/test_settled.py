@@ -108,8 +108,8 @@ def test_events_and_frames():
         assert np.array_equal(found.outputs, run.outputs) and found.simulated.samples == 5
 
 
-@pytest.mark.parametrize("what", ["outputs", "levels"])
-def test_a_difference_is_an_error(monkeypatch, what):
+@pytest.mark.parametrize("what, reports", [("outputs", True), ("outputs", False), ("levels", True)])
+def test_a_difference_is_an_error(monkeypatch, what, reports):
     """Planted in the pass of totals: nothing is answered."""
     if what == "outputs":
         exact = settled.prepare_ann
@@ -135,4 +135,10 @@ def test_a_difference_is_an_error(monkeypatch, what):
         monkeypatch.setattr(settled, "integer_ann", other)
         said = r"the net counts of n of sample 3 differ at \(1,\)"
     with pytest.raises(MismatchError, match=said):
-        settle(dense(), codes())
+        settle(dense(), codes(), reports=reports)
+
+
+def test_outputs_alone():
+    """Without reports the fastest path checks, and only outputs are compared."""
+    found = settle(dense(), codes(), checked=4, reports=False)
+    assert found.compared == found.simulated.outputs.size == 8 and found.simulated.backend == "fused"
