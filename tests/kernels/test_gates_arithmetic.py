@@ -71,6 +71,9 @@ def test_ends_of_decays(shift):
     ):  # fmt: skip
         with pytest.raises(IntsnnError):
             wrong()
+    assert Decay.by_shift([31, 0]).shift.tolist() == [31, 0]  # the last that fits, and one behind it that does not
+    with pytest.raises(IntsnnError, match="Decay.shift of channel 1"):
+        Decay.by_shift([31, 32])
 
 
 def test_ends_of_neurons():
