@@ -54,6 +54,7 @@ SIGNATURES = {
         "kernels/neurons/narrow.py:_general": 18,
         "kernels/neurons/narrow.py:narrow_run": 20,
     },
+    # of pair_step and reward_step named tuples were measured: small steps take 1 to 11 % longer
     "arrays go one by one: a bundle costs atomic operations in a hot loop, and twins have one signature": {
         "kernels/fused/neurons.py:plain_fire": 9,
         "kernels/learning/compiled.py:traces": 11,
