@@ -20,11 +20,12 @@ from ...layers.pooling import MaxPool2d, SumPool2d
 from ...layers.ports import Input, Readout
 from ...layers.reshape import Flatten
 
-__all__ = ["Evaluation", "apply", "evaluate", "fire", "kept_share", "threshold_for"]
+__all__ = ["SHARE_PLACES", "Evaluation", "apply", "evaluate", "fire", "kept_share", "threshold_for"]
 
 EXACT = 1 << 24  # integers up to here are exact in float32
 SAMPLED = 1 << 17  # neurons that a threshold is chosen on
 HALVINGS = 24
+SHARE_PLACES = 4  # binary places of what a leak leaves of a membrane
 
 
 @dataclass
@@ -120,10 +121,23 @@ def apply(layer, sources: list[np.ndarray], shape: tuple[int, ...], name: str) -
     return _exact(out, name).reshape(steps, samples, *shape)
 
 
-def kept_share(layer: Neuron) -> np.ndarray | None:
-    """What a leak by multiplication leaves of a membrane in a step, ``m / 2**k``; None: all."""
+def kept_share(layer: Neuron, name: str) -> np.ndarray | None:
+    """What is left of a membrane in a step, ``m / 2**k`` with k up to `SHARE_PLACES`; None: all, there is no leak.
+
+    Raises `UnsupportedError` for neurons that are neither integrate-and-fire (``>=``) nor leak by a product that is
+    rounded down, with ``>`` and a reset a step later, as snnTorch's `Leaky` does.
+    """
     decay = layer.v_decay
-    return None if decay.kind == "none" else np.asarray(decay.multiplier, np.float32) / np.float32(2) ** decay.shift
+    plain = layer.reset == "subtract" and layer.u_format is None and not np.any(layer.bias)
+    if plain and decay.kind == "none" and layer.compare == ">=" and not layer.reset_delay:
+        return None
+    leaks = decay.kind == "multiply" and decay.rounding.name == "TRN" and np.max(decay.shift) <= SHARE_PLACES
+    if plain and leaks and layer.compare == ">" and layer.reset_delay and not layer.signed and layer.max_count is None:
+        return np.asarray(decay.multiplier, np.float32) / np.float32(2) ** decay.shift
+    raise UnsupportedError(
+        f"{name}: of neurons, integrate-and-fire, and leaks by multiplication with a reset a step later, are among the "
+        "benchmarks"
+    )
 
 
 def fire(current: np.ndarray, threshold, steps: int, kept: np.ndarray | None = None) -> np.ndarray:
@@ -141,11 +155,12 @@ def fire(current: np.ndarray, threshold, steps: int, kept: np.ndarray | None = N
             np.greater_equal(v, threshold, out=spikes[t])
             v -= spikes[t] * threshold
         else:
+            _exact(v * 2**SHARE_PLACES, "the product of a leak")
             v = np.floor(kept * v) + now
             if t:
                 v -= spikes[t - 1] * threshold
             np.greater(v, threshold, out=spikes[t])
-    _exact(v * 16 if kept is not None else v, "a membrane")  # the product of a leak has four more bits
+    _exact(v, "a membrane")
     return spikes
 
 
@@ -201,7 +216,7 @@ def evaluate(network, inputs: np.ndarray, steps: int) -> Evaluation:
         if isinstance(layer, Input):
             values[name] = as_frames(inputs, shape)
         elif isinstance(layer, Neuron):
-            values[name] = fire(sources[0], _plain_threshold(layer, name), steps, kept_share(layer))
+            values[name] = fire(sources[0], _one_threshold(layer, name), steps, kept_share(layer, name))
             found.rates[name] = float(values[name].mean())
         elif isinstance(layer, Readout):
             total = sources[0].sum(axis=0) * (steps if len(sources[0]) == 1 else 1)
@@ -223,17 +238,8 @@ def as_frames(inputs: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(inputs, np.float32)[None] if constant else np.asarray(inputs, np.float32)
 
 
-def _plain_threshold(layer: Neuron, name: str) -> int:
-    values, decay = np.unique(layer.threshold), layer.v_decay
-    plain = layer.reset == "subtract" and not layer.signed and layer.max_count is None and layer.u_format is None
-    if decay.kind == "none":
-        plain = plain and layer.compare == ">=" and not layer.reset_delay
-    else:
-        plain = plain and layer.compare == ">" and layer.reset_delay == 1 and decay.kind == "multiply"
-        plain = plain and decay.rounding.name == "TRN"
-    if len(values) != 1 or not plain or np.any(layer.v_initial):
-        raise UnsupportedError(
-            f"{name}: of neurons, integrate-and-fire with one threshold, and with leaks by multiplication and a reset "
-            "a step later, are among the benchmarks"
-        )
+def _one_threshold(layer: Neuron, name: str) -> int:
+    values = np.unique(layer.threshold)
+    if len(values) != 1 or layer.signed or layer.max_count is not None or np.any(layer.v_initial):
+        raise UnsupportedError(f"{name}: only unsigned neurons with one threshold, no cap and V0 = 0 are evaluated")
     return int(values[0])

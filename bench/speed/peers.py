@@ -12,15 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .ann_pass import int8_pass
 from .simulators import snn_torch, spikingjelly
-from .torch_loops import torch_folded, torch_step
+from .torch_loops import Call, torch_folded, torch_step
 
 __all__ = ["PEERS", "Absent", "Peer", "absent", "prepare_peer"]
-
-Call = Callable[[np.ndarray], np.ndarray]
 
 
 class Absent(ImportError):

@@ -5,7 +5,6 @@ They are imported when a network is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,9 @@ from ...layers.neurons import Neuron
 from ...layers.pooling import MaxPool2d, SumPool2d
 from ...layers.ports import Input
 from ...layers.reshape import Flatten
-from .torch_loops import TorchNetwork
+from .torch_loops import Call, TorchNetwork
 
 __all__ = ["snn_torch", "spikingjelly"]
-
-Call = Callable[[np.ndarray], np.ndarray]
 
 
 def _modules(this: TorchNetwork, conv, linear, avg_pool, neuron) -> dict[str, Any]:
@@ -91,6 +88,8 @@ def _walk(this: TorchNetwork, modules: dict[str, Any], x, fire, states: dict | N
 def spikingjelly(workload, threads: int, mode: str) -> Call:
     """IFNode with soft reset (`v_reset=None`), torch backend; reset before each call."""
     this = TorchNetwork(workload, threads)
+    if this.kept:
+        raise UnsupportedError("leaks by channel have no form in SpikingJelly's IFNode")
     from spikingjelly.activation_based import functional, layer, neuron
 
     torch = this.torch
@@ -101,8 +100,6 @@ def spikingjelly(workload, threads: int, mode: str) -> Call:
         lambda *a, **k: layer.AvgPool2d(*a, step_mode=mode, **k),
         lambda name: neuron.IFNode(v_threshold=this.parameters[name][0], v_reset=None, step_mode=mode),
     )
-    if this.kept:
-        raise UnsupportedError("leaks by channel have no form in SpikingJelly's IFNode")
     whole = torch.nn.ModuleList(modules.values()).eval()
 
     def fire(name, module, current):

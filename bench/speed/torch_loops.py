@@ -21,7 +21,7 @@ from ...layers.reshape import Flatten
 from ...layers.schedule import bias_schedule
 from .evaluate import kept_share
 
-__all__ = ["TorchNetwork", "torch_folded", "torch_step"]
+__all__ = ["Call", "TorchNetwork", "torch_folded", "torch_step"]
 
 Call = Callable[[np.ndarray], np.ndarray]
 Padding = tuple[tuple[int, int], tuple[int, int]]  # the form that layers bring any padding into
@@ -80,18 +80,7 @@ class TorchNetwork:
             )
 
     def _neuron(self, name: str, layer: Neuron, rank: int) -> None:
-        kept = kept_share(layer) if layer.v_decay.kind in ("none", "multiply") else None
-        simple = layer.reset == "subtract" and layer.u_format is None and not np.any(layer.bias)
-        if kept is None:
-            simple = simple and layer.compare == ">=" and not layer.reset_delay and layer.v_decay.kind == "none"
-        else:
-            simple = simple and layer.compare == ">" and layer.reset_delay == 1 and not layer.signed
-            simple = simple and layer.v_decay.rounding.name == "TRN" and layer.max_count is None
-        if not simple:
-            raise UnsupportedError(
-                f"{name}: integrate-and-fire neurons, and leaks by multiplication with a reset a step later, have "
-                "a form in the peers"
-            )
+        kept = kept_share(layer, name)
         numbers = [self._number(values, rank) for values in (layer.threshold, layer.v_initial, layer.v_negative)]
         self.parameters[name] = (*numbers, layer.signed, layer.max_count)
         if kept is not None:

@@ -26,7 +26,7 @@ from ...layers.ports import Input, Readout
 from ...layers.presets import IF, LIF
 from ...layers.reshape import Flatten
 from ...network.spiking import Network
-from .evaluate import Evaluation, apply, as_frames, evaluate, fire, kept_share, threshold_for
+from .evaluate import SHARE_PLACES, Evaluation, apply, as_frames, evaluate, fire, kept_share, threshold_for
 
 __all__ = ["NAMES", "Workload", "build"]
 
@@ -139,14 +139,15 @@ class _Draft:
     def leak(self) -> str:
         """The same of a neuron that keeps 12 to 15 sixteenths of its membrane, drawn for each channel."""
         kept = self.rng.integers(12, 16, self.shapes[self.last][0])
-        decay = Decay.by_multiply(kept, 4)
-        threshold = threshold_for(self.values[self.last], self.steps, self.rate, kept / np.float32(16))
+        share = kept / np.float32(2**SHARE_PLACES)
+        threshold = threshold_for(self.values[self.last], self.steps, self.rate, share)
+        decay = Decay.by_multiply(kept, SHARE_PLACES)
         layer = LIF(threshold, decay, compare=">", reset_delay=1, v_format=Fixed(24))
         return self._neuron(f"lif_{len(self.nodes)}", layer, threshold)
 
     def _neuron(self, name: str, layer: Neuron, threshold: int) -> str:
         self.shapes[name] = self.shapes[self.last]
-        self.values[name] = fire(self.values[self.last], threshold, self.steps, kept_share(layer))
+        self.values[name] = fire(self.values[self.last], threshold, self.steps, kept_share(layer, name))
         self._link(name, layer, (self.last,))
         return name
 

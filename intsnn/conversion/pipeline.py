@@ -149,8 +149,7 @@ def measure(stages, data: Dataset, scale: InputScale, converted: Network, thread
         ann = integer_ann(converted, data.images, levels=False, threads=threads)
         at_rest = simulate(converted, data.images, settle=True, threads=threads, reports=False)
     else:  # the theorem: both are one, and some samples are looked at
-        checked = min(SETTLED_CHECKED, len(data))
-        ann = at_rest = settle(converted, data.images, checked=checked, threads=threads, reports=False)
+        ann = at_rest = settle(converted, data.images, checked=SETTLED_CHECKED, threads=threads, reports=False)
     note("thresholds and biases (integer ANN)", ann.outputs * unit, ann.predictions)
     run = simulate(converted, data.images, threads=threads, reports=False)
     note(f"SNN, T = {converted.t_drive}", run.outputs * unit, run.predictions)

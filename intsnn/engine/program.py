@@ -131,7 +131,7 @@ def lower(network: Network, schedule: Schedule) -> Program:
     RangeError
         If a running total could need more than 63 bits, naming the layer.
     """
-    kept: dict[Schedule, Program] = vars(network).setdefault("_programs", {})
+    kept: dict[Schedule, Program] = network.lowered
     program = kept.pop(schedule, None) or Program(network, schedule)
     kept[schedule] = program  # the last one used stands last
     for oldest in list(kept)[:-KEPT]:

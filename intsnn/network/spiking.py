@@ -43,6 +43,7 @@ class _Derived:
     order: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     _inputs: dict[str, tuple[str, ...]]
+    lowered: dict[Any, Any]  # what backends were made from, by schedule; kept by `intsnn.engine.program.lower` alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,7 @@ class Network(_Derived):
         object.__setattr__(self, "shapes", self._infer_shapes())
         self._check_channels()
         self._check_widths()
+        object.__setattr__(self, "lowered", {})
 
     @classmethod
     def sequential(cls, *layers, **options) -> Network:

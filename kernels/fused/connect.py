@@ -117,14 +117,14 @@ def _clear(sums, begin, count):
 
 
 @kernel(inline="always")
-def _dot_rows(sums, data, where, dots, numbers, all_, end):
-    """Dot products of the rows ``all_.where..end`` of `where`, each to its row of `sums`; inlined like `_clear`."""
-    size = GROUP_64 if all_.stride == DOT_WIDTH else GROUP_32
-    for r in range(all_.where, end, size):
+def _dot_rows(sums, data, where, dots, numbers, first, end):
+    """Dot products of the rows ``first.where..end`` of `where`, each to its row of `sums`; inlined like `_clear`."""
+    width = first.stride
+    for r in range(first.where, end, GROUP_64 if width == DOT_WIDTH else GROUP_32):
         group = DotPlaces(
-            r * all_.stride, all_.stride, r, all_.weights, all_.runs, all_.run_stride, all_.run_length, all_.initial
+            r * width, width, r, first.weights, first.runs, first.run_stride, first.run_length, first.initial
         )
-        if all_.stride == DOT_WIDTH:
+        if width == DOT_WIDTH:
             dots_64(sums, data, where, dots, numbers, group)
         else:
             dots_32(sums, data, where, dots, numbers, group)
@@ -211,12 +211,12 @@ def columns(op, dense, at, this, who, data, pools, arena):
     items, offsets, flat, where, sums = arena.lists, arena.list_offsets, arena.window, arena.addresses, arena.sums
     rows, dots, numbers, big = pools.rows, pools.dots, pools.numbers, pools.big
     now, steps, driven, kept = this.now, this.steps, this.driven, this.kept
-    busy, rest = this.busy, this.rest  # between them lie the steps with spikes: the sums of the others are zero
+    busy_from, busy_until = this.busy_from, this.busy_until  # sums of the steps before and behind are zero
     kind, channels, out_channels = op[KIND], op[CHANNELS], op[OUT_CHANNELS]
     kernel_y, kernel_x, stride_y, stride_x = op[KERNEL_Y], op[KERNEL_X], op[STRIDE_Y], op[STRIDE_X]
     top, left, dilation, initial = op[TOP], op[LEFT], op[DILATION_Y], op[INITIAL]
     fires, adds = kind == FIRE or kind == CONNECT_FIRE, kind == CONNECT_ADD or kind == CURRENT
-    together = _together(rest - busy) if dense else 1
+    together = _together(busy_until - busy_from) if dense else 1
     # FIRE: the charge is that of a step, of the constant input, or none when that has ended
     charge_step = at.plane_out if op[EXTRA_STEPS] == 2 else 0
     silent = op[EXTRA_STEPS] == 1 and now >= driven
@@ -240,8 +240,8 @@ def columns(op, dense, at, this, who, data, pools, arena):
         width = _width(dense, out_channels - column)
         weights = op[DOTS] + column * kernel_y * kernel_x * channels if dense else op[WEIGHTS] + column * (op[ROWS] + 1)
         if kind != FIRE:
-            _clear(sums, 0, busy * together * width)
-            _clear(sums, rest * together * width, (steps - rest) * together * width)
+            _clear(sums, 0, busy_from * together * width)
+            _clear(sums, busy_until * together * width, (steps - busy_until) * together * width)
         listed = 0  # input rows that are in the ring
         pixels = at.out_height * at.out_width
         p, out_y, out_x = 0, 0, 0
@@ -256,12 +256,12 @@ def columns(op, dense, at, this, who, data, pools, arena):
                 for i in range(here):
                     begin = at.data + y * stride_y * at.data_row
                     begin += (who[x] if op[TAIL] else x * stride_x) * at.data_pixel
-                    for t in range(busy, rest):
+                    for t in range(busy_from, busy_until):
                         where[t * here + i] = begin + t * at.data_plane
                     x += 1
                     if x == at.out_width:
                         x, y = 0, y + 1
-                row, count = busy * here, rest * here
+                row, count = busy_from * here, busy_until * here
                 end = row + (count - row + GROUP - 1) // GROUP * GROUP
                 for r in range(count, end):
                     where[r] = where[row]
@@ -269,8 +269,8 @@ def columns(op, dense, at, this, who, data, pools, arena):
                     0, width, row, weights, kernel_y, dilation * at.data_row, kernel_x * channels, initial + column
                 )
                 _dot_rows(sums, data, where, dots, numbers, group, end)
-                if rest < steps:
-                    _clear(sums, count * width, (steps - rest) * here * width)
+                if busy_until < steps:
+                    _clear(sums, count * width, (steps - busy_until) * here * width)
             else:
                 if out_x == 0:  # where the lines of its input rows begin in the ring
                     for ky in range(kernel_y):
@@ -279,8 +279,8 @@ def columns(op, dense, at, this, who, data, pools, arena):
                 last = min(at.height, out_y * stride_y - top + (kernel_y - 1) * dilation + 1)
                 while listed < last:
                     slot = listed % ring
-                    total, line = slot * ring_size, slot * line_size + busy * (at.width_in + 1)
-                    for t in range(busy, rest):
+                    total, line = slot * ring_size, slot * line_size + busy_from * (at.width_in + 1)
+                    for t in range(busy_from, busy_until):
                         begin = at.source + t * at.plane_in + listed * at.row_in
                         for x in range(at.width_in):
                             offsets[line] = total
@@ -294,7 +294,7 @@ def columns(op, dense, at, this, who, data, pools, arena):
                     listed += 1
                 from_x = out_x * stride_x - left
                 begin_x, end_x = max(0, min(from_x, at.width_in)), max(0, min(from_x + kernel_x, at.width_in))
-                for t in range(busy, rest):
+                for t in range(busy_from, busy_until):
                     total = 0
                     for ky in range(kernel_y):
                         if where[ky] < 0:
@@ -365,9 +365,9 @@ def _copy(op, b, this, who, spikes, pad):
                 target[k] = source[k] ^ flip
         return
     line, row = op[WIDTH_IN] * channels, op[PADDED_WIDTH] * channels
-    pad[this.busy * plane : this.rest * plane] = flip
-    at = op[SOURCE] + b * op[SOURCE_BY] + this.busy * op[HEIGHT] * line
-    for t in range(this.busy, this.rest):
+    pad[this.busy_from * plane : this.busy_until * plane] = flip
+    at = op[SOURCE] + b * op[SOURCE_BY] + this.busy_from * op[HEIGHT] * line
+    for t in range(this.busy_from, this.busy_until):
         for y in range(op[HEIGHT]):
             to = (t * op[PADDED_HEIGHT] + y + op[TOP]) * row + op[LEFT] * channels
             source, target = spikes[at : at + line], pad[to : to + line]
@@ -420,16 +420,16 @@ def connect(op, this, who, pools, arena):
         step = this
         if connects:
             samples = this.samples if op[TAIL] else 1
-            busy, rest, all_ = this.steps, 0, 0
+            begin, end, items = this.steps, 0, 0
             for t in range(this.steps):
                 found = 0
                 for k in range(i, i + samples):
                     found += weigh(spikes, op[SOURCE] + who[k] * op[SOURCE_BY] + t * size, size)
                 if found:
-                    busy, rest, all_ = min(busy, t), t + 1, all_ + found
-            busy = min(busy, rest)
-            dense = np.int64(has_dots and all_ > op[DENSE_ABOVE] * (rest - busy) * samples)
-            step = Pass(this.first, this.samples, this.now, this.steps, this.driven, this.kept, this.turn, busy, rest)
+                    begin, end, items = min(begin, t), t + 1, items + found
+            begin = min(begin, end)
+            dense = np.int64(has_dots and items > op[DENSE_ABOVE] * (end - begin) * samples)
+            step = Pass(this.first, this.samples, this.now, this.steps, this.driven, this.kept, this.turn, begin, end)
         if dense and op[PADDED_HEIGHT]:
             _copy(op, b, step, who, spikes, pad)
         at = places_of(op, b, this)

@@ -218,5 +218,5 @@ class Pass(NamedTuple):
     driven: Whole  # steps with input, of the whole run
     kept: Whole  # 1: states outlive the pass
     turn: Whole  # 1: tiles of columns come backwards
-    busy: Whole  # first step of the pass in which what a connection reads has spikes, and the first one behind the last
-    rest: Whole
+    busy_from: Whole  # first step of the pass in which what a connection reads has spikes,
+    busy_until: Whole  # and the first one behind the last of them

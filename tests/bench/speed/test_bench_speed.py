@@ -127,6 +127,10 @@ def test_peers_compute_the_same(peer, name, pool):
     if peers.absent(peers.PEERS[peer]):
         pytest.skip(peers.absent(peers.PEERS[peer]))
     work = small(name, pool=pool)
+    if name == "lif-b64" and peer.startswith("spikingjelly"):
+        with pytest.raises(UnsupportedError, match="leaks by channel have no form"):
+            peers.prepare_peer(peers.PEERS[peer], work, 1)
+        return
     call = peers.prepare_peer(peers.PEERS[peer], work, 1)
     ours = prepare(work.network, steps=work.steps)(work.inputs).outputs
     assert np.array_equal(call(work.inputs), ours)
