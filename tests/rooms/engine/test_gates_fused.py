@@ -7,6 +7,7 @@ import pytest
 from intsnn.engine.backends.fused import connections, layout
 from intsnn.engine.backends.fused.runner import prepare
 from intsnn.formats.fixed import Fixed
+from intsnn.kernels.fused.opcodes import Arena
 from intsnn.layers import (
     IF,
     LIF,
@@ -246,6 +247,27 @@ def test_steps_without_spikes(monkeypatch, share, busy):
     frames[:, 1] = 0
     found = prepare(network)(frames).outputs.tolist()
     assert found == oracle.simulate(network, frames)["outputs"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_what_lay_in_memory_is_not_read(monkeypatch, name, share):
+    """Buffers full of what other maps left; lists have room for real values alone (as Python, an index behind it)."""
+    made = layout.Layout.buffers
+
+    def used(self):
+        arena, aside = made(self)
+        for name, array in zip(Arena._fields, arena, strict=True):
+            array[:] = 0 if name == "counts" else 7  # the first counts are the zeros that neurons begin with
+        return arena, aside
+
+    monkeypatch.setattr(layout.Layout, "buffers", used)
+    monkeypatch.setattr(connections, "DENSE_SHARE", dict.fromkeys(connections.DENSE_SHARE, (share,) * 3))
+    network = NETWORKS[name]
+    for inputs in (codes(network, 7, (4, 3)), codes(network, 9, (3,))):
+        steps = None if inputs.ndim == len(network.shapes[network.input_name]) + 2 else 4
+        found = prepare(network, steps=steps)(inputs).outputs.tolist()
+        assert found == oracle.simulate(network, inputs, steps=steps)["outputs"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
