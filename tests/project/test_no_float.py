@@ -292,8 +292,12 @@ def test_no_float_in_compiled_kernels(report):
     assert report["floats"] == []
 
 
+ONE_TIER = {"learning.dense._margins": "vnni"}  # kernels that no other tier has a use for
+
+
 def test_every_kernel_was_looked_at(report):
     idle = [name for name, count in report["compiled"].items() if not count]
+    idle = [name for name in idle if ONE_TIER.get(name, report["tier"]) == report["tier"]]
     assert idle == [] and len(report["compiled"]) > 15
 
 
