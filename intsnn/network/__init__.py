@@ -6,6 +6,9 @@ __all__, __getattr__, __dir__ = attach(
     __name__,
     {
         "bounds": "TOTAL_BITS Bound analyse check_totals fits",
+        "composed": "cropping transposed_convolution zero_padding",
+        "float_activations": "FloatHardTanh FloatLeakyReLU FloatSigmoid",
+        "float_moves": "FloatConcat FloatSelect",
         "float_nodes": (
             "FloatAdd FloatAffine FloatAvgPool2d FloatBatchNorm FloatConv2d FloatFlatten FloatInput "
             "FloatMaxPool2d FloatReLU FloatSoftmax FloatUpsample2d"

@@ -110,11 +110,11 @@ class FloatNode(ABC):
     ----------
     arity : (int, int)
         How many inputs are possible, at least and at most.
-    takes_input, joins : bool
-        Whether it is what comes in; whether it adds up branches.
-    weighted, activates, quantised : bool
+    takes_input, joins, gathers : bool
+        Whether it is what comes in; whether it adds up branches; whether it sets branches side by side.
+    weighted, activates, quantised, two_sided : bool
         Whether it multiplies by weights (`weight`, `bias`); whether it is what becomes neurons; whether it has codes
-        or levels.
+        or levels; whether an activation lets negative values through.
     passive, moves_only, permutes, chooses : bool
         Whether its values are those of its only input in the same unit: moved, averaged or chosen; whether they are
         copied; whether each is there once, in another order; whether each is the largest of several.
@@ -129,9 +129,11 @@ class FloatNode(ABC):
     arity: ClassVar[tuple[int, int]] = (1, 1)
     takes_input: ClassVar[bool] = False
     joins: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False
     weighted: ClassVar[bool] = False
     activates: ClassVar[bool] = False
     quantised: ClassVar[bool] = False
+    two_sided: ClassVar[bool] = False
     passive: ClassVar[bool] = False
     moves_only: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
