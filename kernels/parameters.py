@@ -87,6 +87,7 @@ class NeuronParameters(NamedTuple):
     trace_least: int = 0
     seed: int = 0
     layer: int = 0
+    min_count: int = 0  # net counts do not fall below
 
 
 class NeuronState(NamedTuple):

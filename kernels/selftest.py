@@ -174,11 +174,12 @@ def _fire_cases(numbers) -> Iterator[Case]:
         bounds = (numbers(60, kind), numbers(50, kind, 1, 90), numbers(50, kind, -60, 0))
         at = neurons.FirePlaces(
             charge=3, charge_stride=40, steps=4, multiplier=5, bias=1, bias_stride=9, threshold=65, v_negative=115,
-            most=2, v_from=2, v=1, count_from=3, count_to=44, spikes=6, spikes_stride=41,
+            fewest=-2, most=2, v_from=2, v=1, count_from=3, count_to=44, spikes=6, spikes_stride=41,
         )  # fmt: skip
         return (
             numbers(200, np.int32), factors * np.int32(unit), np.concatenate(bounds) * kind(unit),
-            numbers(40, kind) * kind(unit), np.zeros(40, kind), numbers(80, np.int16, 0, 3), np.zeros(200, np.int8), at,
+            numbers(40, kind) * kind(unit), np.zeros(40, kind), numbers(80, np.int16, -2, 3), np.zeros(200, np.int8),
+            at,
         )  # fmt: skip
 
     for counted, scaled, function in (

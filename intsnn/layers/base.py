@@ -214,6 +214,11 @@ class Layer(ABC):
         return 0
 
     @property
+    def lowest_count(self) -> int:
+        """The net count, 0 or less, at which it stops to fall."""
+        return 0
+
+    @property
     def draws(self) -> bool:
         """Whether it rounds with random bits, which are keyed by the number of the sample."""
         return False

@@ -198,6 +198,7 @@ class Neuron(Layer):
     preset: str = ""
     restart_every: int = field(default=0, metadata={"written": "unless default"})
     restart_phase: int = field(default=0, metadata={"written": "unless default"})
+    min_count: int = field(default=0, metadata={"written": "unless default"})
 
     spikes = True
     fires = True
@@ -234,6 +235,10 @@ class Neuron(Layer):
         object.__setattr__(self, "reset_delay", delay)
         object.__setattr__(self, "signed", flag(self.signed, "Neuron.signed"))
         object.__setattr__(self, "max_count", whole_or_none(self.max_count, "Neuron.max_count", 1, INT31))
+        least = whole(self.min_count, "Neuron.min_count", -INT31, 0, allowed=f"{-INT31} to 0 is possible")
+        object.__setattr__(self, "min_count", least)
+        if least and not self.signed:
+            raise FormatError(f"Neuron.min_count: found {least}; a net count below 0 needs signed=True")
         most = whole(self.max_spikes_per_step, "Neuron.max_spikes_per_step", 1, 127)
         object.__setattr__(self, "max_spikes_per_step", most)
         for name in ("restart_every", "restart_phase"):
@@ -313,6 +318,11 @@ class Neuron(Layer):
         """`max_count` where reaching it is what may be needed to come to rest, else 0."""
         return 0 if self.max_count is None or self.reset != "subtract" or self.leaks else self.max_count
 
+    @property
+    def lowest_count(self) -> int:
+        """`min_count`: where a net count ends that falls."""
+        return self.min_count
+
     def restarts(self, step: int) -> bool:
         """Whether u, v, what is still to be reset and the refractory state begin anew before `step`."""
         return bool(self.restart_every) and step > 0 and (step - self.restart_phase) % self.restart_every == 0
@@ -321,6 +331,10 @@ class Neuron(Layer):
         """Largest net count after `steps` steps."""
         most = steps * self.max_spikes_per_step
         return most if self.max_count is None else min(self.max_count, most)
+
+    def least(self, steps: int) -> int:
+        """Smallest net count after `steps` steps."""
+        return max(self.min_count, -steps * self.max_spikes_per_step)
 
     def output_shape(self, name: str, inputs: Sequence[Shape]) -> Shape:
         return inputs[0]
@@ -343,7 +357,8 @@ class Neuron(Layer):
         most = self.most(schedule.limit)
         if schedule.totals:  # any level up to the cap, whatever the steps
             most = self.max_count or schedule.levels or most
-        return Bound(ones * (-spikes if self.signed else 0), ones * spikes, ones * 0, ones * most)
+        least = self.min_count if schedule.totals else self.least(schedule.limit)
+        return Bound(ones * (-spikes if self.signed else 0), ones * spikes, ones * least, ones * most)
 
     def bound(self, inputs: Sequence[Bound], shapes: Sequence[Shape], schedule: Schedule) -> Bound:
         source = inputs[0]
@@ -357,13 +372,21 @@ class Neuron(Layer):
         q_high = source.total_high + at_least_zero(bias * driven)
         lowest = np.minimum(start + q_low - theta * most, start)
         # after a positive spike v >= 0, and from there the charge can only fall from its top to its bottom
-        recent = np.minimum(start + at_most_zero(q_low), at_most_zero(q_low) - at_least_zero(q_high))
-        return Bound(*alone.parts, np.maximum(lowest, recent), np.maximum(start + q_high, start))
+        span = at_least_zero(q_high) - at_most_zero(q_low)
+        recent = np.minimum(start + at_most_zero(q_low), -span)
+        highest = np.maximum(start + q_high, start)
+        if self.min_count:  # after a negative spike v < v_negative + theta, and it rises by no more than the span
+            taken_back = np.minimum(
+                highest - theta * self.least(schedule.limit),
+                theta * self.max_spikes_per_step + objects(self.v_negative, size) + span,
+            )
+            highest = np.maximum(highest, taken_back)
+        return Bound(*alone.parts, np.maximum(lowest, recent), highest)
 
     def lower(self, build: Build, inputs: Sequence[Value], schedule: Schedule) -> Value:
         if schedule.totals:
-            top = self.max_count or schedule.levels or 1
-            return build(primitives.Level(np.asarray(self.v_initial), np.asarray(self.threshold), top), inputs[0])
+            top, start = self.max_count or schedule.levels or 1, np.asarray(self.v_initial)
+            return build(primitives.Level(start, np.asarray(self.threshold), top, self.min_count), inputs[0])
         return build(primitives.Fire(self), inputs[0])
 
     def no_ann(self, name: str, levels: int | None) -> list[str]:
@@ -389,6 +412,8 @@ class Neuron(Layer):
     def details(self) -> dict[str, Any]:
         words = [self.preset or "Neuron", "signed" if self.signed else "unsigned"]
         words.append(f"cap {self.max_count}" if self.max_count is not None else "no cap")
+        if self.min_count:
+            words.append(f"down to {self.min_count}")
         negative = np.asarray(self.v_negative)
         if negative.any():
             low, high = negative.min(), negative.max()
@@ -432,7 +457,8 @@ class Neuron(Layer):
             bits = self.refractory.format.bits if trace else self.refractory.steps.bit_length()
             found.append(StateSize("traces", "refractory", size, bits))
         if self.max_count is not None or self.signed:  # else nothing asks for the count
-            found.append(StateSize("counts", "count", size, int(bound.total_high.max()).bit_length()))
+            bits = bound.total_format.bits if self.min_count else int(bound.total_high.max()).bit_length()
+            found.append(StateSize("counts", "count", size, bits))
         spike = bound.step_format.bits
         if self.reset_delay:
             found.append(StateSize("counts", "pending", size, spike))

@@ -72,11 +72,12 @@ class Fire(Primitive):
 
 @dataclass(frozen=True, eq=False)
 class Level(Primitive):
-    """``clip(floor((v_initial + x) / threshold), 0, top)``; `v_initial` and `threshold` one integer or ``(C,)``."""
+    """``clip(floor((v_initial + x) / threshold), bottom, top)``; `v_initial`, `threshold` one integer or ``(C,)``."""
 
     v_initial: np.ndarray
     threshold: np.ndarray
     top: int
+    bottom: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,11 +43,12 @@ def settling_steps(network, driven: int) -> int:
     """Most steps that a settling run of `network` adds after `driven` driven steps: L for each layer, plus the delays.
 
     L is `levels`, else `t_drive`, else `driven`; a layer of a feed-forward network that comes to rest only at a larger
-    `max_count` (no leak, reset by subtraction) counts with that.
+    `max_count` (no leak, reset by subtraction) counts with that, and one whose net count may fall below 0 with as many
+    steps more as it may fall.
     """
     reach = network.levels or network.t_drive or driven
     delays = sum(layer.delay for layer in network.nodes.values())
     layers = [network.nodes[name] for name in network.spiking]
     if network.recurrent:
-        return len(layers) * reach + delays
-    return sum(max(reach, layer.rests_at) for layer in layers) + delays
+        return sum(reach - layer.lowest_count for layer in layers) + delays
+    return sum(max(reach, layer.rests_at) - layer.lowest_count for layer in layers) + delays

@@ -8,6 +8,7 @@ from ..toolchain.jit import kernel
 from .opcodes import (
     AFTER,
     BIAS,
+    BOTTOM_LEVEL,
     BYTES,
     CHANNELS,
     FIRST,
@@ -202,7 +203,7 @@ def _after_wide(op, part, pools, arena, totals):
                 row[o] += charges[to + o]
     else:  # TO_DIVIDE
         for o in range(count):
-            row[o] = min(max(row[o] // big[threshold + o], 0), op[TOP_LEVEL])
+            row[o] = min(max(row[o] // big[threshold + o], op[BOTTOM_LEVEL]), op[TOP_LEVEL])
     write_row(op[TARGET_CLASS], arena, to, count)
 
 

@@ -14,6 +14,7 @@ from .opcodes import (
     ADD,
     AFTER,
     BIAS,
+    BOTTOM_LEVEL,
     BYTES,
     CHANNELS,
     CLEAR,
@@ -82,7 +83,7 @@ def is_plain_count(operation) -> bool:
 
 @kernel
 def _level(op, source, target, pools, arena):
-    """LEVEL of one pixel: ``clip(floor((V0 + charge) / theta), 0, L)``."""
+    """LEVEL of one pixel: ``clip(floor((V0 + charge) / theta), bottom, L)``."""
     channels = op[CHANNELS]
     if op[AFTER] == TO_LEVEL:
         at = LevelPlaces(op[SCALES], op[OFFSETS], op[PADDED])
@@ -94,7 +95,7 @@ def _level(op, source, target, pools, arena):
     big, row = pools.big, arena.row
     read_row(op[SOURCE_CLASS], arena, source, channels)
     for c in range(channels):
-        row[c] = min(max((row[c] + big[op[BIAS] + c]) // big[op[THRESHOLD] + c], 0), op[TOP_LEVEL])
+        row[c] = min(max((row[c] + big[op[BIAS] + c]) // big[op[THRESHOLD] + c], op[BOTTOM_LEVEL]), op[TOP_LEVEL])
     write_row(op[TARGET_CLASS], arena, target, channels)
 
 

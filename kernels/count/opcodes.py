@@ -75,6 +75,7 @@ class CountOperation(IntEnum):
     MULTIPLIER = auto()  # int64 (C,); int32 where charges of 32 bits are made of narrow sums and values
     BIAS = auto()  # the same
     THRESHOLD = auto()  # int64 (C,)
+    BOTTOM_LEVEL = auto()  # of a level by division, and the largest
     TOP_LEVEL = auto()
     FIRST = auto()  # 1: charges are written, 0: added to
     FORM = auto()  # of CONNECT: 4 or 2 products of a lane at once
@@ -91,7 +92,7 @@ FIELDS = len(CountOperation)
     KIND, TAIL, SOURCE, SOURCE_CLASS, SOURCE_ROW, SOURCE_PIXEL, SOURCE_BY, TARGET, TARGET_CLASS, TARGET_ROW,
     TARGET_PIXEL, TARGET_BY, HEIGHT, WIDTH, OUT_HEIGHT, OUT_WIDTH, CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X,
     TOP, LEFT, RUNS, RUN_COUNT, RUN_LENGTH, WEIGHTS, AFTER, SCALES, OFFSETS, PADDED, MULTIPLIER, BIAS, THRESHOLD,
-    TOP_LEVEL, FIRST, FORM, PIXELS, SPAN, JOINED, JOINED_ROW, JOINED_PIXEL, JOINED_BY,
+    BOTTOM_LEVEL, TOP_LEVEL, FIRST, FORM, PIXELS, SPAN, JOINED, JOINED_ROW, JOINED_PIXEL, JOINED_BY,
 ) = (int(x) for x in CountOperation)  # fmt: skip
 CONNECT, DEPTHWISE, WIDE, LEVEL, ADD, MOST, TOTAL, COPY, CLEAR, OUTPUT, KEEP = (int(x) for x in CountKind)
 TO_LEVEL, TO_DIVIDE, TO_CHARGE, TO_JOIN, TO_OUTPUT = (int(x) for x in After)

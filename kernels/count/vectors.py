@@ -4,9 +4,9 @@ Each function has a plain twin (`plain_...`), which is its meaning and the tier 
 vectors (`toolchain/tier.py` says which tier runs and tests it first). Arrays are flat; ``..._at`` is where a function
 begins.
 
-The level ``clip(floor((V0 + Q) / theta), 0, L)`` of a sum S is ``(u * factor + offset) >> (32 + shift)`` with
+The level ``clip(floor((V0 + Q) / theta), bottom, L)`` of a sum S is ``(u * factor + offset) >> (32 + shift)`` with
 ``u = min(max(S, low), high) - low``: per channel five numbers, found and proven for every S by
-`intsnn.engine.backends.count.scales`.
+`intsnn.engine.backends.count.scales`. Where `bottom` is below 0 so may the line be: the shift keeps the sign.
 
 Weights of dot products lie as ``(K / depth, columns, depth)``: `depth` products go to one lane.
 """
@@ -92,12 +92,12 @@ class DotLevelPlaces(NamedTuple):
 def plain_level(sum_, numbers, big, at, c):
     """Level of one sum of channel `c`; offsets of even channels of a vector lie before those of odd ones."""
     low, high = np.int64(numbers[at.scales + c]), np.int64(numbers[at.scales + at.padded + c])
-    factor = np.uint64(np.uint32(numbers[at.scales + 2 * at.padded + c]))
-    shift = np.uint64(32 + numbers[at.scales + 3 * at.padded + c])
+    factor = np.int64(np.uint32(numbers[at.scales + 2 * at.padded + c]))
+    shift = np.int64(32 + numbers[at.scales + 3 * at.padded + c])
     within = c % STEP
     where = c - within + within // 2 + (HALF if within % 2 else 0)
-    u = np.uint64(min(max(np.int64(sum_), low), high) - low)
-    return np.int64((u * factor + np.uint64(big[at.offsets + where])) >> shift)
+    u = min(max(np.int64(sum_), low), high) - low
+    return (u * factor + np.int64(big[at.offsets + where])) >> shift
 
 
 _level_of_one = kernel(plain_level)
@@ -222,7 +222,7 @@ class _Scales:
         odd = b.mul(b.lshr(pairs, self.thirty_two), self.odd)
         even = b.lshr(b.add(even, self.even_offset), self.thirty_two)
         odd = b.and_(b.add(odd, self.odd_offset), e.constant(double, -1 << 32))
-        found = b.lshr(b.bitcast(b.or_(even, odd), x.type), self.shift)
+        found = b.ashr(b.bitcast(b.or_(even, odd), x.type), self.shift)
         return b.trunc(found, vector(STEP, element)) if element.width < 32 else found
 
 

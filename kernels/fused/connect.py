@@ -27,6 +27,7 @@ from .opcodes import (
     EXTRA_BY,
     EXTRA_STEPS,
     FEW,
+    FEWEST_SPIKES,
     FIRE,
     FIRST,
     FLIP,
@@ -224,7 +225,7 @@ def columns(op, dense, at, this, who, data, pools, arena):
     wide = op[WIDE] != 0
     bias_at, bias_step = op[BIAS] + min(now, driven) * out_channels, out_channels if now < driven else 0
     multiplier, threshold, v_negative = op[MULTIPLIER], op[THRESHOLD], op[V_NEGATIVE]
-    counted, scaled, cap = op[COUNTED] != 0, op[SCALED] != 0, op[CAP]
+    counted, scaled, fewest, cap = op[COUNTED] != 0, op[SCALED] != 0, op[FEWEST_SPIKES], op[CAP]
     fresh = now == 0 or not kept
     before, big_before = numbers if fresh else v, big if fresh else big_v
     ring, ring_size, line_size = op[RING], op[RING_SIZE], steps * (at.width_in + 1)
@@ -334,7 +335,7 @@ def columns(op, dense, at, this, who, data, pools, arena):
                             from_charge = at.extra + out_y * at.row_out + place * at.pixel_extra + c
                         lanes = FirePlaces(
                             from_charge, feed_step, steps, multiplier + c, bias_at + c, bias_step, threshold + c,
-                            v_negative + c, cap, from_at, v_to, count_from, count_to, to + o,
+                            v_negative + c, fewest, cap, from_at, v_to, count_from, count_to, to + o,
                             at.plane_out,
                         )  # fmt: skip
                         if wide:

@@ -53,7 +53,7 @@ def _parameters(big, at):
         big[at + 9], big[at + 10], big[at + 11], big[at + 12], big[at + 13], big[at + 14], big[at + 15], big[at + 16],
         big[at + 17], big[at + 18], big[at + 19], big[at + 20], big[at + 21], big[at + 22], big[at + 23], big[at + 24],
         big[at + 25], big[at + 26], big[at + 27], big[at + 28], big[at + 29], big[at + 30], big[at + 31], big[at + 32],
-        big[at + 33],
+        big[at + 33], big[at + 34],
     )  # fmt: skip
 
 

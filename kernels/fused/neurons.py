@@ -24,7 +24,8 @@ class FirePlaces(NamedTuple):
     bias_stride: int
     threshold: int
     v_negative: int
-    most: int  # the largest count
+    fewest: int  # the least net count, and the largest
+    most: int
     v_from: int
     v: int
     count_from: int
@@ -47,7 +48,7 @@ def plain_fire(charge, numbers, constants, v_from, v, counts, spikes, at, counte
             x += np.int64(constants[at.bias + t * at.bias_stride + k])
             s = int(x >= theta)
             if counted:
-                s = int(x >= theta and n < at.most) - int(x < low and n > 0)
+                s = int(x >= theta and n < at.most) - int(x < low and n > at.fewest)
             x -= s * theta
             n += s
             spikes[at.spikes + t * at.spikes_stride + k] = s
@@ -62,14 +63,14 @@ def _portable_fire(charge, numbers, constants, v_from, v, counts, spikes, at):
     x[:] = v_from[at.v_from : at.v_from + WIDTH]
     c[:] = counts[at.count_from : at.count_from + WIDTH]
     factor, theta = numbers[at.multiplier : at.multiplier + WIDTH], constants[at.threshold : at.threshold + WIDTH]
-    low, most = constants[at.v_negative : at.v_negative + WIDTH], at.most
+    low, fewest, most = constants[at.v_negative : at.v_negative + WIDTH], at.fewest, at.most
     for t in range(at.steps):
         a = charge[at.charge + t * at.charge_stride : at.charge + t * at.charge_stride + WIDTH]
         bias = constants[at.bias + t * at.bias_stride : at.bias + t * at.bias_stride + WIDTH]
         out = spikes[at.spikes + t * at.spikes_stride : at.spikes + t * at.spikes_stride + WIDTH]
         for k in range(WIDTH):
             u = np.int64(x[k]) + np.int64(a[k]) * np.int64(factor[k]) + np.int64(bias[k])
-            s = np.int64(u >= theta[k] and c[k] < most) - np.int64(u < low[k] and c[k] > 0)
+            s = np.int64(u >= theta[k] and c[k] < most) - np.int64(u < low[k] and c[k] > fewest)
             x[k] = u - s * np.int64(theta[k])
             c[k] += s
             out[k] = s
@@ -95,7 +96,10 @@ def _fire_body(counted, scaled, word=INT32):
         theta = [load("constants", "threshold", part) for part in parts]
         factor = [load("numbers", "multiplier", part) for part in parts] if scaled else []
         low = [load("constants", "v_negative", part) for part in parts]
-        most = e.splat(e.whole("at.most") if word == INT64 else b.trunc(e.whole("at.most"), word), lanes)
+        fewest, most = (
+            e.splat(end if word == INT64 else b.trunc(end, word), lanes)
+            for end in (e.whole("at.fewest"), e.whole("at.most"))
+        )
         v = [e.cell(load("v_from", "v_from", part)) for part in parts]
         net = [e.cell(load("counts", "count_from", part) if counted else zero) for part in parts]
         all_charge, bias, spikes = (
@@ -115,7 +119,7 @@ def _fire_body(counted, scaled, word=INT32):
                 if counted:
                     n = e.get(net[k])
                     up = b.and_(up, b.icmp_signed("<", n, most))
-                    down = b.and_(b.icmp_signed("<", x, low[k]), b.icmp_signed(">", n, zero))
+                    down = b.and_(b.icmp_signed("<", x, low[k]), b.icmp_signed(">", n, fewest))
                     spike = b.sub(b.select(up, one, zero), b.select(down, one, zero))
                     x = b.sub(x, b.sub(b.select(up, theta[k], zero), b.select(down, theta[k], zero)))
                     e.put(b.add(n, spike), net[k])

@@ -77,6 +77,7 @@ class Operation(IntEnum):
     V_INITIAL = auto()  # int32 (C,)
     BIAS = auto()  # int32 (driven + 1, C): rows of the driven steps, then zeros
     WIDE = auto()  # 1: threshold, v_negative, v_initial, bias and membranes lie among the 64-bit numbers
+    FEWEST_SPIKES = auto()  # least net count
     CAP = auto()
     COUNTED = auto()  # 0: neither cap nor negative spikes
     STATE = auto()  # membranes and counts; counts only: of a max-pool
@@ -113,7 +114,8 @@ FIELDS = len(Operation)
     KIND, TAIL, SOURCE, SOURCE_BY, TARGET, TARGET_BY, HEIGHT, WIDTH_IN, CHANNELS, OUT_HEIGHT, OUT_WIDTH,
     OUT_CHANNELS, KERNEL_Y, KERNEL_X, STRIDE_Y, STRIDE_X, TOP, LEFT, DILATION_Y, PADDED_HEIGHT, PADDED_WIDTH, FLIP,
     WEIGHTS, ROWS, NEGATED, SAFE, FEW, DOTS, DENSE_ABOVE, INITIAL, RING, RING_SIZE, MULTIPLIER, SCALED, THRESHOLD,
-    V_NEGATIVE, V_INITIAL, BIAS, WIDE, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS, FIRST, OUTPUTS,
+    V_NEGATIVE, V_INITIAL, BIAS, WIDE, FEWEST_SPIKES, CAP, COUNTED, STATE, STATE_BY, EXTRA, EXTRA_BY, EXTRA_STEPS,
+    FIRST, OUTPUTS,
     ANSWER, INPUT, VALUES, VALUES_BY, FROM_VALUES, FROM_WIDE, GROUPS, DILATION_X, INDEX, GRANULE, DIVISOR, ROUNDING,
     BY_TIME, LEVEL, PARAMETERS, LANES, PLANES, WIDE_WEIGHTS, IN_CHANNELS, REAL_OUT,
 ) = (int(x) for x in Operation)  # fmt: skip

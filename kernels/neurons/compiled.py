@@ -49,16 +49,16 @@ TALLIED = 1 << 24  # neurons whose spikes, at most 127 each, a sum of 32 bits ho
 
 
 @kernel
-def levels(x, v_initial, threshold, max_count, alive, out):
+def levels(x, v_initial, threshold, ends, alive, out):
     """Twin of `reference.levels`."""
+    bottom, top = ends
     channels = threshold.shape[0]
     for b in range(x.shape[0]):
         if alive[b]:
             for base in range(0, x.shape[2], channels):
                 for c in range(channels):
                     total = x[b, 0, base + c] + v_initial[c]
-                    level = 0 if total < 0 else total // threshold[c]
-                    out[b, 0, base + c] = min(level, max_count)
+                    out[b, 0, base + c] = min(max(total // threshold[c], bottom), top)
 
 
 @kernel
@@ -228,11 +228,12 @@ def advance(
                         s = min((seen - p.strict) // theta, p.max_spikes)
                     if p.max_count >= 0:
                         s = max(0, min(s, p.max_count - like(step, count[b, i])))
-                elif p.signed and seen < each[V_NEGATIVE * channels + c] and count[b, i] > 0:
+                elif p.signed and seen < each[V_NEGATIVE * channels + c] and count[b, i] > p.min_count:
                     s = like(step, -1)
                     if p.max_spikes > 1:
                         below = each[V_NEGATIVE * channels + c] - seen
-                        s = -min(min((below + theta - 1) // theta, p.max_spikes), like(step, count[b, i]))
+                        most = like(step, count[b, i]) - p.min_count
+                        s = -min(min((below + theta - 1) // theta, p.max_spikes), most)
                 # 5. reset
                 if s != 0 and not p.reset_delay:
                     if p.reset == RESET_SUBTRACT:

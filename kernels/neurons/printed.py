@@ -25,6 +25,7 @@ from .vector import (
     CAPPED,
     COUNTED,
     DROP,
+    FEWEST,
     FIRE,
     HAS_U,
     HOLD,
@@ -210,7 +211,7 @@ class Span:
         )
 
         def taken_back(s=s):
-            down = b.and_(code.compare("<", x, self.channels(NEGATIVE)), code.compare(">", net, zero))
+            down = b.and_(code.compare("<", x, self.channels(NEGATIVE)), code.compare(">", net, code.constant(FEWEST)))
             return b.or_(s, b.sext(down, self.kind))
 
         s = code.when(self.is_[SIGNED], s, taken_back)

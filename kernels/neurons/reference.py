@@ -75,14 +75,18 @@ def decay(x, kind, a, b, rounding, least, word):
     return max(0, x - a) if x >= 0 else min(0, x + a)
 
 
-def levels(x, v_initial, threshold, max_count, alive, out):
-    """Quantised ReLU: ``out = clip(floor((x + V0) / theta), 0, max_count)``, `x` ``(B, 1, P * C)`` the total charge."""
+def levels(x, v_initial, threshold, ends, alive, out):
+    """Quantised activation: ``out = clip(floor((x + V0) / theta), *ends)``, `x` ``(B, 1, P * C)`` the total charge.
+
+    `ends` are the least level, 0 for a ReLU, and the largest.
+    """
+    bottom, top = ends
     channels = len(threshold)
     for b in range(x.shape[0]):
         if alive[b]:
             for i, value in enumerate(x[b, 0].tolist()):
                 c = i % channels
-                out[b, 0, i] = min(max((value + int(v_initial[c])) // int(threshold[c]), 0), max_count)
+                out[b, 0, i] = min(max((value + int(v_initial[c])) // int(threshold[c]), bottom), top)
 
 
 class _Ledger:
@@ -188,9 +192,10 @@ def neuron_run(
                         s = 1 if p.max_spikes == 1 else min((seen - p.strict) // theta, p.max_spikes)
                         if p.max_count >= 0:
                             s = max(0, min(s, p.max_count - count[b, i]))
-                    elif p.signed and seen < each[V_NEGATIVE * channels + c] and count[b, i] > 0:
+                    elif p.signed and seen < each[V_NEGATIVE * channels + c] and count[b, i] > p.min_count:
                         below = int(each[V_NEGATIVE * channels + c]) - seen
-                        s = -1 if p.max_spikes == 1 else -min(-(-below // theta), p.max_spikes, count[b, i])
+                        most = count[b, i] - p.min_count
+                        s = -1 if p.max_spikes == 1 else -min(-(-below // theta), p.max_spikes, most)
                     # 5. reset
                     if s and not p.reset_delay:
                         x = after_reset(x, s)

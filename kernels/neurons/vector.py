@@ -54,8 +54,8 @@ U, V, ACC = 0, 14, 28
     SPAN,  # HIGH - LOW
 ) = range(14)
 FREE, SATURATE, WRAP = range(3)  # no overflow is possible; both others count them
-HAS_U, U_SHIFT, BIASED, RESET, LATE, SIGNED, CAPPED, MOST, COUNTED, HOLDS, HOLD, LEVEL = range(42, 54)
-CONSTANTS = 54
+HAS_U, U_SHIFT, BIASED, RESET, LATE, SIGNED, CAPPED, MOST, FEWEST, COUNTED, HOLDS, HOLD, LEVEL = range(42, 55)
+CONSTANTS = 55
 # Three levels of code, LEVEL, by the constants that are 0 for sure: the fewer questions, the faster.
 ABSENT = ((HAS_U, LATE, HOLDS, ACC + CLAMP, SIGNED, CAPPED, COUNTED, V + CLAMP), (HAS_U, LATE, HOLDS, ACC + CLAMP), ())
 # rows of the table (rows, period + lanes) of what differs from channel to channel
@@ -159,7 +159,7 @@ def plain_span(settings, current, state, out, records, scratch, counters, at):
                 counters[V_LOW], counters[V_HIGH] = min(counters[V_LOW], x), max(counters[V_HIGH], x)
                 if x >= fire:
                     s = int(not k[CAPPED] or net < k[MOST])
-                elif k[SIGNED] and x < negative and net > 0:
+                elif k[SIGNED] and x < negative and net > k[FEWEST]:
                     s = -1
                 if k[LATE]:
                     sent = s

@@ -17,7 +17,7 @@ from intsnn.kernels.layers import compiled as linear
 from intsnn.kernels.layers import reference, vector
 from intsnn.kernels.neurons import compiled as neuron
 from intsnn.kernels.neurons import reference as neuron_reference
-from intsnn.kernels.parameters import COUNTERS, FIRSTS, Window
+from intsnn.kernels.parameters import COUNTERS, FIRSTS, TRAPPED, Window
 from intsnn.kernels.toolchain.tier import tier
 from intsnn.layers import Bound, Decay, Neuron, Refractory
 from intsnn.layers.schedule import Schedule
@@ -232,15 +232,16 @@ def test_tally(seed, steps, driven, size):
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 @settings(max_examples=40)
-@given(SEED, st.integers(1, 6), st.integers(1, 300))
-def test_levels(kind, seed, channels, top):
+@given(SEED, st.integers(1, 6), st.integers(-300, 0), st.integers(1, 300))
+def test_levels(kind, seed, channels, bottom, top):
     def make():
         rng = np.random.default_rng(seed)
         threshold = rng.integers(1, 20, channels)
         x = rng.integers(-500, 500, (2, 1, 4 * channels)).astype(kind)
         out = np.full(x.shape, 99, np.int32)
         start = rng.integers(-9, 20, channels)
-        return {"x": x, "start": start, "threshold": threshold, "top": top, "alive": marked(rng, 2), "out": out}
+        ends = (bottom, top)
+        return {"x": x, "start": start, "threshold": threshold, "ends": ends, "alive": marked(rng, 2), "out": out}
 
     both("levels", neuron, make, "out")
 
@@ -379,7 +380,10 @@ def test_neuron_run(data, seed, scale):
     pending = rng.integers(-1, 2, (2, channels))
     refractory = rng.integers(0, 3, (2, channels))
     arguments = (layer, current, v, u, count, pending, refractory, int(rng.integers(0, steps + 1)), seed)
-    assert run_neuron(neuron, *arguments) == run_neuron(neuron_reference, *arguments)
+    found, expected = run_neuron(neuron, *arguments), run_neuron(neuron_reference, *arguments)
+    if expected[-2][TRAPPED]:  # the run ends in an error that names the first one: nothing behind it counts
+        found, expected = found[-1], expected[-1]
+    assert found == expected
 
 
 FAMILY = [
@@ -402,6 +406,8 @@ FAMILY = [
     *({"max_count": 1, "signed": signed} for signed in (False, True)),
     *({"max_spikes_per_step": 3, "signed": signed, "compare": c} for signed in (False, True) for c in (">=", ">")),
     {"max_spikes_per_step": 4, "max_count": 2, "signed": True},
+    *({"signed": True, "min_count": -2, "max_spikes_per_step": most, "max_count": 2} for most in (1, 3)),
+    {"signed": True, "min_count": -1, "reset_delay": 1},
     {"signed": True, "v_negative": -7},
     {"signed": True, "v_negative": 1, "reset_delay": 1},
     {"bias": -5},

@@ -313,7 +313,7 @@ class Sample:
                     break
                 s += 1
         elif layer.signed:
-            while -s < layer.max_spikes_per_step and seen - s * theta < v_negative and count + s > 0:
+            while -s < layer.max_spikes_per_step and seen - s * theta < v_negative and count + s > layer.min_count:
                 s -= 1
         return s
 
@@ -440,7 +440,7 @@ def longest_rest(network, reach):
             if layer.v_decay.kind == layer.refractory.kind == "none":
                 cap = layer.max_count or 0
         if kind in ("Neuron", "MaxPool2d"):
-            steps += max(reach, cap)
+            steps += max(reach, cap) - getattr(layer, "min_count", 0)
     return steps
 
 

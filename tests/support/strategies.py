@@ -122,6 +122,7 @@ def neurons(draw, channels, plain=False, scale=None):
         "v_format": v_format,
         "v_overflow": draw(st.sampled_from(QUIET_MODES)),
         "signed": signed,
+        "min_count": draw(st.sampled_from((0, 0, -1, -3, -7) + (1 - (1 << 31),) * wide)) if signed else 0,
         "v_negative": v_negative,
         "max_count": draw(st.sampled_from((None, 1, 3, 7) + ((1 << 31) - 1,) * wide)),
         "reset_delay": draw(st.sampled_from((0, 0, 1))),
@@ -247,6 +248,7 @@ class _Builder:
         layer = self.draw(neurons(self.shape[0], plain, self.most if self.wide else None))
         if layer.max_count is not None and layer.max_count > 40:  # a run that settles may take as many steps
             layer = replace(layer, max_count=40)
+        layer = replace(layer, min_count=max(layer.min_count, -40))
         self.put(layer, self.shape, most=layer.max_spikes_per_step)
 
     def connect(self, inputs, outputs, kernel=None, pixels=1, shape=None, **geometry):

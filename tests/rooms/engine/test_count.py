@@ -45,7 +45,9 @@ def with_an_ann(network, tops):
     nodes = {}
     for at, (name, layer) in enumerate(network.nodes.items()):
         if isinstance(layer, Neuron):
-            layer = replace(layer, signed=True, v_negative=0, max_count=tops[at % len(tops)], acc_format=None)
+            top = tops[at % len(tops)]
+            parts = {"signed": True, "v_negative": 0, "max_count": top, "acc_format": None}
+            layer = replace(layer, min_count=(0, -top, -1)[at % 3], **parts)
         elif isinstance(layer, AvgPool2d):
             layer = SumPool2d(layer.kernel_size, layer.stride, layer.padding)
         elif isinstance(layer, Readout):
@@ -106,8 +108,8 @@ def test_networks_from_seeds(first):
 
 
 @settings(max_examples=300)
-@given(st.integers(0, 2**32 - 1), st.sampled_from((1, 2, 3, 7, 31, 255, 4096)))
-def test_scales_are_the_division(seed, top):
+@given(st.integers(0, 2**32 - 1), st.sampled_from((1, 2, 3, 7, 31, 255, 4096)), st.sampled_from((0, 0, 1, 5, 255)))
+def test_scales_are_the_division(seed, top, below):
     """At every sum where a level begins, at the one before, at the ends and between: what is found is exact."""
     rng = np.random.default_rng(seed)
     channels = int(rng.integers(1, 6))
@@ -116,14 +118,14 @@ def test_scales_are_the_division(seed, top):
     threshold = rng.integers(1, 1 << bits, channels) + multiplier * int(rng.integers(0, 3))
     start = rng.integers(-(1 << bits), 1 << bits, channels) * int(rng.integers(1, 9))
     low, high = np.full(channels, -reach), np.full(channels, int(rng.integers(0, reach)))
-    found = scales.find_scales(multiplier, start, threshold, top, low, high)
+    found = scales.find_scales(multiplier, start, threshold, (-below, top), low, high)
     if found is None:
         return
-    k = np.arange(1, top + 1)[:, None]
+    k = np.arange(1 - below, top + 1)[:, None]
     first = -((start - k * threshold) // np.maximum(multiplier, 1))
     sums = np.concatenate([first, first - 1, rng.integers(-reach, high[0] + 1, (200, channels)), [low, high]])
     sums = np.clip(sums, low, high)
-    assert np.array_equal(found.levels(sums), scales.divided_levels(sums, multiplier, start, threshold, top))
+    assert np.array_equal(found.levels(sums), scales.divided_levels(sums, multiplier, start, threshold, (-below, top)))
 
 
 def test_scales_are_found_where_they_are_needed():
@@ -132,12 +134,13 @@ def test_scales_are_found_where_they_are_needed():
     for top in (1, 15, 255):
         for unit in (1, 1 << 6, 1 << 12):
             theta = rng.integers(2 * unit, 5000 * unit, 64)
-            args = np.full(64, unit), rng.integers(-9 * unit, 9 * unit, 64), theta, top
-            assert scales.find_scales(*args, np.full(64, -(1 << 22)), np.full(64, 1 << 22)) is not None, (top, unit)
-    several = scales.find_scales(np.array([5]), np.array([0]), np.array([2]), 7, np.array([-9]), np.array([9]))
+            for bottom in (0, -top):
+                args = np.full(64, unit), rng.integers(-9 * unit, 9 * unit, 64), theta, (bottom, top)
+                assert scales.find_scales(*args, np.full(64, -(1 << 22)), np.full(64, 1 << 22)) is not None, (top, unit)
+    several = scales.find_scales(np.array([5]), np.array([0]), np.array([2]), (0, 7), np.array([-9]), np.array([9]))
     assert several is None  # more than a level for every sum: a division
     wide = scales.find_scales(
-        np.array([1]), np.array([0]), np.array([9]), 7, np.array([-(1 << 40)]), np.array([1 << 40])
+        np.array([1]), np.array([0]), np.array([9]), (0, 7), np.array([-(1 << 40)]), np.array([1 << 40])
     )
     assert wide is None
 

@@ -70,13 +70,15 @@ def cases(draw):
 
     def neuron(channels, size):
         theta = rng.integers(1, size, channels) if draw(st.booleans()) else int(rng.integers(1, size))
-        kind = draw(st.sampled_from(("if", "signed", "published", "late", "negative")))
+        kind = draw(st.sampled_from(("if", "signed", "published", "late", "negative", "both sides")))
         wide = {"threshold_format": Fixed(48), "v_format": Fixed(48)} if unit > 1 else {}
         if kind == "if":
             most, start = draw(st.sampled_from((None, levels))), int(rng.integers(-5, 5))
             return IF(theta, max_count=most, v_initial=start, **wide)
         if kind == "negative":
             return SignedIF(theta, levels, v_negative=-np.asarray(theta), **wide)
+        if kind == "both sides":
+            return SignedIF(theta, levels, min_count=-draw(st.sampled_from((1, levels))), **wide)
         late = int(kind == "late")
         return SignedIF(theta, None if kind == "published" else levels, reset_delay=late, **wide)
 

@@ -1,6 +1,7 @@
 """Levels without a division: per channel five numbers, proven for every sum that can come.
 
-The level of a sum S is ``n(S) = clip(floor((V0 + m S + B) / theta), 0, L)``. With ``u = min(max(S, low), high) - low``
+The level of a sum S is ``n(S) = clip(floor((V0 + m S + B) / theta), bottom, L)``, here counted from the bottom: V0 is
+larger by as many thresholds, and the line lower in the end. With ``u = min(max(S, low), high) - low``
 it is ``(u * factor + offset) >> (32 + shift)``: a straight line between the steps of a staircase. `find_scales` looks
 for the line and proves it: n never falls, so that it is enough to see that the line reaches k at the first S of every
 level k, and not at the S before (a division by an invariant integer as in Granlund and Montgomery, PLDI 1994; here the
@@ -34,17 +35,22 @@ class Scales:
     def levels(self, sums: np.ndarray) -> np.ndarray:
         """Levels (…, C) of sums (…, C): what the kernels compute."""
         u = (np.clip(sums, self.low, self.high) - self.low).astype(np.uint64)
-        line = u * self.factor.astype(np.uint64) + self.offset.astype(np.uint64)
-        return (line >> (32 + self.shift).astype(np.uint64)).astype(np.int64)
+        line = (u * self.factor.astype(np.uint64)).astype(np.int64) + self.offset
+        return line >> (32 + self.shift)
 
 
-def divided_levels(sums, multiplier, start, threshold, top: int) -> np.ndarray:
-    """The same by a division: ``clip(floor((start + multiplier * sums) / threshold), 0, top)``."""
-    return np.clip((start + multiplier * sums) // threshold, 0, top)
+def divided_levels(sums, multiplier, start, threshold, ends: tuple[int, int]) -> np.ndarray:
+    """The same by a division: ``clip(floor((start + multiplier * sums) / threshold), *ends)``."""
+    return np.clip((start + multiplier * sums) // threshold, *ends)
 
 
 def find_scales(
-    multiplier: np.ndarray, start: np.ndarray, threshold: np.ndarray, top: int, low: np.ndarray, high: np.ndarray
+    multiplier: np.ndarray,
+    start: np.ndarray,
+    threshold: np.ndarray,
+    ends: tuple[int, int],
+    low: np.ndarray,
+    high: np.ndarray,
 ) -> Scales | None:
     """The scales of a layer, or None where a channel has none.
 
@@ -56,13 +62,15 @@ def find_scales(
         V0 and bias of the whole drive.
     threshold : (C,)
         At least 1.
-    top : int
-        L.
+    ends : (int, int)
+        Least level, 0 or below, and L.
     low, high : (C,)
         Every sum lies between them, ends included.
     """
     numbers = [np.array([int(x) for x in values], object) for values in (multiplier, start, threshold, low, high)]
     m, b, theta, low, high = numbers
+    bottom, top = ends[0], ends[1] - ends[0]
+    b = b - bottom * theta
     largest = max(top * int(theta.max()) + int(np.abs(b).max()), int(np.abs(low).max()), int(np.abs(high).max()))
     if largest.bit_length() > MOST_BITS or int(low.min()) < INT32[0] or int(high.max()) > INT32[1]:
         return None
@@ -89,7 +97,7 @@ def find_scales(
         factor = steeper
     if not sure.all() or int(factor.max(initial=0)) > LARGEST:
         return None
-    return Scales(begin, end, factor, shift, offset)
+    return Scales(begin, end, factor, shift, offset + bottom * unit)
 
 
 def _shifts(m: np.ndarray, theta: np.ndarray, top: int) -> np.ndarray:

@@ -109,9 +109,10 @@ class CountTable:
         )
         start = start.astype(object) + sums.bias
         threshold = np.broadcast_to(threshold, (channels,))
-        fields = {"TOP_LEVEL": level.top, "PADDED": padded_channels(channels)}
-        small = level.top <= LARGEST_TABLE and not divide
-        scales = find_scales(sums.multiplier, start, threshold, level.top, sums.low, sums.high) if small else None
+        fields = {"BOTTOM_LEVEL": level.bottom, "TOP_LEVEL": level.top, "PADDED": padded_channels(channels)}
+        ends = (level.bottom, level.top)
+        small = level.top - level.bottom <= LARGEST_TABLE and not divide
+        scales = find_scales(sums.multiplier, start, threshold, ends, sums.low, sums.high) if small else None
         if scales is None:
             return fields | {
                 "AFTER": After.DIVIDE, "MULTIPLIER": self._pools.channels(sums.multiplier, channels),

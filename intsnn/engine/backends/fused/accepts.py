@@ -70,7 +70,7 @@ def _connect(program: Program, instruction: Instruction, forms: Forms) -> str | 
 
 def _fire(program: Program, instruction: Instruction, forms: Forms) -> str | None:
     layer, bound = cast(P.Fire, instruction.primitive).neuron, instruction.output.bound
-    if int(bound.total_high.max()) >= 1 << 15:
+    if not fits(bound.total_low, bound.total_high, 16):
         return "counts"
     if is_plain(instruction):  # a format of 48 bits holds its membrane
         return None

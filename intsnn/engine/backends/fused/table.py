@@ -167,6 +167,7 @@ class Table:
             "THRESHOLD": self._store.put_numbers(layer.threshold, channels, highest, wide),
             "V_NEGATIVE": self._store.put_numbers(v_negative, channels, -highest, wide),
             "V_INITIAL": self._store.put_numbers(layer.v_initial, channels, 0, wide),
+            "FEWEST_SPIKES": max(-(1 << 15), layer.min_count),
             "CAP": min((1 << 15) - 1, layer.max_count or (1 << 15) - 1),
             "COUNTED": int(layer.signed or layer.max_count is not None),
         }

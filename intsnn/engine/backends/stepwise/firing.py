@@ -166,6 +166,6 @@ class LevelBinding(Binding):
         return np.int32
 
     def run(self, worker: Worker) -> np.ndarray:
-        out, top = self.out(worker, 1), self.primitive.top
-        self.plan.neuron.levels(worker.values[self.source], self.v_initial, self.threshold, top, worker.alive, out)
+        out, ends = self.out(worker, 1), (self.primitive.bottom, self.primitive.top)
+        self.plan.neuron.levels(worker.values[self.source], self.v_initial, self.threshold, ends, worker.alive, out)
         return out

@@ -74,4 +74,5 @@ def neuron_parameters(neuron: Neuron, seed: int, layer: int):
         trace_least=trace_decay[2],
         seed=seed,
         layer=layer,
+        min_count=neuron.min_count,
     )

@@ -319,13 +319,15 @@ def _fit(
         fit.put(0, {k.CAPPED: 1, k.MOST: cap})
     elif counted and steps > np.iinfo(COUNT_TYPES[width]).max:
         raise _Unfit
+    fewest = layer.least(steps)  # a deeper floor is never reached
+    fit.require(_Range(fewest, 0))
     held = layer.refractory.kind == "counter"
     if held:
         fit.require(_Range(0, layer.refractory.steps))
         fit.put(0, {k.HOLDS: 1, k.HOLD: layer.refractory.steps})
     reset = {"none": P.RESET_NONE, "subtract": P.RESET_SUBTRACT, "zero": P.RESET_ZERO}[layer.reset]
     fit.put(0, {k.BIASED: int(np.any(layer.bias)), k.RESET: reset, k.LATE: layer.reset_delay})
-    fit.put(0, {k.SIGNED: int(layer.signed), k.COUNTED: int(counted)})
+    fit.put(0, {k.SIGNED: int(layer.signed), k.FEWEST: fewest, k.COUNTED: int(counted)})
     fit.constants[k.LEVEL] = next(n for n, absent in enumerate(k.ABSENT) if not fit.constants[list(absent)].any())
     return Narrow(fit.constants, *fit.table(shape[0]), TYPES[width], COUNT_TYPES[width], capped, counted, fit.reach)
 
