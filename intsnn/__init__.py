@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .layers.pooling import AvgPool2d, MaxPool2d, SumPool2d
     from .layers.ports import Input, Readout
     from .layers.presets import IF, LIF, QFFS, CaLIF, CubaLIF, SignedIF, loihi
-    from .layers.reshape import Flatten, Upsample2d
+    from .layers.reshape import Concat, Flatten, Select, Upsample2d
     from .models.readers import load
     from .network.spiking import Network
 
@@ -43,8 +43,8 @@ _PLACES = {
         "files": "save",
         "formats": "Bipolar Fixed Levels Overflow Rounding",
         "layers": (
-            "Add Affine AvgPool2d CaLIF Conv2d CubaLIF Decay Flatten IF Input LIF MaxPool2d Neuron QFFS Readout "
-            "Refractory Scale SignedIF SumPool2d Upsample2d loihi"
+            "Add Affine AvgPool2d CaLIF Concat Conv2d CubaLIF Decay Flatten IF Input LIF MaxPool2d Neuron QFFS Readout "
+            "Refractory Scale Select SignedIF SumPool2d Upsample2d loihi"
         ),
         "models.readers": "load",
         "network": "Network",
@@ -61,6 +61,7 @@ __all__ = [
     "AvgPool2d",
     "Bipolar",
     "CaLIF",
+    "Concat",
     "Conv2d",
     "CubaLIF",
     "Decay",
@@ -80,6 +81,7 @@ __all__ = [
     "Rounding",
     "Rule",
     "Scale",
+    "Select",
     "SignedIF",
     "SumPool2d",
     "Upsample2d",

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ConversionError
 from .charge_units import channels
 
-__all__ = ["Ranges", "Term"]
+__all__ = ["Ranges", "Term", "whole_ratios"]
 
 
 @dataclass(eq=False)
@@ -22,6 +22,17 @@ class Term:
     unit: np.ndarray  # (C,) real value of one unit of charge before the multiplier
     scaled: bool  # True: `node` is a connection; False: an identity that needs a Scale
     settled: bool = False  # an identity whose unit was refined where it was settled
+
+
+def whole_ratios(units: list[Any]) -> tuple[float, list[int]] | None:
+    """The finest of `units` and how often it is in each, where each is one number and a multiple of it."""
+    if any(np.unique(np.asarray(unit)).size != 1 or np.isnan(unit).any() for unit in units):
+        return None
+    each = [float(np.asarray(unit).reshape(-1)[0]) for unit in units]
+    finest = min(each)
+    ratios = [round(unit / finest) for unit in each]
+    near = all(abs(unit / finest - ratio) < 1e-9 * ratio for unit, ratio in zip(each, ratios, strict=True))
+    return (finest, ratios) if near else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +56,14 @@ class Ranges:
     identities: set[str]
     drive: int
     levels: int
+
+    def is_count(self, name: str) -> bool:
+        """Whether a value is made of spike counts and input codes, moved and added up."""
+        layer = self.nodes[name]
+        if layer.takes_input or layer.fires:
+            return True
+        moved = layer.passive or layer.gathers or name in self.added or name in self.identities
+        return moved and all(self.is_count(source) for source in self.sources[name])
 
     def reach(self, term: Term) -> tuple[np.ndarray, np.ndarray, int]:
         """Range (C,) and lattice of the charge of a branch in coarse units, from counts in [0, L] and input codes."""
@@ -75,12 +94,15 @@ class Ranges:
         if layer.takes_input:
             return float(layer.low * self.drive), float(layer.high * self.drive)
         if layer.fires:
-            return 0.0, float(self.levels)
+            return float(-self.levels if layer.lowest_count else 0), float(self.levels)
         if layer.weighted:
             low, high = self.sums(layer.weight, self.sources[name][0])
             bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
             return float((low * layer.multiplier + bias).min()), float((high * layer.multiplier + bias).max())
-        ends = np.sum([self.ends(source) for source in self.sources[name]], axis=0)
+        each = [self.ends(source) for source in self.sources[name]]
+        if layer.gathers:
+            return min(low for low, _ in each), max(high for _, high in each)
+        ends = np.sum(each, axis=0)
         if name in self.identities:
             ends = np.multiply.outer(np.asarray(layer.scale, np.float64).reshape(-1), ends)
         elif layer.passive:

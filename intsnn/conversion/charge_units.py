@@ -32,7 +32,9 @@ class Boundaries:
     Attributes
     ----------
     begins : (C, L) float64
-        Whole charge, in steps of `lattice`, at which each level begins.
+        Whole charge, in steps of `lattice`, at which each level above the least begins.
+    bottom : int
+        The least level.
     low, high : (C, 1) float64
         Ends of the charges that can come, `high` one beyond.
     lattice : int or (C,) int64
@@ -45,6 +47,7 @@ class Boundaries:
     """
 
     begins: np.ndarray
+    bottom: int
     low: np.ndarray
     high: np.ndarray
     lattice: int | np.ndarray
@@ -57,7 +60,7 @@ class Boundaries:
         low, high = self.reach
         middle = (low + high) / 2 * unit + bias
         slight = ~self.dead & (node.step / unit >= largest) & ((high - low) * unit < node.step / 2)
-        level = np.where(slight, np.clip(np.floor(middle / node.step + 0.5), 0, node.levels), self.level)
+        level = np.where(slight, np.clip(np.floor(middle / node.step + 0.5), node.bottom, node.levels), self.level)
         return replace(self, level=level, dead=self.dead | slight)
 
     def unit(self, node: QuantReLU, unit: np.ndarray, area: np.ndarray, largest: int) -> np.ndarray:
@@ -79,7 +82,7 @@ class Boundaries:
         level does.
         """
         bias, area = real
-        edge = _edges(theta, node.levels)
+        edge = self._edges(theta)
         whole = np.floor(np.where(self.dead, self.level * node.step, bias) / (unit * area) + 0.5)
         times = np.round(area)
         span = (self.lattice * 2.0**shift).astype(np.int64)[:, None]
@@ -88,7 +91,7 @@ class Boundaries:
             whole = np.where(self.dead, whole, near)
         total = (whole * times).astype(np.int64)  # a pool adds it up
         moved = self._moved(edge, total, span)
-        found = np.clip((total + (theta >> 1)) // theta, 0, node.levels)
+        found = np.clip((total + (theta >> 1)) // theta, node.bottom, node.levels)
         moved += int(np.abs(found - self.level)[self.dead].sum())
         return whole, moved
 
@@ -97,9 +100,14 @@ class Boundaries:
         start = np.clip(-((total[:, None] - edge) // span), self.low, self.high)
         return int((start != self.begins)[~self.dead].sum())
 
+    def _edges(self, theta: np.ndarray) -> np.ndarray:
+        """Charges (C, L), in fine units and without bias, that reach each level."""
+        n = np.arange(self.bottom + 1, self.bottom + 1 + self.begins.shape[1])
+        return n * theta[:, None] - (theta[:, None] >> 1)
+
     def moved_in_sum(self, theta: np.ndarray, total: np.ndarray) -> int:
         """The same of a sum of branches whose coarse units are the fine ones, in all channels."""
-        edge = _edges(theta, self.begins.shape[1])
+        edge = self._edges(theta)
         return replace(self, dead=np.zeros_like(self.dead))._moved(edge, total, np.asarray(self.lattice)[:, None])
 
 
@@ -109,19 +117,14 @@ def boundaries(
     """Where levels begin for charges in `reach` (low, high, lattice), each worth `unit`, beside a real bias."""
     reach_low, reach_high, lattice = reach
     low, high = np.ceil(reach_low / lattice)[:, None], np.floor(reach_high / lattice)[:, None] + 1
-    n = np.arange(1, node.levels + 1)
+    n = np.arange(node.bottom + 1, node.levels + 1)
     step = lattice[:, None] if isinstance(lattice, np.ndarray) else lattice
     with np.errstate(over="ignore"):
         begins = np.ceil(((n - 0.5) * node.step - bias[:, None]) / unit[:, None] / step)
     begins = np.clip(begins, low, high)
-    level = (begins <= low).sum(axis=1)
+    level = node.bottom + (begins <= low).sum(axis=1)
     dead = ((begins <= low) | (begins >= high)).all(axis=1)
-    return Boundaries(begins, low, high, lattice, (reach_low, reach_high), level, dead)
-
-
-def _edges(theta: np.ndarray, levels: int) -> np.ndarray:
-    """Charges (C, L), in fine units and without bias, that reach each level."""
-    return np.arange(1, levels + 1) * theta[:, None] - (theta[:, None] >> 1)
+    return Boundaries(begins, node.bottom, low, high, lattice, (reach_low, reach_high), level, dead)
 
 
 def _nearest_bias(near, edges, known: Boundaries, size: np.ndarray, area) -> np.ndarray:

@@ -15,35 +15,23 @@ import numpy as np
 
 from ..errors import ConversionError
 from ..formats.fixed import Fixed
-from ..formats.weights import Levels
 from ..layers.joins import Add, Scale
 from ..layers.ports import Input, Readout
+from ..layers.reshape import Concat
 from ..network.quantised import QuantisedNetwork, QuantReLU
 from ..network.spiking import Network
-from .branches import Ranges, Term
+from .branches import Ranges, Term, whole_ratios
 from .charge_units import bits_over, boundaries, channels
-from .rule import MOST_SHIFT, NeuronRule, neuron
+from .rule import MOST_SHIFT, NeuronRule, TooFine, neuron
+from .weights import holds_zero, shorter_codes
 
-__all__ = ["JOIN_SHIFT", "Converter", "TooFine"]
+__all__ = ["JOIN_SHIFT", "Converter"]
 
 JOIN_SHIFT = 10  # resolution of the multipliers that bring branches and readouts to one unit
 COARSE = 16  # the least multiplier of a branch that counts, before a join is refined further
 MOST_OFFSET = 24  # a layer whose sums are a part in 2**MOST_OFFSET of its bias is that bias
 MOST_MULTIPLIER = 30  # bits
 SPAN = 16  # binary orders between the coarsest unit of a join or readout and the one that it is settled in
-
-
-class TooFine(ConversionError):
-    """A threshold or membrane of `layer` is `bits` too wide; coarser units in front of it may help."""
-
-    def __init__(self, message: str, layer: str, bits: int) -> None:
-        super().__init__(message)
-        self.layer, self.bits = layer, bits
-
-
-def _holds_zero(fmt) -> bool:
-    """Whether weights of this format can be zero."""
-    return 0 in fmt.table if isinstance(fmt, Levels) else isinstance(fmt, Fixed)
 
 
 class Converter:
@@ -111,12 +99,43 @@ class Converter:
         self.units[name] = float(unit) / self.drive
 
     def join(self, name: str, sources: list[str]) -> None:
-        """Add a sum of branches."""
+        """Add a sum of branches; counts that a linear layer reads stay counts."""
+        if self._inner(name) and (brought := self._brought(name, sources)) is not None:
+            self.sums.add(name)
+            self.add(name, Add(), *brought)
+            return
         self.add(name, Add(), *sources)
         self.sums.add(name)
         self.units[name] = np.nan  # decided at the neuron or readout behind it
         if self._alone(name):
             self._settle_add(name)
+
+    def negate(self, name: str, signs: np.ndarray, source: str) -> None:
+        """Add channels with other signs."""
+        self.nodes[self._identity(name, source)] = Scale(signs)
+        self.units[name] = self.units[source]
+
+    def gather(self, name: str, sources: list[str]) -> None:
+        """Add branches side by side: counts in one unit, charges each in its own."""
+        brought = self._brought(name, sources)
+        if brought is None:
+            each = [channels(self.units[s], self.graph.shapes[n][0])
+                    for s, n in zip(sources, self.graph[name].inputs, strict=True)]  # fmt: skip
+            self.units[name] = np.concatenate(each)
+        self.add(name, Concat(), *(brought or sources))
+
+    def _brought(self, name: str, sources: list[str]) -> list[str] | None:
+        """The branches of `name` in one unit, its own then, where all are counts and whole factors bring them there."""
+        found = whole_ratios([self.units[source] for source in sources])
+        if found is None or not all(map(self.ranges.is_count, sources)):
+            return None
+        self.units[name], ratios = found
+        brought = list(sources)
+        for i, ratio in enumerate(ratios):
+            if ratio != 1:
+                brought[i] = self._identity(f"{name}_scale_{i}", sources[i])
+                self.nodes[brought[i]] = Scale(ratio)
+        return brought
 
     def connect(self, node, source: str) -> None:
         """Add the connection that a node with codes becomes."""
@@ -152,7 +171,7 @@ class Converter:
         if not readers or readers[0].activates or readers[0].joins:
             return False
         (reader,) = readers
-        if self.graph[name].joins or not reader.passive or reader.chooses or reader.permutes:
+        if self.graph[name].joins or not reader.passive or reader.chooses or reader.regroups:
             return True
         return self._alone(reader.name)
 
@@ -205,17 +224,9 @@ class Converter:
         return unit
 
     def _coarsen(self, name: str, bits: np.ndarray, one: bool = False) -> np.ndarray:
-        """Shorten the codes of output channels of a connection by `bits` (C,); returns by what units grow (C,).
-
-        The largest code of each channel, or of all where they share `one` unit, stays exact.
-        """
-        layer = self.nodes[name]
-        most = np.abs(layer.weight.reshape(len(bits), -1)).max(axis=1).astype(np.float64)
-        most = np.full(len(bits), most.max()) if one else most
-        kept = np.floor(most / 2.0**bits + 0.5)
-        factor = np.where((bits > 0) & (kept > 0), most / np.maximum(kept, 1), 2.0**bits)
-        weight = np.floor(layer.weight / factor.reshape(-1, *(1,) * (layer.weight.ndim - 1)) + 0.5)
-        self.nodes[name] = replace(layer, weight=weight)
+        """`shorter_codes` of a connection by `bits` (C,); returns by what units grow (C,)."""
+        weight, factor = shorter_codes(self.nodes[name].weight, bits, one)
+        self.nodes[name] = replace(self.nodes[name], weight=weight)
         self.units[name] = np.asarray(self.units[name]) * factor
         self.shortened[name] = self.shortened.get(name, 1.0) * factor
         return factor
@@ -233,7 +244,7 @@ class Converter:
         dead = multiplier == 0
         if dead.any():
             self.dead[name] = int(dead.sum())
-            if _holds_zero(layer.weight_format):  # else the multiplier says it
+            if holds_zero(layer.weight_format):  # else the multiplier says it
                 weight = np.where(dead.reshape(-1, *(1,) * (weight.ndim - 1)), 0, weight)
                 multiplier = np.where(dead, max(int(multiplier.max()), 1), multiplier)
         one = np.all(multiplier == multiplier[0])
@@ -311,7 +322,11 @@ class Converter:
         self._settle(terms, unit, self._areas(terms), dead)
         if len(terms) > 1:
             moved, levels = self._moved_in_join(terms, reached, node, unit, theta), theta.size * node.levels
-        self.add(node.name, neuron(self.rule, theta, self.levels), source)
+        if node.two_sided and not self.rule.signed:
+            raise ConversionError(
+                f"layer {node.name!r}: its counts have two signs; unsigned neurons have no form of it"
+            )
+        self.add(node.name, neuron(self.rule, theta, self.levels, node.two_sided), source)
         self.units[node.name] = node.step
         self.refined[node.name] = (shift, 0)
         self.report[node.name] = {

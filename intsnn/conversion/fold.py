@@ -1,185 +1,135 @@
-"""Bring a float network to the form that converts: linear layers, ReLUs, pools, flattens and adds.
+"""Bring a float network to the form that converts: linear layers, activations, pools, moves and joins.
 
-Every rewrite keeps the function: BatchNorm is folded per channel, a final softmax is dropped (argmax does
-not see it), a ReLU behind a max-pool moves before it (both are monotone).
+Every rewrite keeps the function: BatchNorm is folded per channel, a final softmax or sigmoid is dropped (the order of
+values, and the sign of a logit, are those before it), an activation behind a max-pool moves before it (both are
+monotone), a BatchNorm behind spikes moves behind the max-pool that reads it. Where a value of both signs meets a linear
+layer, a max-pool or a concatenation, an activation without limit is put (`intsnn.conversion.two_sided`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedError
 from ..formats.arguments import instance
-from ..network.float_nodes import FloatConv2d
+from ..network.float_moves import FloatSigns
 from ..network.floating import FloatNetwork
-from ..network.node import FloatNode
+from .rewriting import Draft, clips, is_spikes, scaled_by_itself
+from .two_sided import split_leaks, with_two_sides
 
 __all__ = ["fold"]
 
 
-class _Graph:
-    """A float network under rewriting: nodes by name in topological order."""
-
-    def __init__(self, network: FloatNetwork) -> None:
-        self.nodes: dict[str, Any] = {node.name: node for node in network.nodes}
-        self.output = network.output
-        self.network = network
-
-    def readers(self, name: str) -> list[str]:
-        return [node.name for node in self.nodes.values() if name in node.inputs]
-
-    def drop(self, name: str) -> None:
-        """Remove a node with one input; its readers read that input."""
-        source = self.nodes.pop(name).inputs[0]
-        for other in self.readers(name):
-            node = self.nodes[other]
-            self.nodes[other] = replace(node, inputs=tuple(source if i == name else i for i in node.inputs))
-        if self.output == name:
-            self.output = source
-
-    def build(self) -> FloatNetwork:
-        """The rewritten network, sorted again."""
-        order: list[FloatNode] = []
-        done: set[str] = set()
-        while len(order) < len(self.nodes):
-            for name, node in self.nodes.items():
-                if name not in done and set(node.inputs) <= done:
-                    order.append(node)
-                    done.add(name)
-        return FloatNetwork(tuple(order), self.output, self.network.metadata)
-
-
 def fold(network: FloatNetwork) -> FloatNetwork:
-    """`network` with BatchNorm folded, softmax dropped and ReLUs in front of max-pools.
+    """`network` with BatchNorm folded, softmax dropped and activations where neurons are to be.
 
     Raises
     ------
     UnsupportedError
         For a graph that has no spiking form, naming the layer and why.
     """
-    graph = _Graph(instance(network, "network", FloatNetwork))
-    for name in list(graph.nodes):
-        node = graph.nodes[name]
+    draft = Draft(instance(network, "network", FloatNetwork))
+    for name in list(draft.nodes):
+        node = draft.nodes[name]
         if node.orders:
-            if name != graph.output:
+            if name != draft.output:
+                kind = type(node).__name__.removeprefix("Float").lower()
                 raise UnsupportedError(
-                    f"layer {name!r}: a softmax inside the network has no integer form; only at the end"
+                    f"layer {name!r}: a {kind} inside the network has no integer form; only at the end"
                 )
-            graph.drop(name)
-    for name in list(graph.nodes):
-        if graph.nodes[name].scales:
-            _raise_pools(graph, name)
-    for name in list(graph.nodes):
-        if graph.nodes[name].scales:
-            _fold_batch_norm(graph, name)
-    for name in list(graph.nodes):
-        if _clips(graph.nodes[name]):
-            _raise_relu(graph, name)
-    for name in list(graph.nodes):
-        if name in graph.nodes and _clips(graph.nodes[name]):
-            _drop_second_relu(graph, name)
-    for node in graph.nodes.values():
-        if node.chooses and not _spikes(graph, node.inputs[0]):
-            raise UnsupportedError(
-                f"layer {node.name!r}: a max-pool of values without a ReLU has no spiking form; put a ReLU before or "
-                "behind it"
-            )
+            draft.drop(name)
+    split_leaks(draft)
+    for name in list(draft.nodes):
+        if draft.nodes[name].scales:
+            _raise_pools(draft, name)
+    for name in list(draft.nodes):
+        if draft.nodes[name].scales:
+            _fold_batch_norm(draft, name)
+    for name in list(draft.nodes):
+        if clips(draft.nodes[name]):
+            _raise_activation(draft, name)
+    for name in list(draft.nodes):
+        if name in draft.nodes and clips(draft.nodes[name]):
+            _drop_second_activation(draft, name)
+    with_two_sides(draft)
+    for node in draft.nodes.values():
         if reason := node.no_integers():
             raise UnsupportedError(f"layer {node.name!r}: {reason}")
-    return graph.build()
+    return draft.build()
 
 
-def _fold_batch_norm(graph: _Graph, name: str) -> None:
-    norm = graph.nodes[name]
-    source = graph.nodes[norm.inputs[0]]
+def _fold_batch_norm(draft: Draft, name: str) -> None:
+    """Into the linear layer before it, into the dense layers behind it, or a convolution of its own."""
+    norm = draft.nodes[name]
+    source = draft.nodes[norm.inputs[0]]
     scale, shift = norm.scale_shift()
-    if source.weighted and len(graph.readers(source.name)) == 1:
+    if source.weighted and len(draft.readers(source.name)) == 1 and source.name != draft.output:
         weight = source.weight.astype(np.float64) * scale.reshape(-1, *(1,) * (source.weight.ndim - 1))
         bias = shift if source.bias is None else source.bias.astype(np.float64) * scale + shift
-        graph.nodes[source.name] = replace(source, weight=weight, bias=bias)
-        graph.drop(name)
+        draft.nodes[source.name] = replace(source, weight=weight, bias=bias)
+        draft.drop(name)
         return
-    readers = graph.readers(name)
-    if len(graph.network.shapes[name]) == 3:  # its own 1x1 depthwise convolution
-        graph.nodes[name] = FloatConv2d(
-            name=name, inputs=norm.inputs, source=norm.source, weight=scale.reshape(-1, 1, 1, 1), bias=shift,
-            groups=scale.shape[0],
-        )  # fmt: skip
-    elif len(readers) == 1 and graph.nodes[readers[0]].weighted and graph.nodes[readers[0]].rank == 2:  # dense
-        reader = graph.nodes[readers[0]]
-        weight = reader.weight.astype(np.float64)
-        bias = weight @ shift + (0 if reader.bias is None else reader.bias.astype(np.float64))
-        graph.nodes[reader.name] = replace(reader, weight=weight * scale, bias=bias)
-        graph.drop(name)
-    else:
-        raise UnsupportedError(
-            f"layer {name!r}: this BatchNormalization follows no linear layer and feeds no single dense layer; "
-            "it cannot be folded"
-        )
+    readers = [draft.nodes[reader] for reader in draft.readers(name)]
+    shape = draft.network.shapes[name]
+    if len(shape) == 1 and readers and name != draft.output and all(r.weighted and r.rank == 2 for r in readers):
+        for reader in readers:
+            weight = reader.weight.astype(np.float64)
+            bias = weight @ shift + (0 if reader.bias is None else reader.bias.astype(np.float64))
+            draft.nodes[reader.name] = replace(reader, weight=weight * scale, bias=bias)
+        draft.drop(name)
+        return
+    scaled_by_itself(draft, name)
 
 
-def _raise_pools(graph: _Graph, name: str) -> None:
-    """Move max-pools from behind a BatchNorm of spikes to before it: where it never falls, both orders are one."""
-    norm = graph.nodes[name]
-    while _spikes(graph, norm.inputs[0]) and (norm.scale_shift()[0] >= 0).all():
-        readers = graph.readers(name)
-        pool = graph.nodes[readers[0]] if len(readers) == 1 and name != graph.output else None
+def _raise_pools(draft: Draft, name: str) -> None:
+    """Move max-pools from behind a BatchNorm of spikes to before it.
+
+    Where it falls, the largest value behind it is the least before it: the channel is negated around the pool.
+    """
+    norm = draft.nodes[name]
+    while is_spikes(draft, norm.inputs[0]):
+        readers = draft.readers(name)
+        pool = draft.nodes[readers[0]] if len(readers) == 1 and name != draft.output else None
         if pool is None or not pool.chooses:
             return
-        for other in graph.readers(pool.name):
-            node = graph.nodes[other]
-            graph.nodes[other] = replace(node, inputs=tuple(name if i == pool.name else i for i in node.inputs))
-        if graph.output == pool.name:
-            graph.output = name
-        graph.nodes[pool.name] = replace(pool, inputs=norm.inputs)
-        norm = graph.nodes[name] = replace(norm, inputs=(pool.name,))
+        falls = norm.scale_shift()[0] < 0
+        if falls.any():
+            signs = np.where(falls, -1, 1)
+            turned = draft.put(FloatSigns(name=f"{name}/signs", inputs=norm.inputs, signs=signs))
+            gamma = (norm.gamma * signs).astype(norm.gamma.dtype)
+            mean = (norm.mean * signs).astype(norm.mean.dtype)
+            norm = draft.nodes[name] = replace(norm, inputs=(turned,), gamma=gamma, mean=mean)
+        draft.reroute(draft.readers(pool.name), pool.name, name)
+        if draft.output == pool.name:
+            draft.output = name
+        draft.nodes[pool.name] = replace(pool, inputs=norm.inputs)
+        norm = draft.nodes[name] = replace(norm, inputs=(pool.name,))
 
 
-def _raise_relu(graph: _Graph, name: str) -> None:
-    """Move a ReLU from behind a max-pool to before it."""
-    relu = graph.nodes[name]
-    pool = graph.nodes[relu.inputs[0]]
-    while pool.chooses and not _spikes(graph, pool.inputs[0]):
-        if len(graph.readers(pool.name)) != 1:
-            raise UnsupportedError(
-                f"layer {pool.name!r}: a max-pool of values without a ReLU feeds more than the ReLU {name!r}"
-            )
+def _raise_activation(draft: Draft, name: str) -> None:
+    """Move an activation from behind a max-pool to before it, where the pool feeds nothing else."""
+    activation = draft.nodes[name]
+    pool = draft.nodes[activation.inputs[0]]
+    while pool.chooses and not is_spikes(draft, pool.inputs[0]) and len(draft.readers(pool.name)) == 1:
         below = pool.inputs[0]
-        readers = graph.readers(name)
-        for other in readers:
-            node = graph.nodes[other]
-            graph.nodes[other] = replace(node, inputs=tuple(pool.name if i == name else i for i in node.inputs))
-        if graph.output == name:
-            graph.output = pool.name
-        relu = replace(relu, inputs=(below,))
-        graph.nodes[name] = relu
-        graph.nodes[pool.name] = replace(pool, inputs=(name,))
-        pool = graph.nodes[below]
+        draft.reroute(draft.readers(name), name, pool.name)
+        if draft.output == name:
+            draft.output = pool.name
+        activation = replace(activation, inputs=(below,))
+        draft.nodes[name] = activation
+        draft.nodes[pool.name] = replace(pool, inputs=(name,))
+        pool = draft.nodes[below]
 
 
-def _drop_second_relu(graph: _Graph, name: str) -> None:
-    """A ReLU of what is already between 0 and its limit changes nothing."""
-    relu = graph.nodes[name]
-    source = graph.nodes[relu.inputs[0]]
-    while source.passive:
-        source = graph.nodes[source.inputs[0]]
-    if _clips(source) and (
-        relu.max_value is None or (source.max_value is not None and source.max_value <= relu.max_value)
-    ):
-        graph.drop(name)
-
-
-def _spikes(graph: _Graph, name: str) -> bool:
-    """Whether the values of `name` are spike counts or input codes (not sums of products)."""
-    node = graph.nodes[name]
-    if node.chooses or node.permutes:
-        return _spikes(graph, node.inputs[0])
-    return _clips(node) or node.takes_input
-
-
-def _clips(node: FloatNode) -> bool:
-    """Whether it is an activation that has no levels yet."""
-    return node.activates and not node.quantised
+def _drop_second_activation(draft: Draft, name: str) -> None:
+    """An activation of what lies within its limits already changes nothing."""
+    second = draft.nodes[name]
+    first = draft.nodes[second.inputs[0]]
+    while first.passive:
+        first = draft.nodes[first.inputs[0]]
+    if not clips(first) or (first.two_sided and not second.two_sided):
+        return
+    if second.max_value is None or (first.max_value is not None and first.max_value <= second.max_value):
+        draft.drop(name)

@@ -17,7 +17,7 @@ from ..formats.arguments import array_of, choice, flag, instance, shown, whole, 
 from ..formats.fixed import Fixed
 from ..network.floating import FloatNetwork, blocks, forward
 from ..network.node import FloatNode
-from ..network.quantised import InputScale, QuantisedNetwork, QuantReLU
+from ..network.quantised import InputScale, QuantHardTanh, QuantisedNetwork, QuantReLU
 from .compensate import compensate
 from .weights import Width, quantise_weights, quantised_node
 
@@ -97,19 +97,50 @@ def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | 
 
 
 def _histograms(network: FloatNetwork, x: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
-    """Histogram of the positive values that enter each ReLU, as (counts, upper end)."""
-    sources = {node.name: node.inputs[0] for node in network.nodes if _rounded(node)}
-    tops = dict.fromkeys(sources, 0.0)
-    names = sorted(set(sources.values()))
+    """Histogram of the sizes of what enters each activation and does not become 0, as (counts, upper end).
+
+    Activations whose levels have to be worth the same (`tied`) have one histogram.
+    """
+    nodes = {node.name: node for node in network.nodes if _rounded(node)}
+    leaders = tied(network)
+    names = sorted({node.inputs[0] for node in nodes.values()})
+    tops = dict.fromkeys(nodes, 0.0)
+
+    def sizes(node, values: np.ndarray) -> np.ndarray:
+        return np.abs(values) if node.two_sided else values
+
     for values in blocks(network, x, record=names):
-        for name, source in sources.items():
-            tops[name] = max(tops[name], float(values[source].max()))
-    counts = {name: np.zeros(BINS, np.int64) for name in sources}
+        for name, node in nodes.items():
+            top = float(sizes(node, values[node.inputs[0]]).max())
+            tops[leaders[name]] = max(tops[leaders[name]], top)
+    counts = {name: np.zeros(BINS, np.int64) for name in nodes}
     for values in blocks(network, x, record=names):
-        for name, source in sources.items():
-            positive = values[source][values[source] > 0]
-            counts[name] += np.histogram(positive, bins=BINS, range=(0, tops[name] or 1.0))[0]
-    return {name: (counts[name], tops[name]) for name in sources}
+        for name, node in nodes.items():
+            found = sizes(node, values[node.inputs[0]])
+            top = tops[leaders[name]] or 1.0
+            counts[leaders[name]] += np.histogram(found[found > 0], bins=BINS, range=(0, top))[0]
+    return {name: (counts[leaders[name]], tops[leaders[name]]) for name in nodes}
+
+
+def tied(network: FloatNetwork) -> dict[str, str]:
+    """The activations, and for each the first one whose levels have to be worth as much as its own.
+
+    They meet in front of a linear layer or side by side, with nothing between them that could bring them to one unit.
+    """
+    leaders: dict[str, str] = {node.name: node.name for node in network.nodes if _rounded(node)}
+    reach: dict[str, set[str]] = {}  # the activations that a value is made of, by nothing but moving and adding
+    for node in network.nodes:
+        if node.activates:
+            reach[node.name] = {node.name}
+            continue
+        found = set().union(*(reach[name] for name in node.inputs)) if node.inputs else set()
+        reach[node.name] = set() if node.weighted or node.takes_input else found
+        meeting = sorted(leaders[name] for name in found if name in leaders)
+        if (node.weighted or node.gathers) and len(set(meeting)) > 1:
+            order = list(leaders)
+            first = min(meeting, key=order.index)
+            leaders = {name: first if leader in meeting else leader for name, leader in leaders.items()}
+    return leaders
 
 
 def best_clip(counts: np.ndarray, top: float, levels: int, max_value: float | None = None) -> float:
@@ -215,10 +246,7 @@ def quantise_network(
     linear = [n.name for n in network.nodes if n.weighted]
     if not linear:
         raise ConversionError("the network has no convolution or dense layer; there is nothing to convert")
-    clips = {
-        name: best_clip(*histogram, levels, cast(Any, network[name]).max_value)
-        for name, histogram in found.histograms.items()
-    }
+    clips = _clips(network, found, levels)
     clipped_net, levelled = _with_levels(network, clips, FINE), _with_levels(network, clips, levels)
     ends = (linear[0], linear[-1]) if first_last_bits else ()
     widths = {
@@ -247,22 +275,32 @@ def quantise_network(
     return Quantisation(made, tuple(stages), zeroed, beyond, rounding, errors)
 
 
+def _clips(network: FloatNetwork, found: Calibration, levels: int) -> dict[str, float]:
+    """Where each activation saturates, the same for those that are tied."""
+    leaders, clips = tied(network), {}
+    for name, leader in leaders.items():
+        if name == leader:
+            limits = [cast(Any, network[other]).max_value for other in leaders if leaders[other] == leader]
+            most = None if None in limits else max(limits)
+            clips[leader] = best_clip(*found.histograms[leader], levels, most)
+    return {name: clips[leader] for name, leader in leaders.items()}
+
+
 def _rebuilt(network: FloatNetwork, nodes) -> FloatNetwork:
     """The network with other nodes."""
     return FloatNetwork(tuple(nodes), network.output, network.metadata)
 
 
 def _with_levels(network: FloatNetwork, clips: dict[str, float], levels: int) -> FloatNetwork:
-    """The network with ReLUs of so many levels up to their clips."""
-    return _rebuilt(
-        network,
-        (
-            QuantReLU(name=n.name, inputs=n.inputs, source=n.source, step=clips[n.name] / levels, levels=levels)
-            if _rounded(n)
-            else n
-            for n in network.nodes
-        ),
-    )
+    """The network with activations of so many levels up to their clips."""
+    nodes = []
+    for node in network.nodes:
+        if _rounded(node):
+            form = QuantHardTanh if node.two_sided else QuantReLU
+            step = clips[node.name] / levels
+            node = form(name=node.name, inputs=node.inputs, source=node.source, step=step, levels=levels)
+        nodes.append(node)
+    return _rebuilt(network, nodes)
 
 
 def _nearest(levelled: FloatNetwork, widths: Mapping[str, Width]) -> FloatNetwork:

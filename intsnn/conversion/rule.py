@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..errors import FormatError
+from ..errors import ConversionError, FormatError
 from ..formats.arguments import choice, flag, real, whole, whole_or_none
 from ..formats.fixed import Fixed
 from ..layers.neurons import Neuron
 from ..layers.presets import IF, QFFS, CaLIF, SignedIF
 
-__all__ = ["METHODS", "MOST_SHIFT", "NeuronRule", "Rule", "neuron"]
+__all__ = ["METHODS", "MOST_SHIFT", "NeuronRule", "Rule", "TooFine", "neuron"]
 
 METHODS = ("fast-snn", "qffs", "ca-lif")
 MOST_SHIFT = 12  # finest charge unit: 2**-12 of the coarse one
+
+
+class TooFine(ConversionError):
+    """A threshold or membrane of `layer` is `bits` too wide; coarser units in front of it may help."""
+
+    def __init__(self, message: str, layer: str, bits: int) -> None:
+        super().__init__(message)
+        self.layer, self.bits = layer, bits
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,16 @@ class NeuronRule:
 Rule = NeuronRule  # its name so far, kept for users
 
 
-def neuron(rule: NeuronRule, theta: np.ndarray, levels: int) -> Neuron:
-    """Neurons of thresholds `theta` (C,) that count up to `levels`; their membranes get their width later."""
+def neuron(rule: NeuronRule, theta: np.ndarray, levels: int, two_sided: bool = False) -> Neuron:
+    """Neurons of thresholds `theta` (C,) that count up to `levels`; their membranes get their width later.
+
+    Those of an activation with two sides count down to ``-levels``.
+    """
     cap = levels if rule.cap else None
     threshold = theta if np.ptp(theta) else int(theta[0])
-    widths = {
+    least = {"min_count": -levels if rule.cap else 1 - (1 << 31)} if two_sided else {}
+    widths: dict[str, Any] = {
+        **least,
         "v_format": Fixed(48),
         "threshold_format": Fixed.for_range(0, int(theta.max())),
         "bias_format": Fixed(1),

@@ -19,9 +19,9 @@ from ..layers.neurons import Neuron
 from ..network.floating import FloatNetwork
 from ..network.quantised import QuantisedNetwork
 from ..network.spiking import Network
-from .converter import JOIN_SHIFT, Converter, TooFine
+from .converter import JOIN_SHIFT, Converter
 from .joins import with_factors
-from .rule import METHODS, NeuronRule, Rule
+from .rule import METHODS, NeuronRule, Rule, TooFine
 
 __all__ = ["JOIN_SHIFT", "METHODS", "Conversion", "NeuronRule", "Rule", "convert"]
 

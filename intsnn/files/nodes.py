@@ -30,7 +30,7 @@ from ..network.float_nodes import (
     FloatNode,
     FloatUpsample2d,
 )
-from ..network.quantised import QuantAffine, QuantConv2d, QuantReLU
+from ..network.quantised import QuantAffine, QuantConv2d, QuantHardTanh, QuantReLU
 from . import arrays, values
 from .record import NONE, Budget, Record, code_of
 
@@ -44,6 +44,7 @@ QUANTISED: Mapping[str, type] = types.MappingProxyType(
         "QuantConv2d": QuantConv2d,
         "QuantAffine": QuantAffine,
         "QuantReLU": QuantReLU,
+        "QuantHardTanh": QuantHardTanh,
         "MaxPool2d": FloatMaxPool2d,
         "AvgPool2d": FloatAvgPool2d,
         "Upsample2d": FloatUpsample2d,

@@ -12,7 +12,7 @@ __all__, __getattr__, __dir__ = attach(
         "pooling": "AvgPool2d MaxPool2d SumPool2d",
         "ports": "Input Readout",
         "presets": "CaLIF CubaLIF IF LIF QFFS SignedIF loihi",
-        "reshape": "Flatten Moving Upsample2d",
+        "reshape": "Concat Flatten Moving Select Upsample2d",
         "schedule": "Schedule bias_schedule bias_total",
     },
 )

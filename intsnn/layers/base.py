@@ -166,8 +166,9 @@ class Layer(ABC):
         Whether each value is there once, in another order: none is missing, none is added.
     monotone : bool
         Whether the order of values is kept: a maximum before is a maximum behind it.
-    passive : bool
-        Whether its values are those of its only input in the same unit: moved, added up or chosen.
+    passive, gathers : bool
+        Whether its values are those of its only input in the same unit: moved, added up or chosen; whether they are
+        those of several inputs side by side.
     rounds : bool
         Whether a step is rounded, so that a sum over steps depends on how it is cut.
     draws : bool
@@ -187,6 +188,7 @@ class Layer(ABC):
     permutes: ClassVar[bool] = False
     monotone: ClassVar[bool] = False
     passive: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False
     rounds: ClassVar[bool] = False
     takes_input: ClassVar[bool] = False
     kinds: ClassVar[dict[str, type[Layer]]] = {}

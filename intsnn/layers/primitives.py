@@ -98,7 +98,10 @@ class Divide(Primitive):
 
 @dataclass(frozen=True, eq=False)
 class Copy(Primitive):
-    """Each output is one input or 0: `places`, in the shape of the output, are indices in API order, -1 for 0."""
+    """Each output is one value of the inputs, or 0: `places`, in the shape of the output, are indices in API order.
+
+    They count through one input after the other; -1 is for 0.
+    """
 
     places: np.ndarray
 

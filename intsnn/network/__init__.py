@@ -8,14 +8,14 @@ __all__, __getattr__, __dir__ = attach(
         "bounds": "TOTAL_BITS Bound analyse check_totals fits",
         "composed": "cropping transposed_convolution zero_padding",
         "float_activations": "FloatHardTanh FloatLeakyReLU FloatSigmoid",
-        "float_moves": "FloatConcat FloatSelect",
+        "float_moves": "FloatConcat FloatSelect FloatSigns",
         "float_nodes": (
             "FloatAdd FloatAffine FloatAvgPool2d FloatBatchNorm FloatConv2d FloatFlatten FloatInput "
             "FloatMaxPool2d FloatReLU FloatSoftmax FloatUpsample2d"
         ),
         "floating": "FloatNetwork blocks forward",
         "node": "FloatNode",
-        "quantised": "InputScale QuantAffine QuantConv2d QuantReLU QuantisedNetwork with_codes",
+        "quantised": "InputScale QuantAffine QuantConv2d QuantHardTanh QuantReLU QuantisedNetwork with_codes",
         "schedule": "Schedule settling_steps",
         "spiking": "Network",
     },

@@ -21,6 +21,11 @@ class FloatHardTanh(FloatNode):
     activates = True
     two_sided = True
 
+    @property
+    def max_value(self) -> float | None:
+        """The limit, as a ReLU calls its own."""
+        return self.limit
+
     def output_shape(self, shapes):
         if self.limit is not None:
             words = "it has to be positive or None"
@@ -37,6 +42,8 @@ class FloatLeakyReLU(FloatNode):
     """``x`` where it is positive, else ``slope * x``."""
 
     slope: float = 0.01
+
+    leaks = True
 
     def output_shape(self, shapes):
         found = real(self.slope, f"layer {self.name!r}: slope", 0, 1, allowed="a number from 0 to 1 is needed")

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ConversionError, ShapeError
+from ..formats.arguments import shown
 from ..formats.integers import whole_array
-from .node import FloatNode, shape_error
+from ..layers.reshape import Select
+from .node import FloatNode, check_vector, shape_error
 
-__all__ = ["FloatConcat", "FloatSelect"]
+__all__ = ["FloatConcat", "FloatSelect", "FloatSigns"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +30,7 @@ class FloatSelect(FloatNode):
 
     passive = True
     moves_only = True
+    regroups = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,6 +45,20 @@ class FloatSelect(FloatNode):
         if low < -1 or high >= size:
             raise shape_error(self, f"its places are {low} to {high}; -1 (a zero) to {size - 1} are possible")
         return self.places.shape
+
+    def becomes(self, converter, sources):
+        shape, (source,) = converter.shapes[self.inputs[0]], sources
+        converter.add(self.name, Select(self.places), source)
+        units = np.asarray(converter.units[source])
+        if units.ndim:  # of each place; a channel of the output has one
+            each = np.repeat(units, math.prod(shape[1:]))[np.maximum(self.places, 0)]
+            rows = np.where(self.places < 0, np.nan, each).reshape(len(self.places), -1)
+            units = np.nanmax(np.where(np.isnan(rows).all(axis=1, keepdims=True), units.max(), rows), axis=1)
+            if np.any(np.abs(rows - units[:, None]) > 0):
+                raise ConversionError(
+                    f"layer {self.name!r}: it brings values in different units into one channel; put a ReLU before it"
+                )
+        converter.units[self.name] = units
 
     def apply(self, arrays):
         x = arrays[0].reshape(len(arrays[0]), -1)
@@ -62,5 +79,37 @@ class FloatConcat(FloatNode):
             raise shape_error(self, f"the branches have shapes {shapes}; all but the channels have to be equal")
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
+    def becomes(self, converter, sources):
+        converter.gather(self.name, sources)
+
     def apply(self, arrays):
         return np.concatenate(arrays, axis=1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FloatSigns(FloatNode):
+    """Each channel as it is or negated: `signs` ``(C,)``, integers 1 and -1."""
+
+    signs: np.ndarray = field(metadata={"integers": True})
+
+    negates = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        found = whole_array(self.signs, f"layer {self.name!r}: signs")
+        if found.ndim != 1 or not np.isin(found, (-1, 1)).all():
+            raise ShapeError(
+                f"layer {self.name!r}: signs: found {shown(self.signs)}; 1 and -1 of shape (C,) are needed"
+            )
+        object.__setattr__(self, "signs", found)
+
+    def output_shape(self, shapes):
+        check_vector(self, "signs", self.signs, shapes[0][0])
+        return shapes[0]
+
+    def becomes(self, converter, sources):
+        converter.negate(self.name, self.signs, sources[0])
+
+    def apply(self, arrays):
+        x = arrays[0]
+        return x * self.signs.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 2))

@@ -340,6 +340,7 @@ class FloatFlatten(FloatNode):
     passive = True
     moves_only = True
     permutes = True
+    regroups = True
 
     def output_shape(self, shapes):
         return (int(np.prod(shapes[0], dtype=object)),)

@@ -92,6 +92,12 @@ class Converting(Protocol):
     def join(self, name: str, sources: list[str]) -> None:
         """Add a sum of branches."""
 
+    def gather(self, name: str, sources: list[str]) -> None:
+        """Add branches side by side."""
+
+    def negate(self, name: str, signs: np.ndarray, source: str) -> None:
+        """Add channels with other signs."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FloatNode(ABC):
@@ -118,6 +124,9 @@ class FloatNode(ABC):
     passive, moves_only, permutes, chooses : bool
         Whether its values are those of its only input in the same unit: moved, averaged or chosen; whether they are
         copied; whether each is there once, in another order; whether each is the largest of several.
+    regroups, negates, leaks : bool
+        Whether the channels behind it are others than those before it; whether it only changes signs; whether it is a
+        ReLU that lets a part of what is negative through.
     scales, orders : bool
         Whether `scale_shift` per channel is all that it does; whether only the order of values is left behind it.
     """
@@ -138,6 +147,9 @@ class FloatNode(ABC):
     moves_only: ClassVar[bool] = False
     permutes: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
+    regroups: ClassVar[bool] = False
+    negates: ClassVar[bool] = False
+    leaks: ClassVar[bool] = False
     scales: ClassVar[bool] = False
     orders: ClassVar[bool] = False
 

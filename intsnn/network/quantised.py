@@ -2,7 +2,8 @@
 
 They run in `intsnn.network.floating.forward` as the fake-quantised float network, and `intsnn.convert` turns the
 same nodes into integers. Weights are ``scale * codes`` per output channel; an activation is
-``step * clip(floor(x / step + 1/2), 0, levels)`` (half up: what ``V0 = theta >> 1`` does exactly).
+``step * clip(floor(x / step + 1/2), 0, levels)`` (half up: what ``V0 = theta >> 1`` does exactly), or with levels of
+both signs from ``-levels`` on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from .float_nodes import FloatAffine, FloatConv2d
 from .floating import FloatNetwork
 from .node import FloatNode, check_node, float_array
 
-__all__ = ["InputScale", "QuantAffine", "QuantConv2d", "QuantReLU", "QuantisedNetwork", "with_codes"]
+__all__ = [
+    "InputScale", "QuantAffine", "QuantConv2d", "QuantHardTanh", "QuantReLU", "QuantisedNetwork", "with_codes"
+]  # fmt: skip
 
 
 def _check_codes(node, codes: np.ndarray) -> None:
@@ -151,16 +154,28 @@ class QuantReLU(FloatNode):
         object.__setattr__(self, "step", step)
         object.__setattr__(self, "levels", whole(self.levels, f"layer {self.name!r}: levels", 1, 1 << 20))
 
+    @property
+    def bottom(self) -> int:
+        """The least level."""
+        return -self.levels if self.two_sided else 0
+
     def apply(self, arrays):
         x = arrays[0]
         step = x.dtype.type(self.step)
-        return np.clip(np.floor(x / step + x.dtype.type(0.5)), 0, self.levels) * step
+        return np.clip(np.floor(x / step + x.dtype.type(0.5)), self.bottom, self.levels) * step
 
     def becomes(self, converter, sources):
         converter.fire(self, sources[0])
 
     def details(self) -> dict[str, Any]:
         return {"levels": self.levels, "scale": np.asarray(self.step)}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QuantHardTanh(QuantReLU):
+    """``step * clip(floor(x / step + 1/2), -levels, levels)``: an activation of two sides."""
+
+    two_sided = True
 
 
 @dataclass(frozen=True)

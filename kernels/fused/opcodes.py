@@ -95,7 +95,7 @@ class Operation(IntEnum):
     FROM_WIDE = auto()  # FIRE_GENERAL: 1: the charge has 64 bits
     GROUPS = auto()  # CONNECT_VALUES: of channels
     DILATION_X = auto()
-    INDEX = auto()  # COPY: for each piece of the output where it comes from, -1: zeros
+    INDEX = auto()  # COPY: for each piece of the output where it comes from, -1: zeros, -2: another copy writes it
     GRANULE = auto()  # COPY: elements of a piece
     DIVISOR = auto()
     ROUNDING = auto()

@@ -320,15 +320,16 @@ def _divide(op, this, b, charge):
 
 @kernel
 def _copy(op, this, b, source, target, to, numbers):
-    """COPY: each piece of the output is one of the input, or zeros."""
+    """COPY: each piece of the output is one of the input, zeros (-1), or left to another copy (-2)."""
     size, out_size = _steps_of(op)
     granule = op[GRANULE]
     for t in range(this.steps):
         begin = _source_of(op, b) + t * size
         for piece in range(out_size // granule):
             index = np.int64(numbers[op[INDEX] + piece])
-            for k in range(granule):
-                target[to + k] = source[begin + index + k] if index >= 0 else 0
+            if index >= -1:
+                for k in range(granule):
+                    target[to + k] = source[begin + index + k] if index >= 0 else 0
             to += granule
 
 

@@ -74,7 +74,7 @@ def find_scales(
     largest = max(top * int(theta.max()) + int(np.abs(b).max()), int(np.abs(low).max()), int(np.abs(high).max()))
     if largest.bit_length() > MOST_BITS or int(low.min()) < INT32[0] or int(high.max()) > INT32[1]:
         return None
-    m, b, theta, low, high = (values.astype(np.int64) for values in numbers)
+    m, b, theta, low, high = (values.astype(np.int64) for values in (m, b, theta, low, high))
     k = np.arange(1, top + 1, dtype=np.int64)
     flat = m == 0
     first = -((b[:, None] - k * theta[:, None]) // np.where(flat, 1, m)[:, None])  # smallest S of level k

@@ -233,15 +233,25 @@ class CountTable:
         self._add(CountKind.MOST if reduce.kind == "max" else CountKind.TOTAL, fields, source, target)
 
     def _copy(self, name: str, copy: P.Copy) -> None:
-        source, target = self._slot(self._view.source(name)), self._slot(name)
-        shape = self.program.values[self._view.source(name)].shape
+        target, begin = self._slot(name), 0
+        for at in range(len(self.program[name].inputs)):
+            reads = self._view.source(name, at)
+            size, shape = self.program.size(reads), self.program.values[reads].shape
+            wanted = (copy.places >= begin) & (copy.places < begin + size)
+            wanted |= (copy.places < 0) & (at == 0)  # zeros are written once
+            places = np.where(copy.places < 0, -1, copy.places - begin)
+            late = partial(self._runs, places, shape, self._slot(reads), target, wanted)
+            if wanted.any():
+                self._add(CountKind.COPY, self._map_of(name), self._slot(reads), target, late)
+            begin += size
 
-        def late(fields: dict[str, int]) -> dict[str, int]:
-            runs = copied_runs(copy.places, shape, source, target)
-            self._pools.longest = max(self._pools.longest, int(runs[:, 2].max()))
-            return {"RUNS": self._pools.put("big", runs), "RUN_COUNT": len(runs)}
-
-        self._add(CountKind.COPY, self._map_of(name), source, target, late)
+    def _runs(
+        self, places: np.ndarray, shape: tuple[int, ...], source: Slot, target: Slot, wanted: np.ndarray, _: dict
+    ) -> dict[str, int]:
+        """Runs of a copy, once it is known where both lie."""
+        runs = copied_runs(places, shape, source, target, wanted)
+        self._pools.longest = max(self._pools.longest, int(runs[:, 2].max()))
+        return {"RUNS": self._pools.put("big", runs), "RUN_COUNT": len(runs)}
 
     def _total(self, name: str, _: P.Accumulate) -> None:
         """A readout: its total is what the ANN gives."""

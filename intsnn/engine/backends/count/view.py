@@ -57,6 +57,8 @@ class CountView:
         primitive = self.program[name].primitive
         if not isinstance(primitive, P.Copy) or len(self.program.values[name].shape) != 1:
             return False
+        if len(self.program[name].inputs) != 1:
+            return False
         in_order = np.array_equal(
             primitive.places.reshape(-1), np.arange(self.program.size(self.program[name].inputs[0]))
         )

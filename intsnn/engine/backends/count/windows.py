@@ -63,17 +63,21 @@ def fit_bytes(weight: np.ndarray) -> bool:
     return not weight.size or (int(weight.min()) >= -127 and int(weight.max()) <= 127)
 
 
-def copied_runs(places: np.ndarray, shape: tuple[int, ...], source: Slot, target: Slot) -> np.ndarray:
+def copied_runs(
+    places: np.ndarray, shape: tuple[int, ...], source: Slot, target: Slot, wanted: np.ndarray | None = None
+) -> np.ndarray:
     """Runs (source, target, length) of a copy, from the origins of both; a source of -1 is zeros.
 
-    `places`: as in `Copy`, of a value of `shape`.
+    `places`: as in `Copy`, of a value of `shape`; `wanted`: which outputs come from it, where not all do.
     """
+    places = places if wanted is None else np.where(wanted, places, -1)
     c, y, x = np.unravel_index(np.maximum(places.reshape(-1), 0), shape if len(shape) == 3 else (*shape, 1, 1))
     come = np.where(places.reshape(-1) < 0, -1, y * source.row + x * source.channels + c)
     here = places.shape if places.ndim == 3 else (*places.shape, 1, 1)
     channel, row, column = np.unravel_index(np.arange(places.size), here)
     go = row * target.row + column * target.channels + channel
     order = np.argsort(go)
+    order = order if wanted is None else order[wanted.reshape(-1)[order]]
     come, go = come[order], go[order]
     follows = (np.diff(go) == 1) & np.where(come[1:] < 0, come[:-1] < 0, (np.diff(come) == 1) & (come[:-1] >= 0))
     begins = np.flatnonzero(np.concatenate([[True], ~follows]))

@@ -97,11 +97,11 @@ class Forms:
         return "bytes" if listed else "codes"
 
     def _form_of_copy(self, instruction: Instruction) -> str:
-        (source,) = instruction.inputs
         if self._in_a_row(instruction):
+            (source,) = instruction.inputs
             self._roots[instruction.name] = self.root(source)
             return self._forms[source]
-        return "bytes" if self._forms[source] == "bytes" else "values"
+        return "bytes" if all(self._forms[source] == "bytes" for source in instruction.inputs) else "values"
 
     def _form_of_pool(self, instruction: Instruction) -> str:
         bound, pool = instruction.output.bound, cast(P.Reduce, instruction.primitive)
@@ -115,6 +115,8 @@ class Forms:
 
     def _in_a_row(self, copy: Instruction) -> bool:
         """Whether it keeps the order of a map, and only connections read it: they read the map."""
+        if len(copy.inputs) != 1:
+            return False
         places = cast(P.Copy, copy.primitive).places
         readers = self.program.readers(copy.name)
         in_order = places.ndim == 1 and np.array_equal(places, np.arange(self.program.size(copy.inputs[0])))
@@ -123,6 +125,10 @@ class Forms:
     def source(self, name: str) -> str:
         """What a connection reads, through a flattening."""
         return self.root(self.program[name].inputs[0])
+
+    def sources(self, name: str) -> list[str]:
+        """What a copy reads; the order of a flattening matters only to connections."""
+        return [self.root(source) for source in self.program[name].inputs]
 
     def reach(self, name: str, bound) -> int:
         """The largest sum of weights times inputs within `bound`, in size, before the multiplier of a connection."""

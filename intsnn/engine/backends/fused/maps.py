@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -53,17 +54,23 @@ class Maps:
         """Totals that a max-pool keeps: of its inputs, then its own."""
         return math.prod(self.of(source)) + math.prod(self.of(name))
 
-    def copied(self, store: Store, source: str, name: str, copy: P.Copy) -> dict[str, int]:
-        """Sizes, and for each piece of the output where it comes from, -1 for zeros; pixels where they stay whole."""
+    def copied(self, store: Store, sources: Sequence[str], at: int, name: str, copy: P.Copy) -> dict[str, int]:
+        """Sizes, and for each piece of the output where it comes from, in the source of number `at`.
+
+        -1 stands for zeros, -2 for pieces that the copy from another source writes; pixels where they stay whole.
+        """
+        source, begin = sources[at], sum(math.prod(self.shape(other)) for other in sources[:at])
         here, there = self._lying(name), self._lying(source)
         channels, pieces = self.of(name)[2], 1
-        where = np.full(math.prod(self.of(name)), -1, np.int64)
+        where = np.full(math.prod(self.of(name)), -2 if at else -1, np.int64)
         places = copy.places.reshape(-1)
-        where[here] = np.where(places < 0, -1, there[places])
+        inside = (places >= begin) & (places < begin + len(there))
+        others = np.where(places < 0, -2 if at else -1, -2)
+        where[here] = np.where(inside, there[np.where(inside, places - begin, 0)], others)
         if channels == self.of(source)[2]:
             pixels = where.reshape(-1, channels)[:, : self.shape(name)[0]]
             first = pixels[:, :1]
-            whole = np.where(first < 0, -1, first + np.arange(pixels.shape[1]))
+            whole = np.where(first < 0, first, first + np.arange(pixels.shape[1]))
             if np.array_equal(pixels, whole) and not (np.maximum(first, 0) % channels).any():
                 pieces, where = channels, first
         index = store.put("numbers", where.astype(np.int32))

@@ -131,8 +131,10 @@ class Table:
     def _copy(self, instruction: Instruction) -> None:
         primitive, name = instruction.primitive, instruction.name
         assert isinstance(primitive, P.Copy)
-        source = self.forms.source(name)
-        self._add("COPY", self.maps.copied(self._store, source, name, primitive), source=source, target=name)
+        sources = self.forms.sources(name)
+        for at, source in enumerate(sources):
+            fields = self.maps.copied(self._store, sources, at, name, primitive)
+            self._add("COPY", fields, source=source, target=name)
 
     def _neuron(self, instruction: Instruction) -> None:
         primitive, name, (feeding,) = instruction.primitive, instruction.name, instruction.inputs
@@ -284,9 +286,10 @@ class Table:
     def _write_copy(self, instruction: Instruction, charge: str, first: bool) -> None:
         primitive, name = instruction.primitive, instruction.name
         assert isinstance(primitive, P.Copy)
-        source = self._values(self.forms.source(name))
-        fields = self.maps.copied(self._store, source, name, primitive) | {"FROM_VALUES": 1}
-        self._add("COPY", fields, charge=charge, values=source)
+        sources = [self._values(source) for source in self.forms.sources(name)]
+        for at, source in enumerate(sources):
+            fields = self.maps.copied(self._store, sources, at, name, primitive) | {"FROM_VALUES": 1}
+            self._add("COPY", fields, charge=charge, values=source)
 
     def _write_quotient(self, instruction: Instruction, charge: str, first: bool) -> None:
         primitive, name = instruction.primitive, instruction.name

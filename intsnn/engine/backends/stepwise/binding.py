@@ -25,6 +25,8 @@ def forgets_order(program: Program) -> dict[str, str]:
     for instruction in program.instructions:
         if not isinstance(instruction.primitive, P.Copy) or instruction.name in program.network.outputs:
             continue
+        if len(instruction.inputs) != 1:
+            continue
         (source,) = instruction.inputs
         shape, readers = program.values[source].shape, program.readers(instruction.name)
         flat = len(shape) == 3 and len(instruction.output.shape) == 1

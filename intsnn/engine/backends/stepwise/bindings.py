@@ -150,20 +150,28 @@ class CopyBinding(Binding):
 
     def __init__(self, plan: Plan, instruction: Instruction) -> None:
         super().__init__(plan, instruction)
-        source = plan.program.values[self.source].shape
-        here, there = _fastest_last(self.shape), np.argsort(_fastest_last(source))
+        shapes = [plan.program.values[source].shape for source in self.sources]
+        begins = np.cumsum([0, *map(math.prod, shapes)])
+        lying = [begin + np.argsort(_fastest_last(shape)) for begin, shape in zip(begins, shapes, strict=False)]
+        here, there = _fastest_last(self.shape), np.concatenate(lying)
         places = self.primitive.places.reshape(-1)[here]
         self.zeros = places < 0
         self.places = np.where(self.zeros, 0, there[places])
-        self.alias = self.name in plan.aliases or np.array_equal(self.places, np.arange(math.prod(source)))
+        whole = len(shapes) == 1 and np.array_equal(self.places, np.arange(begins[-1]))
+        self.alias = self.name in plan.aliases or whole
 
     def choose_dtype(self) -> Any:
-        return self.plan.dtypes[self.source]
+        return np.result_type(*(self.plan.dtypes[source] for source in self.sources))
 
     def run(self, worker: Worker) -> np.ndarray:
         x = worker.values[self.source]
         if self.alias:
             return x
+        if len(self.sources) > 1:
+            parts = [worker.values[source] for source in self.sources]
+            steps = max(part.shape[1] for part in parts)  # one that never changes comes once
+            parts = [np.broadcast_to(part, (len(part), steps, part.shape[2])) for part in parts]
+            x = np.concatenate(parts, axis=2, dtype=self.dtype)
         out = self.out(worker, x.shape[1])
         np.take(x, self.places, axis=2, out=out, mode="clip")
         out[:, :, self.zeros] = 0
