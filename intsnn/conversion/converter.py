@@ -20,9 +20,9 @@ from ..layers.ports import Input, Readout
 from ..layers.reshape import Concat
 from ..network.quantised import QuantisedNetwork, QuantReLU
 from ..network.spiking import Network
-from .branches import Ranges, Term, whole_ratios
-from .charge_units import bits_over, boundaries, channels
 from .rule import MOST_SHIFT, NeuronRule, TooFine, neuron
+from .units.branches import Ranges, Term, whole_ratios
+from .units.charge_units import bits_over, boundaries, channels
 from .weights import holds_zero, shorter_codes
 
 __all__ = ["JOIN_SHIFT", "Converter"]

@@ -20,8 +20,8 @@ from ..network.floating import FloatNetwork
 from ..network.quantised import QuantisedNetwork
 from ..network.spiking import Network
 from .converter import JOIN_SHIFT, Converter
-from .joins import with_factors
 from .rule import METHODS, NeuronRule, Rule, TooFine
+from .units.joins import with_factors
 
 __all__ = ["JOIN_SHIFT", "METHODS", "Conversion", "NeuronRule", "Rule", "convert"]
 

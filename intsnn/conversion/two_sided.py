@@ -30,7 +30,7 @@ def with_two_sides(draft: Draft) -> None:
             for source in dict.fromkeys(node.inputs):
                 if not _has_levels(draft, source):
                     _put_levels(draft, source, [name])
-        elif node.weighted:
+        elif node.weighted and not (_by_itself(node) and node.weight.shape[2:] == (1, 1)):
             for source in _sums_before(draft, node.inputs[0]):
                 kept = [reader for reader in draft.readers(source) if not draft.nodes[reader].activates]
                 _put_levels(draft, source, kept)
@@ -54,18 +54,22 @@ def _put_levels(draft: Draft, source: str, readers: list[str]) -> None:
 def _sums_before(draft: Draft, name: str) -> list[str]:
     """The sums of products that a linear layer reads at `name`, through pools and the like, and cannot take as charges.
 
-    A convolution of each channel by itself passes its charges on, and so does what follows nothing but such: their sums
-    stay small, and no level is lost. Any other value of both signs has to become levels first.
+    What convolutions of each channel by itself made of counts goes on as charge: its sums stay small, and no level is
+    lost. Any other value of both signs has to become levels first. (A factor for each channel takes any charge.)
     """
     node = draft.nodes[name]
     if node.joins:
         return [] if is_counts(draft, name) else [name]
     if node.passive or node.gathers or node.negates:
         return [found for source in node.inputs for found in _sums_before(draft, source)]
-    if not node.weighted:
+    if not node.weighted or (_by_itself(node) and not _sums_before(draft, node.inputs[0])):
         return []
-    alone = node.rank == 4 and node.groups == node.weight.shape[0] and node.weight.shape[1] == 1
-    return [] if alone else [name]
+    return [name]
+
+
+def _by_itself(node) -> bool:
+    """Whether a linear layer does not mix channels."""
+    return node.rank == 4 and node.groups == node.weight.shape[0] and node.weight.shape[1] == 1
 
 
 # -- LeakyReLU -------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def _get_integers(record: Record, name: str) -> np.ndarray | int:
     if name in record.attributes:
         return INT.get(record, name)
     value = record.take(name)
-    if value.dtype.kind not in "iu" or value.ndim != 1:
+    if value.dtype.kind not in "iu" or value.ndim not in (1, 3):  # which of both the layer says
         raise record.refuse(f"{name!r} is {what_is(value)}; whole numbers, one per channel, are needed")
     return value
 

@@ -21,6 +21,7 @@ from ..errors import FormatError, IntsnnError, UnsupportedError
 from ..formats.fixed import Fixed
 from ..layers.base import kinds
 from ..layers.neurons import Decay, Refractory
+from ..network.float_moves import FloatConcat, FloatSelect, FloatSigns
 from ..network.float_nodes import (
     FloatAdd,
     FloatAvgPool2d,
@@ -49,7 +50,10 @@ QUANTISED: Mapping[str, type] = types.MappingProxyType(
         "AvgPool2d": FloatAvgPool2d,
         "Upsample2d": FloatUpsample2d,
         "Flatten": FloatFlatten,
+        "Select": FloatSelect,
+        "Signs": FloatSigns,
         "Add": FloatAdd,
+        "Concat": FloatConcat,
     }
 )
 
@@ -60,9 +64,12 @@ _PARTS = (Decay, Refractory)  # dataclasses inside a layer: their fields are sto
 
 @cache
 def _marks(cls: type) -> Mapping[str, Mapping[str, Any]]:
-    """What the fields of a class say of themselves: ``weights`` (the field with their format), ``signed`` (a pair that
-    may be negative), ``stored`` (False: it follows from others), ``written`` (``unless default``: so that files of
-    networks without it are what they were)."""
+    """What the fields of a class say of themselves.
+
+    ``weights``: the field with their format; ``integers``: an array of a float node that holds no floats; ``signed``: a
+    pair that may be negative; ``stored`` False: it follows from others; ``written`` ``unless default``: so that files
+    of networks without it are what they were.
+    """
     return types.MappingProxyType({item.name: item.metadata for item in fields(cls)})
 
 
@@ -100,7 +107,8 @@ def _codec(cls: type, name: str, hint: Any) -> values.Codec:
     if "signed" in _marks(cls)[name]:
         return values.RANGE
     if hint is np.ndarray:
-        return arrays.FLOATS if issubclass(cls, FloatNode) else arrays.INTEGERS
+        floats = issubclass(cls, FloatNode) and "integers" not in _marks(cls)[name]
+        return arrays.FLOATS if floats else arrays.INTEGERS
     if hint not in _CODECS:
         raise FormatError(f"{cls.__name__}.{name}: no rule stores a {hint}; add one to intsnn/files/values.py")
     return _CODECS[hint]

@@ -235,10 +235,7 @@ class Neuron(Layer):
         object.__setattr__(self, "reset_delay", delay)
         object.__setattr__(self, "signed", flag(self.signed, "Neuron.signed"))
         object.__setattr__(self, "max_count", whole_or_none(self.max_count, "Neuron.max_count", 1, INT31))
-        least = whole(self.min_count, "Neuron.min_count", -INT31, 0, allowed=f"{-INT31} to 0 is possible")
-        object.__setattr__(self, "min_count", least)
-        if least and not self.signed:
-            raise FormatError(f"Neuron.min_count: found {least}; a net count below 0 needs signed=True")
+        object.__setattr__(self, "min_count", self._floor())
         most = whole(self.max_spikes_per_step, "Neuron.max_spikes_per_step", 1, 127)
         object.__setattr__(self, "max_spikes_per_step", most)
         for name in ("restart_every", "restart_phase"):
@@ -267,6 +264,13 @@ class Neuron(Layer):
                 raise FormatError(f"Neuron.{name}: found {fmt}; at most 48 bits are possible")
         if trace is not None and trace.bits > 48:
             raise FormatError(f"Neuron.refractory.format: found {trace}; at most 48 bits are possible")
+
+    def _floor(self) -> int:
+        """`min_count`, below 0 only where spikes have two signs."""
+        least = whole(self.min_count, "Neuron.min_count", -INT31, 0, allowed=f"{-INT31} to 0 is possible")
+        if least and not self.signed:
+            raise FormatError(f"Neuron.min_count: found {least}; a net count below 0 needs signed=True")
+        return least
 
     def _range_of_u(self) -> tuple[int, int] | None:
         """`u_range`, in order and of no more codes than `u_format` has, at most one beyond its end."""

@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ShapeError
-from ..formats.arguments import shown, text, wholes
+from ..formats.arguments import instance, shown, text, wholes
 from .float_moves import FloatSelect
 from .float_nodes import FloatConv2d, FloatUpsample2d
 from .node import FloatNode, Padding, Pair
 
-__all__ = ["cropping", "transposed_convolution", "zero_padding"]
+__all__ = ["TransposedWindow", "cropping", "transposed_convolution", "zero_padding"]
+
+
+class TransposedWindow(NamedTuple):
+    """How a kernel lies on the output of a transposed convolution.
+
+    Attributes
+    ----------
+    stride, dilation : (int, int)
+    padding : ((int, int), (int, int))
+        What is cut off the full result at ``((top, bottom), (left, right))``.
+    extra : (int, int)
+        Rows and columns that are added at the bottom and right ("output padding").
+    groups : int
+    """
+
+    stride: Pair = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    extra: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+
+WINDOW = TransposedWindow()
 
 
 def _map(shape: Sequence[int]) -> tuple[int, ...]:
@@ -66,11 +89,7 @@ def transposed_convolution(
     weight: np.ndarray,
     *,
     bias: np.ndarray | None = None,
-    stride: Pair = (1, 1),
-    padding: Padding = ((0, 0), (0, 0)),
-    extra: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
+    window: TransposedWindow | None = None,
     origin: str = "",
 ) -> list[FloatNode]:
     """A transposed convolution: zeros between the values, then a convolution with the kernel turned.
@@ -85,12 +104,7 @@ def transposed_convolution(
         ``(I, O / groups, kh, kw)``, as PyTorch and ONNX store it.
     bias : numpy.ndarray or None
         ``(O,)``.
-    stride, dilation : (int, int)
-    padding : ((int, int), (int, int))
-        What is cut off the full result at ``((top, bottom), (left, right))``.
-    extra : (int, int)
-        Rows and columns that are added at the bottom and right ("output padding").
-    groups : int
+    window : TransposedWindow, optional
     origin : str
         `source` of the nodes: where they came from, for messages.
 
@@ -105,6 +119,7 @@ def transposed_convolution(
         Where weight and maps do not fit, or nothing is left.
     """
     channels, height, width = _map(shape)
+    stride, padding, extra, dilation, groups = instance(window, "window", TransposedWindow, none=True) or WINDOW
     weight = np.asarray(weight)
     if weight.ndim != 4 or weight.shape[0] != channels or groups < 1 or channels % groups:
         raise ShapeError(
@@ -126,14 +141,14 @@ def transposed_convolution(
         for k, d, (before, after), more in zip((kh, kw), dilation, padding, extra, strict=True)
     ]
     if min(min(pair) for pair in wanted) < 0:
-        crop = tuple((max(-before, 0), max(-after, 0)) for before, after in wanted)
-        nodes.append(cropping(f"{name}/crop", reads, (channels, height, width), crop, source=origin))  # type: ignore[arg-type]
+        crop: Any = tuple((max(-before, 0), max(-after, 0)) for before, after in wanted)
+        nodes.append(cropping(f"{name}/crop", reads, (channels, height, width), crop, source=origin))
         reads = f"{name}/crop"
-    pads = tuple((max(before, 0), max(after, 0)) for before, after in wanted)
+    pads: Any = tuple((max(before, 0), max(after, 0)) for before, after in wanted)
     nodes.append(
         FloatConv2d(
             name=name, inputs=(reads,), source=origin, weight=turned, bias=bias, padding=pads, dilation=dilation,
             groups=groups,
-        )  # type: ignore[arg-type]
+        )
     )  # fmt: skip
     return nodes

@@ -232,8 +232,7 @@ def advance(
                     s = like(step, -1)
                     if p.max_spikes > 1:
                         below = each[V_NEGATIVE * channels + c] - seen
-                        most = like(step, count[b, i]) - p.min_count
-                        s = -min(min((below + theta - 1) // theta, p.max_spikes), most)
+                        s = -min((below + theta - 1) // theta, p.max_spikes, like(step, count[b, i]) - p.min_count)
                 # 5. reset
                 if s != 0 and not p.reset_delay:
                     if p.reset == RESET_SUBTRACT:

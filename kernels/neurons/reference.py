@@ -193,9 +193,8 @@ def neuron_run(
                         if p.max_count >= 0:
                             s = max(0, min(s, p.max_count - count[b, i]))
                     elif p.signed and seen < each[V_NEGATIVE * channels + c] and count[b, i] > p.min_count:
-                        below = int(each[V_NEGATIVE * channels + c]) - seen
-                        most = count[b, i] - p.min_count
-                        s = -1 if p.max_spikes == 1 else -min(-(-below // theta), p.max_spikes, most)
+                        above = seen - int(each[V_NEGATIVE * channels + c])
+                        s = -1 if p.max_spikes == 1 else max(above // theta, -p.max_spikes, p.min_count - count[b, i])
                     # 5. reset
                     if s and not p.reset_delay:
                         x = after_reset(x, s)

@@ -100,13 +100,6 @@ def pooled(*tail):
     [
         (
             pooled(
-                FloatMaxPool2d(name="p", inputs=("c",), kernel=(2, 2), stride=(2, 2)),
-                FloatConv2d(name="d", inputs=("p",), weight=np.ones((1, 2, 2, 2))),
-            ),
-            "'p': a max-pool of values without a ReLU",
-        ),
-        (
-            pooled(
                 FloatSoftmax(name="s", inputs=("c",)),
                 FloatConv2d(name="d", inputs=("s",), weight=np.ones((1, 2, 2, 2))),
             ),

@@ -20,6 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import HANGING, ended, until_line
 
+from intsnn.conversion import convert
+from intsnn.engine import integer_ann
 from intsnn.errors import DataNotFoundError, FormatError, ImportRefused, IntsnnError, ShapeError, UnsupportedError
 from intsnn.files import network_file as files
 from intsnn.files import nodes as layout
@@ -37,6 +39,7 @@ from intsnn.layers import (
     Affine,
     AvgPool2d,
     CaLIF,
+    Concat,
     Conv2d,
     CubaLIF,
     Decay,
@@ -47,6 +50,7 @@ from intsnn.layers import (
     Readout,
     Refractory,
     Scale,
+    Select,
     SignedIF,
     SumPool2d,
     Upsample2d,
@@ -57,6 +61,7 @@ from intsnn.layers.connections import BIAS_MODES
 from intsnn.layers.ports import READOUTS
 from intsnn.network import float_nodes, quantised
 from intsnn.network import floating as floatnet
+from intsnn.network.float_moves import FloatConcat, FloatSelect, FloatSigns
 from intsnn.network.float_nodes import (
     FloatAdd,
     FloatAvgPool2d,
@@ -67,7 +72,14 @@ from intsnn.network.float_nodes import (
     FloatReLU,
 )
 from intsnn.network.floating import FloatNetwork
-from intsnn.network.quantised import InputScale, QuantAffine, QuantConv2d, QuantisedNetwork, QuantReLU
+from intsnn.network.quantised import (
+    InputScale,
+    QuantAffine,
+    QuantConv2d,
+    QuantHardTanh,
+    QuantisedNetwork,
+    QuantReLU,
+)
 from intsnn.network.spiking import Network
 
 LONG_TABLE = Levels(tuple(range(-(1 << 62), -(1 << 62) + 256 * 10**15, 10**15)))
@@ -178,7 +190,9 @@ EXAMPLES = {
     MaxPool2d: MaxPool2d((3, 2), (1, 4), ((1, 2), (0, 1))),
     Upsample2d: Upsample2d((3, 1), "zeros"),
     Flatten: Flatten(),
+    Select: Select([[[3, -1]], [[0, 3]]]),
     Add: Add(),
+    Concat: Concat(),
     Readout: Readout("first_spike", ("zero", "", "größer")),
     Neuron: Neuron(
         threshold=[5, 6],
@@ -207,6 +221,7 @@ EXAMPLES = {
         preset="mine",
         restart_every=7,
         restart_phase=2,
+        min_count=-4,
     ),
 }
 LEFT_AT_DEFAULT = {(Neuron, "reset")}  # the other resets exclude max_spikes_per_step > 1; tested below
@@ -235,6 +250,34 @@ def test_every_field_round_trips(cls):
     record = layout.write_layer(layer, layout.LAYERS, "x")
     assert same(layout.read_layer(record, layout.LAYERS, Budget(1 << 20)), layer)
     assert set(layout.stored_fields(cls)) == {item.name for item in dataclasses.fields(cls)}
+
+
+def test_moves_and_two_sides_come_back(tmp_path):
+    """Places and signs are integers of a float graph; the file of a network with them gives the same integers."""
+    places = np.arange(24).reshape(6, 2, 2)[::-1].copy()
+    places[0, 0, 1] = -1
+    nodes = (
+        FloatInput(name="in", shape=(1, 2, 2)),
+        QuantConv2d(name="c", inputs=("in",), codes=np.array([[[[3]]], [[[-2]]], [[[5]]]]), scale=0.4),
+        QuantReLU(name="r", inputs=("c",), step=0.3, levels=3),
+        QuantHardTanh(name="h", inputs=("c",), step=0.3, levels=3),
+        FloatSigns(name="s", inputs=("h",), signs=np.array([1, -1, 1])),
+        FloatConcat(name="both", inputs=("r", "s")),
+        FloatSelect(name="some", inputs=("both",), places=places),
+        FloatFlatten(name="flat", inputs=("some",)),
+        QuantAffine(name="d", inputs=("flat",), codes=np.arange(-24, 24).reshape(2, 24) // 8, scale=0.5),
+    )
+    given = QuantisedNetwork(FloatNetwork(nodes, "d"))
+    save(given, tmp_path / "q.h5")
+    found = load(tmp_path / "q.h5", trust=True)
+    x = np.arange(0, 256, 3).reshape(-1, 1, 1, 1) * np.array([[1, 0], [1, 1]])
+    assert found.graph["some"].places.dtype.kind == "i" and np.array_equal(found.graph["some"].places, places)
+    assert np.array_equal(floatnet.forward(found.graph, x), floatnet.forward(given.graph, x))
+    first, second = convert(given).network, convert(found).network
+    save(first, tmp_path / "n.h5")
+    for network in (second, load(tmp_path / "n.h5", trust=True)):
+        assert np.array_equal(integer_ann(network, x).outputs, integer_ann(first, x).outputs)
+    assert first.nodes["h"].min_count == -3 and np.unique(integer_ann(first, x).levels["h"]).min() == -3
 
 
 @pytest.mark.parametrize("part", [Decay, Refractory, Fixed, Levels, Bipolar, InputScale])

@@ -12,6 +12,8 @@ from intsnn.network import (
     FloatNetwork,
     FloatSelect,
     FloatSigmoid,
+    FloatSigns,
+    TransposedWindow,
     cropping,
     forward,
     transposed_convolution,
@@ -60,8 +62,8 @@ def test_transposed_convolution(seed):
     x = random.normal(size=(2, channels, *sizes))
     expected = scattered(x, weight, bias, stride, padding, extra, dilation, groups)
     nodes = transposed_convolution(
-        "up", "in", (channels, *sizes), weight, bias=bias, stride=stride, padding=padding, extra=extra,
-        dilation=dilation, groups=groups,
+        "up", "in", (channels, *sizes), weight, bias=bias,
+        window=TransposedWindow(stride, padding, extra, dilation, groups),
     )  # fmt: skip
     assert np.allclose(run((channels, *sizes), nodes, x), expected)
 
@@ -88,6 +90,15 @@ def test_selected():
     for places, words in ((np.array([24]), "-1"), (np.array([-2]), "-1"), (np.zeros((2, 2), int), r"\(C, H, W\)")):
         with pytest.raises(IntsnnError, match=words):
             run((2, 3, 4), [FloatSelect(name="s", inputs=("in",), places=places)], x)
+
+
+def test_signs():
+    x = np.arange(1, 13, dtype=float).reshape(1, 3, 2, 2)
+    turned = run((3, 2, 2), [FloatSigns(name="s", inputs=("in",), signs=np.array([1, -1, 1]))], x)
+    assert np.array_equal(turned[0], x[0] * np.array([1, -1, 1]).reshape(3, 1, 1))
+    for signs in (np.array([1, -1]), np.array([1, 0, 1]), np.ones((3, 1), int)):
+        with pytest.raises(IntsnnError, match="signs"):
+            run((3, 2, 2), [FloatSigns(name="s", inputs=("in",), signs=signs)], x)
 
 
 def test_side_by_side():

@@ -314,20 +314,18 @@ def _fit(
     cap = layer.max_count if layer.max_count is not None and layer.max_count < steps else None  # others: never reached
     capped = cap is not None
     counted = capped or layer.signed or counts
+    fit.require(_Range(layer.least(steps), cap or 0))  # a deeper floor is never reached
     if cap is not None:
-        fit.require(_Range(0, cap))
         fit.put(0, {k.CAPPED: 1, k.MOST: cap})
     elif counted and steps > np.iinfo(COUNT_TYPES[width]).max:
         raise _Unfit
-    fewest = layer.least(steps)  # a deeper floor is never reached
-    fit.require(_Range(fewest, 0))
     held = layer.refractory.kind == "counter"
     if held:
         fit.require(_Range(0, layer.refractory.steps))
         fit.put(0, {k.HOLDS: 1, k.HOLD: layer.refractory.steps})
     reset = {"none": P.RESET_NONE, "subtract": P.RESET_SUBTRACT, "zero": P.RESET_ZERO}[layer.reset]
     fit.put(0, {k.BIASED: int(np.any(layer.bias)), k.RESET: reset, k.LATE: layer.reset_delay})
-    fit.put(0, {k.SIGNED: int(layer.signed), k.FEWEST: fewest, k.COUNTED: int(counted)})
+    fit.put(0, {k.SIGNED: int(layer.signed), k.FEWEST: layer.least(steps), k.COUNTED: int(counted)})
     fit.constants[k.LEVEL] = next(n for n, absent in enumerate(k.ABSENT) if not fit.constants[list(absent)].any())
     return Narrow(fit.constants, *fit.table(shape[0]), TYPES[width], COUNT_TYPES[width], capped, counted, fit.reach)
 

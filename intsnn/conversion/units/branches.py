@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConversionError
+from ...errors import ConversionError
 from .charge_units import channels
 
 __all__ = ["Ranges", "Term", "whole_ratios"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..network.float_nodes import FloatConv2d
-from ..network.floating import FloatNetwork
-from ..network.node import FloatNode
+from ...network.float_nodes import FloatConv2d
+from ...network.floating import FloatNetwork
+from ...network.node import FloatNode
 
 __all__ = ["with_factors"]
 

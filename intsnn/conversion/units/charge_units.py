@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..network.quantised import QuantReLU
+from ...network.quantised import QuantReLU
 
 __all__ = ["Boundaries", "bits_over", "boundaries", "channels"]
 

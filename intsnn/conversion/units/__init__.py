@@ -1,0 +1,1 @@
+"""In which units do charges flow? Branches and their ranges, the unit of a neuron, and what joins rounded."""
