@@ -49,17 +49,17 @@ def scattered(x, weight, bias, stride, padding, extra, dilation, groups):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_transposed_convolution(seed):
-    random = np.random.default_rng(seed)
-    groups = int(random.choice([1, 1, 2]))
-    channels, out = groups * int(random.integers(1, 3)), int(random.integers(1, 4))
-    kernel, stride, dilation = (tuple(map(int, random.integers(1, k, 2))) for k in (5, 4, 3))
-    sizes = tuple(map(int, random.integers(1, 6, 2)))
-    extra = tuple(int(random.integers(0, s)) for s in stride)
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 1, 2]))
+    channels, out = groups * int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    kernel, stride, dilation = (tuple(map(int, rng.integers(1, k, 2))) for k in (5, 4, 3))
+    sizes = tuple(map(int, rng.integers(1, 6, 2)))
+    extra = tuple(int(rng.integers(0, s)) for s in stride)
     full = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(sizes, stride, dilation, kernel, strict=True)]
-    padding = tuple((int(random.integers(0, (n + 1) // 2)), int(random.integers(0, (n + 1) // 2))) for n in full)
-    weight = random.normal(size=(channels, out, *kernel))
-    bias = random.normal(size=out * groups) if seed % 2 else None
-    x = random.normal(size=(2, channels, *sizes))
+    padding = tuple((int(rng.integers(0, (n + 1) // 2)), int(rng.integers(0, (n + 1) // 2))) for n in full)
+    weight = rng.normal(size=(channels, out, *kernel))
+    bias = rng.normal(size=out * groups) if seed % 2 else None
+    x = rng.normal(size=(2, channels, *sizes))
     expected = scattered(x, weight, bias, stride, padding, extra, dilation, groups)
     nodes = transposed_convolution(
         "up", "in", (channels, *sizes), weight, bias=bias,
