@@ -23,7 +23,7 @@ def chain(neuron, channels=1):
 @pytest.mark.parametrize("wide", [False, True], ids=["16 bits", "64 bits"])
 def test_gates_the_count_stops_at_its_floor(floor, wide):
     """Minus one threshold in each step: as many spikes are taken back as the floor allows, v keeps the rest."""
-    theta = 5 << 38 if wide else 5
+    theta = 5 << 28 if wide else 5
     multiplier = theta // 5
     neuron = SignedIF(theta, 4, min_count=floor, v_format=Fixed(48), threshold_format=Fixed(48), v_initial=0)
     network = Network.sequential(
