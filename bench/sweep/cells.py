@@ -175,7 +175,7 @@ class Cells:
         data, _ = self._training_of(model, spec)
         check_fit(cast(FloatNetwork, model.network), data)  # others are calibrated already
         text = model.source.input_scale
-        scale = InputScale.parse(text) if text else InputScale(data.scale)
+        scale = model.input_scale(text, data)
         count = min(self.grid.calibration_samples or len(data), len(data))
         key = (data.name, count, seed, str(scale))
         if key not in model.calibrations:
@@ -239,9 +239,8 @@ class Cells:
             return None
         key = (data.name,)
         if key not in model.accuracies:
-            text = model.source.input_scale
-            scale = InputScale.parse(text) if text else InputScale(self._training_of(model, spec)[0].scale)
-            outputs, labels = forward(model.network, scale.apply(data.images)), cast(np.ndarray, data.labels)
+            scale = model.input_scale(model.source.input_scale, self._training_of(model, spec)[0])
+            outputs, labels = forward(model.plain, scale.apply(data.images)), cast(np.ndarray, data.labels)
             found = model.accuracies[key] = accuracy(decide(outputs), labels)
             if why := near_chance(found, labels, outputs.shape[1]):
                 label = model.source.label

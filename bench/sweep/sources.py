@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ...conversion.fold import fold
+from ...conversion.fold import fold, without_rescaling
 from ...conversion.quantise import Calibration
 from ...datasets import catalogue as datasets
 from ...datasets.catalogue import Dataset
 from ...errors import FormatError
 from ...network.floating import FloatNetwork
-from ...network.quantised import QuantisedNetwork
+from ...network.quantised import InputScale, QuantisedNetwork
 from ...network.spiking import Network
 from .grid import AS_IS, RECIPE, Grid, ModelSpec, digest
 
@@ -40,9 +40,19 @@ class Model:
     accuracies: dict[tuple, float] = field(default_factory=dict)
 
     @cached_property
+    def plain(self) -> FloatNetwork:
+        """The float network without a first layer that scales its input: `input_scale` says that."""
+        return without_rescaling(self.network, None, InputScale())[0]  # type: ignore[arg-type]
+
+    @cached_property
     def folded(self) -> FloatNetwork:
-        """The float network without BatchNorms."""
-        return fold(self.network)  # type: ignore[arg-type]
+        """The same without BatchNorms."""
+        return fold(self.plain)
+
+    def input_scale(self, text: str | None, data: Dataset) -> InputScale:
+        """What the codes of `data` are worth, by `text` where it says."""
+        given = InputScale.parse(text) if text else None
+        return without_rescaling(self.network, given, InputScale(data.scale))[1]  # type: ignore[arg-type]
 
     @property
     def recipe(self) -> Recipe | None:

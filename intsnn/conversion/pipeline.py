@@ -23,7 +23,7 @@ from ..errors import ConversionError, ShapeError
 from ..network.floating import FloatNetwork, forward
 from ..network.quantised import InputScale, QuantisedNetwork
 from ..network.spiking import Network
-from .fold import fold
+from .fold import fold, without_rescaling
 from .quantise import quantise_network
 from .spikes import Conversion, NeuronRule, convert
 
@@ -187,7 +187,8 @@ def convert_float(
     weight_bits, activation_bits, first_last_bits, bias_correction, rounding
         See `intsnn.conversion.quantise.quantise_network`.
     input_scale : InputScale
-        Default ``1 / calibration.maximum``.
+        Default ``1 / calibration.maximum``, and 1 for a network whose first layer scales its input, which is then part
+        of the scale.
     allow_overlap : bool
         Measure also on `evaluation` data of which some are calibration data; the result says how many.
 
@@ -205,7 +206,7 @@ def convert_float(
             "calibrate with other data, such as the training part, or allow it (--allow-overlap)",
         )  # fmt: skip
     evaluation = evaluation or calibration
-    scale = input_scale or InputScale(calibration.scale)
+    network, scale = without_rescaling(network, input_scale, InputScale(calibration.scale))
     folded = fold(network)
     quantisation = quantise_network(
         folded, calibration.images, weight_bits=weight_bits, activation_bits=activation_bits, input_scale=scale,

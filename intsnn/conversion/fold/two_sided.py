@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import UnsupportedError
-from ..network.float_activations import FloatHardTanh
-from ..network.float_moves import FloatConcat, FloatSelect
-from ..network.float_nodes import FloatReLU
-from .rewriting import Draft, is_counts, scaled_by_itself
+from ...network.float_activations import FloatHardTanh
+from ...network.float_moves import FloatConcat, FloatSelect
+from ...network.float_nodes import FloatReLU
+from .draft import Draft, is_counts, scaled_by_itself
 
 __all__ = ["split_leaks", "with_two_sides"]
 
@@ -89,12 +88,19 @@ def split_leaks(draft: Draft) -> None:
             _split(draft, name)
 
 
+def _refused(draft: Draft, name: str, reason: str) -> None:
+    """Note why a LeakyReLU has no integer form; from here on it is a ReLU."""
+    draft.refuse(name, reason)
+    node = draft.nodes[name]
+    draft.nodes[name] = FloatReLU(name=name, inputs=node.inputs, source=node.source)
+
+
 def _split(draft: Draft, name: str) -> None:
     leaky = draft.nodes[name]
     along = [name]
     for step in along:  # everything between it and the linear layers
         if step == draft.output:
-            raise UnsupportedError(f"layer {name!r}: a LeakyReLU at the end has no integer form; leave it out")
+            return _refused(draft, name, "a LeakyReLU at the end has no integer form; leave it out")
         for reader in draft.readers(step):
             node = draft.nodes[reader]
             if node.scales and len(draft.network.shapes[reader]) == 3:
@@ -104,10 +110,11 @@ def _split(draft: Draft, name: str) -> None:
                 along.append(reader)
             elif not node.weighted and not node.passive:
                 kind = type(node).__name__.removeprefix("Float")
-                raise UnsupportedError(
-                    f"layer {name!r}: a LeakyReLU that {reader!r} ({kind}) reads has no integer form; it has one in "
-                    "front of linear layers, with pools between them perhaps; use ReLU"
+                reason = (
+                    f"a LeakyReLU that {reader!r} ({kind}) reads has no integer form; it has one in front of linear "
+                    "layers, with pools between them perhaps; use ReLU"
                 )
+                return _refused(draft, name, reason)
     linear = list(dict.fromkeys(r for step in along for r in draft.readers(step) if draft.nodes[r].weighted))
     signed = draft.put(FloatHardTanh(name=f"{name}/levels", inputs=leaky.inputs, source=leaky.source, limit=None))
     twins = {name: signed}

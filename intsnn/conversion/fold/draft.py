@@ -8,21 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from ..network.float_moves import FloatSelect
-from ..network.float_nodes import FloatConv2d
-from ..network.floating import FloatNetwork
-from ..network.node import FloatNode
+from ...errors import UnsupportedError
+from ...network.float_moves import FloatSelect
+from ...network.float_nodes import FloatConv2d
+from ...network.floating import FloatNetwork
+from ...network.node import FloatNode
 
 __all__ = ["Draft", "clips", "is_counts", "is_spikes", "scaled_by_itself"]
 
 
 class Draft:
-    """Nodes by name in topological order, or near it: `build` sorts them again."""
+    """Nodes by name in topological order, or near it: `build` sorts them again.
 
-    def __init__(self, network: FloatNetwork) -> None:
+    With `collects` what has no integer form is noted in `refused`, layer and reason, and rewriting goes on as if it had
+    one; without it ends in an `UnsupportedError`.
+    """
+
+    def __init__(self, network: FloatNetwork, collects: bool = False) -> None:
         self.nodes: dict[str, Any] = {node.name: node for node in network.nodes}
         self.output = network.output
         self.network = network
+        self.refused: list[tuple[str, str]] | None = [] if collects else None
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Note that the layer `name` has no integer form, or raise."""
+        if self.refused is None:
+            raise UnsupportedError(f"layer {name!r}: {reason}")
+        self.refused.append((name, reason))
 
     def readers(self, name: str) -> list[str]:
         """Names of the nodes that read `name`."""

@@ -3,7 +3,7 @@
 Every rewrite keeps the function: BatchNorm is folded per channel, a final softmax or sigmoid is dropped (the order of
 values, and the sign of a logit, are those before it), an activation behind a max-pool moves before it (both are
 monotone), a BatchNorm behind spikes moves behind the max-pool that reads it. Where a value of both signs meets a linear
-layer, a max-pool or a concatenation, an activation without limit is put (`intsnn.conversion.two_sided`).
+layer, a max-pool or a concatenation, an activation without limit is put (`intsnn.conversion.fold.two_sided`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import UnsupportedError
-from ..formats.arguments import instance
-from ..network.float_moves import FloatSigns
-from ..network.floating import FloatNetwork
-from .rewriting import Draft, clips, is_spikes, scaled_by_itself
+from ...formats.arguments import instance
+from ...network.float_moves import FloatSigns
+from ...network.floating import FloatNetwork
+from .draft import Draft, clips, is_spikes, scaled_by_itself
 from .two_sided import split_leaks, with_two_sides
 
-__all__ = ["fold"]
+__all__ = ["fold", "refusals"]
 
 
 def fold(network: FloatNetwork) -> FloatNetwork:
@@ -31,14 +30,24 @@ def fold(network: FloatNetwork) -> FloatNetwork:
         For a graph that has no spiking form, naming the layer and why.
     """
     draft = Draft(instance(network, "network", FloatNetwork))
+    _rewrite(draft)
+    return draft.build()
+
+
+def refusals(network: FloatNetwork) -> list[tuple[str, str]]:
+    """Every layer of `network` that has no integer form, and why: what `fold` would stop at, one after the other."""
+    draft = Draft(instance(network, "network", FloatNetwork), collects=True)
+    _rewrite(draft)
+    return draft.refused or []
+
+
+def _rewrite(draft: Draft) -> None:
     for name in list(draft.nodes):
         node = draft.nodes[name]
         if node.orders:
             if name != draft.output:
                 kind = type(node).__name__.removeprefix("Float").lower()
-                raise UnsupportedError(
-                    f"layer {name!r}: a {kind} inside the network has no integer form; only at the end"
-                )
+                draft.refuse(name, f"a {kind} inside the network has no integer form; only at the end")
             draft.drop(name)
     split_leaks(draft)
     for name in list(draft.nodes):
@@ -56,8 +65,7 @@ def fold(network: FloatNetwork) -> FloatNetwork:
     with_two_sides(draft)
     for node in draft.nodes.values():
         if reason := node.no_integers():
-            raise UnsupportedError(f"layer {node.name!r}: {reason}")
-    return draft.build()
+            draft.refuse(node.name, reason)
 
 
 def _fold_batch_norm(draft: Draft, name: str) -> None:

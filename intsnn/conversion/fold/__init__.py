@@ -1,0 +1,7 @@
+"""How does a float network get the form that converts, and what stands in its way?"""
+
+from ...support.faces import attach
+
+__all__, __getattr__, __dir__ = attach(
+    __name__, {"draft": "Draft", "rescaled": "without_rescaling", "rewrite": "fold refusals", "trial": "obstacles"}
+)
