@@ -459,8 +459,8 @@ def _planes(x: np.ndarray, layout: str, path: Path) -> np.ndarray:
         return x.transpose(0, 3, 1, 2)
     if not layout and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         raise ShapeError(
-            f"{path}: images of shape {x.shape} look channels-last; transpose them to (N, C, H, W) or add an array "
-            "`layout` with the text NHWC"
+            f"{path}: images of shape {x.shape} look channels-last; add an array `layout` with the text NHWC, and they "
+            "are turned, or with the text NCHW, and they are taken as (N, C, H, W)"
         )
     return x
 
