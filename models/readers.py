@@ -30,8 +30,8 @@ def load(
     Parameters
     ----------
     path : path
-        An intsnn file (network or quantised ANN), a trained network of Keras (``.h5``, ``.keras``), or ``zoo:NAME``
-        (`intsnn.models.zoo.catalogue`).
+        An intsnn file (network, quantised or float ANN), a trained network of Keras (``.h5``, ``.keras``), or
+        ``zoo:NAME`` (`intsnn.models.zoo.catalogue`).
     architecture, backend
         For Keras files that do not say them; see `intsnn.models.keras.load.load`.
     trust : bool

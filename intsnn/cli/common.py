@@ -20,7 +20,7 @@ from ..support.pipes import Stream
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "LEARN_HELP", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
     "compiling_shown", "cores", "file_of", "finish", "integer_network", "json_option", "load_network",
-    "network_or_learned", "one_line", "only_integers", "options_checked", "overlap_option", "read_data",
+    "network_or_learned", "of_ours", "one_line", "only_integers", "options_checked", "overlap_option", "read_data",
     "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
 
@@ -171,6 +171,14 @@ def network_or_learned(path: str, trust: bool, **options):
         if found is None:
             raise error from None
         return None, found
+
+
+def of_ours(path: str, trust: bool) -> bool:
+    """Whether a file with a network is one that intsnn defines, and not a trained one of another program."""
+    from ..files.hdf5 import read_tree
+    from ..files.network_file import is_ours
+
+    return _is_hdf5(path) and is_ours(read_tree(path, trust=trust, skip=("model_weights",), attributes=("format",)))
 
 
 def _is_hdf5(path: str) -> bool:

@@ -8,10 +8,10 @@ __all__, __getattr__, __dir__ = attach(
         "network_file": (
             "FileInfo SCHEMA component from_tree info_from_tree is_ours load network_digest read_info save stored_bytes"
         ),
-        "nodes": "LAYERS QUANTISED read_layer stored_fields write_layer",
+        "nodes": "FLOAT_NODES LAYERS QUANTISED read_layer stored_fields write_layer",
         "npy": "BUDGET Header read_array read_exactly read_header",
         "recording": "LENGTHS Recording RecordingWriter stored_type",
-        "arrays": "FLOATS INTEGERS get_weights narrowest put_weights",
+        "arrays": "FLOATS INTEGERS PLACES float_weights get_weights narrowest put_weights",
         "record": "NONE PACKED Budget Record code_of refusal",
         "values": (
             "BOOL CODECS Codec FIXED FLOAT FORMAT INT JSON PADDING PAIR RANGE SCALE SIZES TEXT TEXTS mode plain_text"

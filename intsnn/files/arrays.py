@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..formats.weights import Bipolar, Levels
 from .record import PACKED, Budget, Record, code_of
 from .values import FLOAT, INT, Codec, what_is
 
-__all__ = ["CODECS", "FLOATS", "INTEGERS", "get_weights", "narrowest", "put_weights"]
+__all__ = ["CODECS", "FLOATS", "INTEGERS", "PLACES", "float_weights", "get_weights", "narrowest", "put_weights"]
 
 MOST_PACKED_BITS = 8
 
@@ -58,6 +59,34 @@ def _get_floats(record: Record, name: str) -> np.ndarray | float:
     value = record.take(name)
     if value.dtype.kind != "f" or value.ndim != 1:
         raise record.refuse(f"{name!r} is {what_is(value)}; floats, one per channel, are needed")
+    return value
+
+
+@cache
+def float_weights(rank: int) -> Codec:
+    """Of float weights with `rank` axes, none of them empty: a dataset in the type that they have."""
+
+    def get(record: Record, name: str) -> np.ndarray:
+        value = record.take(name)
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            raise record.refuse(f"{name!r} is {what_is(value)}; a dataset of floats is needed")
+        if value.ndim != rank or 0 in value.shape:
+            raise record.refuse(f"{name!r} has shape {value.shape}; {rank} axes, none empty, are needed", "shape")
+        return value
+
+    return Codec(_put_floats, get)
+
+
+def _put_places(record: Record, name: str, value: np.ndarray) -> None:
+    record.arrays[name] = narrowest(value)
+
+
+def _get_places(record: Record, name: str) -> np.ndarray:
+    value = record.take(name)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
+        raise record.refuse(f"{name!r} is {what_is(value)}; a dataset of whole numbers is needed")
+    if value.ndim not in (1, 3) or 0 in value.shape:
+        raise record.refuse(f"{name!r} has shape {value.shape}; (C, H, W) or (N,), none empty, is needed", "shape")
     return value
 
 
@@ -108,6 +137,7 @@ def get_weights(record: Record, name: str, fmt: Fixed | Bipolar | Levels, rank: 
 
 
 INTEGERS, FLOATS = Codec(_put_integers, _get_integers), Codec(_put_floats, _get_floats)
+PLACES = Codec(_put_places, _get_places)
 
 # by declared type; an array alone is one of integers, or of floats in a float network
 CODECS: Mapping[Any, Codec] = types.MappingProxyType({np.ndarray | int: INTEGERS, np.ndarray | float: FLOATS})

@@ -1,8 +1,9 @@
 """How is a network kept in a file of our own?
 
 HDF5 with a version, everything in its narrowest form, written all or nothing, and read as if it came from a stranger.
-Two kinds of file: a spiking ``"network"``, and a ``"quantised-ann"``, which other programs may write as well: that is
-the way in for networks that were quantised elsewhere. The layout is in ``docs/files.md``.
+Three kinds of file: a spiking ``"network"``, a ``"quantised-ann"`` and a ``"float-ann"``. Other programs may write the
+last two as well: that is the way in for networks that were trained or quantised elsewhere. The layout is in
+``docs/files.md``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..network.quantised import InputScale, QuantisedNetwork
 from ..network.spiking import Network
 from ..support.version import __version__
 from .hdf5 import MAX_NAME, MAX_OBJECTS, Tree, read_tree, write_tree
-from .nodes import LAYERS, QUANTISED, read_layer, write_layer
+from .nodes import FLOAT_NODES, LAYERS, QUANTISED, read_layer, write_layer
 from .record import NONE, PACKED, Budget, Record, code_of, refusal
 from .values import FIXED, FORMAT, INT, JSON, SCALE, TEXT, TEXTS, plain_text
 
@@ -36,12 +37,16 @@ __all__ = [
 
 OURS = "intsnn"
 SCHEMA = 1
-KINDS = {"network": LAYERS, "quantised-ann": QUANTISED}
+KINDS = {"network": LAYERS, "quantised-ann": QUANTISED, "float-ann": FLOAT_NODES}
 MAX_NODES = 1024
 MAX_VALUES = 1 << 24  # of one sample in one layer: what follows from a few numbers must not fill the memory
 
 _COMMON = ("format", "schema", "kind", "intsnn", "digest", "provenance", "metadata")
-_OWN = {"network": ("t_drive", "levels"), "quantised-ann": ("output", "input_scale", "input_format")}
+_OWN = {
+    "network": ("t_drive", "levels"),
+    "quantised-ann": ("output", "input_scale", "input_format"),
+    "float-ann": ("output",),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class FileInfo:
     Attributes
     ----------
     kind : str
-        ``"network"`` or ``"quantised-ann"``.
+        ``"network"``, ``"quantised-ann"`` or ``"float-ann"``.
     schema : int
         Version of the layout.
     version : str
@@ -75,13 +80,16 @@ class FileInfo:
 
 
 def save(
-    network: Network | QuantisedNetwork, path: str | os.PathLike[str], *, provenance: Mapping[str, Any] | None = None
+    network: Network | QuantisedNetwork | FloatNetwork,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a network to an HDF5 file, all or nothing.
 
     Parameters
     ----------
-    network : Network or QuantisedNetwork
+    network : Network, QuantisedNetwork or FloatNetwork
     path : path-like
         Usually ``*.h5``. A file of that name stays whole until the new one is complete and on disk.
     provenance : mapping, optional
@@ -101,7 +109,7 @@ def save(
     write_tree(path, datasets, attributes)
 
 
-def stored_bytes(network: Network | QuantisedNetwork) -> dict[str, dict[str, int]]:
+def stored_bytes(network: Network | QuantisedNetwork | FloatNetwork) -> dict[str, dict[str, int]]:
     """Bytes that :func:`save` stores for each node, before any compression by HDF5.
 
     Returns
@@ -129,15 +137,17 @@ def _attribute_bytes(value: Any) -> int:
     return value.nbytes if isinstance(value, np.ndarray) else 8
 
 
-def _parts(network: Network | QuantisedNetwork) -> tuple[Mapping[str, type], dict[str, Any]]:
+def _parts(network: Network | QuantisedNetwork | FloatNetwork) -> tuple[Mapping[str, type], dict[str, Any]]:
     if isinstance(network, Network):
         return LAYERS, dict(network.nodes)
     if isinstance(network, QuantisedNetwork):
         return QUANTISED, {node.name: node for node in network.graph.nodes}
-    raise FormatError(f"network: {shown(network)} cannot be saved; a Network or a QuantisedNetwork can")
+    if isinstance(network, FloatNetwork):
+        return FLOAT_NODES, {node.name: node for node in network.nodes}
+    raise FormatError(f"network: {shown(network)} cannot be saved; a Network, QuantisedNetwork or FloatNetwork can")
 
 
-def _flatten(network: Network | QuantisedNetwork, provenance: Mapping) -> tuple[dict, dict]:
+def _flatten(network: Network | QuantisedNetwork | FloatNetwork, provenance: Mapping) -> tuple[dict, dict]:
     """Datasets and attributes of the whole file, by path."""
     registry, nodes = _parts(network)
     datasets: dict[str, np.ndarray] = {}
@@ -164,11 +174,14 @@ def _flatten(network: Network | QuantisedNetwork, provenance: Mapping) -> tuple[
             value = getattr(network, name)
             root.attributes[name] = NONE if value is None else int(value)
     else:
-        kind, shapes = "quantised-ann", network.graph.shapes
-        JSON.put(root, "metadata", network.graph.metadata)
-        TEXT.put(root, "output", network.graph.output)
-        SCALE.put(root, "input_scale", network.input_scale)
-        FORMAT.put(root, "input_format", network.input_format)
+        graph = network if isinstance(network, FloatNetwork) else network.graph
+        kind, shapes = "float-ann", graph.shapes
+        JSON.put(root, "metadata", graph.metadata)
+        TEXT.put(root, "output", graph.output)
+        if isinstance(network, QuantisedNetwork):
+            kind = "quantised-ann"
+            SCALE.put(root, "input_scale", network.input_scale)
+            FORMAT.put(root, "input_format", network.input_format)
     root.attributes |= {"kind": kind, "schema": SCHEMA, "format": OURS}
     objects = len(datasets) + len(nodes) + 1
     if len(nodes) > MAX_NODES or objects > MAX_OBJECTS:
@@ -195,7 +208,7 @@ def component(name: str) -> str:
     return escaped
 
 
-def network_digest(network: Network | QuantisedNetwork) -> str:
+def network_digest(network: Network | QuantisedNetwork | FloatNetwork) -> str:
     """SHA-256 of what a network computes, hexadecimal: the digest of its file without what is told about it.
 
     Version, provenance and metadata are left out (``docs/files.md``): the same layers, values and edges have the same
@@ -234,8 +247,10 @@ def _digest(datasets: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def load(path: str | os.PathLike[str], *, trust: bool = False, budget: int = 1 << 30) -> Network | QuantisedNetwork:
-    """Read a network from a file that :func:`save` or, for quantised networks, another program wrote.
+def load(
+    path: str | os.PathLike[str], *, trust: bool = False, budget: int = 1 << 30
+) -> Network | QuantisedNetwork | FloatNetwork:
+    """Read a network from a file that :func:`save` or, for quantised and float networks, another program wrote.
 
     Parameters
     ----------
@@ -275,7 +290,7 @@ def info_from_tree(tree: Tree, label: str) -> FileInfo:
     return _header(instance(tree, "tree", Tree), text(label, "label"))[0]
 
 
-def from_tree(tree: Tree, label: str, *, budget: int = 1 << 30) -> Network | QuantisedNetwork:
+def from_tree(tree: Tree, label: str, *, budget: int = 1 << 30) -> Network | QuantisedNetwork | FloatNetwork:
     """As :func:`load`, of a file called `label` that was read already."""
     info, root, metadata = _header(instance(tree, "tree", Tree), text(label, "label"))
     registry = KINDS[info.kind]
@@ -289,11 +304,14 @@ def from_tree(tree: Tree, label: str, *, budget: int = 1 << 30) -> Network | Qua
         return _checked(label, lambda: _network(label, nodes, edges, t_drive, levels, metadata))
     layers = tuple(read_layer(record, registry, left, name=name) for name, record in zip(order, records, strict=True))
     output = TEXT.get(root, "output")
-    scale = SCALE.get(root, "input_scale") if root.has("input_scale") else InputScale()
-    fmt = FIXED.get(root, "input_format") if root.has("input_format") else QuantisedNetwork.input_format
-    root.finish(", ".join(_COMMON + _OWN["quantised-ann"]))
+    quantised = info.kind == "quantised-ann"
+    scale = SCALE.get(root, "input_scale") if quantised and root.has("input_scale") else InputScale()
+    fmt = FIXED.get(root, "input_format") if quantised and root.has("input_format") else QuantisedNetwork.input_format
+    root.finish(", ".join(_COMMON + _OWN[info.kind]))
     graph = _checked(label, lambda: FloatNetwork(layers, output, metadata))
     _check_values(label, graph.shapes)
+    if not quantised:
+        return graph
     return _checked(label, lambda: QuantisedNetwork(graph, scale, fmt))
 
 

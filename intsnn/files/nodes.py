@@ -21,24 +21,40 @@ from ..errors import FormatError, IntsnnError, UnsupportedError
 from ..formats.fixed import Fixed
 from ..layers.base import kinds
 from ..layers.neurons import Decay, Refractory
+from ..network.float_activations import FloatHardTanh, FloatLeakyReLU, FloatSigmoid
 from ..network.float_moves import FloatConcat, FloatSelect, FloatSigns
 from ..network.float_nodes import (
     FloatAdd,
+    FloatAffine,
     FloatAvgPool2d,
+    FloatBatchNorm,
+    FloatConv2d,
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
-    FloatNode,
+    FloatReLU,
+    FloatSoftmax,
     FloatUpsample2d,
 )
+from ..network.node import FloatNode
 from ..network.quantised import QuantAffine, QuantConv2d, QuantHardTanh, QuantReLU
 from . import arrays, values
 from .record import NONE, Budget, Record, code_of
 
-__all__ = ["LAYERS", "QUANTISED", "read_layer", "stored_fields", "write_layer"]
+__all__ = ["FLOAT_NODES", "LAYERS", "QUANTISED", "read_layer", "stored_fields", "write_layer"]
 
-# what a file may name: the kinds of layers, and those of quantised nodes
+# what a file may name: the kinds of layers, of quantised nodes and of float nodes
 LAYERS: Mapping[str, type] = kinds()
+_PLAIN = {  # nodes without codes, levels or trained arrays
+    "MaxPool2d": FloatMaxPool2d,
+    "AvgPool2d": FloatAvgPool2d,
+    "Upsample2d": FloatUpsample2d,
+    "Flatten": FloatFlatten,
+    "Add": FloatAdd,
+    "Select": FloatSelect,
+    "Signs": FloatSigns,
+    "Concat": FloatConcat,
+}
 QUANTISED: Mapping[str, type] = types.MappingProxyType(
     {
         "Input": FloatInput,
@@ -46,14 +62,21 @@ QUANTISED: Mapping[str, type] = types.MappingProxyType(
         "QuantAffine": QuantAffine,
         "QuantReLU": QuantReLU,
         "QuantHardTanh": QuantHardTanh,
-        "MaxPool2d": FloatMaxPool2d,
-        "AvgPool2d": FloatAvgPool2d,
-        "Upsample2d": FloatUpsample2d,
-        "Flatten": FloatFlatten,
-        "Select": FloatSelect,
-        "Signs": FloatSigns,
-        "Add": FloatAdd,
-        "Concat": FloatConcat,
+        **_PLAIN,
+    }
+)
+FLOAT_NODES: Mapping[str, type] = types.MappingProxyType(
+    {
+        "Input": FloatInput,
+        "Conv2d": FloatConv2d,
+        "Affine": FloatAffine,
+        "BatchNorm": FloatBatchNorm,
+        "ReLU": FloatReLU,
+        "HardTanh": FloatHardTanh,
+        "LeakyReLU": FloatLeakyReLU,
+        "Softmax": FloatSoftmax,
+        "Sigmoid": FloatSigmoid,
+        **_PLAIN,
     }
 )
 
@@ -106,9 +129,12 @@ def _optional(hint: Any) -> tuple[Any, bool]:
 def _codec(cls: type, name: str, hint: Any) -> values.Codec:
     if "signed" in _marks(cls)[name]:
         return values.RANGE
+    if "integers" in _marks(cls)[name]:
+        return arrays.PLACES
+    if hint is np.ndarray and issubclass(cls, FloatNode):
+        return arrays.float_weights(cls.rank) if name == "weight" else arrays.FLOATS  # type: ignore[attr-defined]
     if hint is np.ndarray:
-        floats = issubclass(cls, FloatNode) and "integers" not in _marks(cls)[name]
-        return arrays.FLOATS if floats else arrays.INTEGERS
+        return arrays.INTEGERS
     if hint not in _CODECS:
         raise FormatError(f"{cls.__name__}.{name}: no rule stores a {hint}; add one to intsnn/files/values.py")
     return _CODECS[hint]
@@ -171,7 +197,7 @@ def write_layer(layer: Any, registry: Mapping[str, type], name: str) -> Record:
     Parameters
     ----------
     layer : object of a class in `registry`
-    registry : LAYERS or QUANTISED
+    registry : LAYERS, QUANTISED or FLOAT_NODES
     name : str
         For messages.
 
@@ -189,7 +215,7 @@ def write_layer(layer: Any, registry: Mapping[str, type], name: str) -> Record:
     """
     kinds = {cls: kind for kind, cls in registry.items()}
     if type(layer) not in kinds:
-        hint = "; quantise the network first" if isinstance(layer, FloatNode) else ""
+        hint = "; quantise the network first" if registry is QUANTISED else ""
         raise UnsupportedError(
             f"layer {name!r}: a {type(layer).__name__} cannot be stored; {', '.join(kinds.values())} can{hint}"
         )
@@ -207,7 +233,7 @@ def read_layer(record: Record, registry: Mapping[str, type], budget: Budget, **f
     Parameters
     ----------
     record : Record
-    registry : LAYERS or QUANTISED
+    registry : LAYERS, QUANTISED or FLOAT_NODES
     budget : Budget
         What its arrays take in memory is spent before they are made.
     fixed

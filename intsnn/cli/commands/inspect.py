@@ -6,7 +6,7 @@ import os
 
 import click
 
-from ..common import check_output, file_of, finish, json_option, network_or_learned, one_line, trust_option
+from ..common import check_output, file_of, finish, json_option, network_or_learned, of_ours, one_line, trust_option
 
 __all__ = ["command"]
 
@@ -26,7 +26,8 @@ COLUMNS = {
 def command(file: str, architecture: str | None, backend: str | None, trust: bool, json_path: str | None) -> None:
     """Show the layers, widths and bytes of FILE.
 
-    FILE is a network or quantised ANN of intsnn, what intsnn train learned with integers, or a trained Keras network.
+    FILE is a network, quantised or float ANN of intsnn, what intsnn train learned with integers, or a trained Keras
+    network.
     """
     from dataclasses import asdict
 
@@ -37,7 +38,7 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
     check_output(json_path, file)
     network, learned = network_or_learned(file, trust, architecture=architecture, backend=backend)
     found = describe(network) if learned is None else learned.describe()
-    own = found.kind in ("network", "quantised-ann")
+    own = learned is None and (found.kind != "float" or of_ours(file_of(file), trust))
     provenance = read_info(file_of(file), trust=trust).provenance if own else {}
     console = Console(json_path)
     console.line(f"{file}: {found.title}, {size(os.path.getsize(file_of(file)))}")

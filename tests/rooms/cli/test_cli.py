@@ -441,6 +441,24 @@ def test_inspect_other_files(quantised, folder):
     assert "FloatMaxPool2d" in text and "16x8x8" in text
 
 
+def test_float_files_are_inspected_and_converted(folder):
+    """A float network in a file of ours is taken where a Keras file is, with the same integers."""
+    path, report = folder / "floats.h5", folder / "floats.json"
+    files.save(keras.load(SOURCE), path, provenance={"trained_by": "somebody"})
+    text = good("inspect", path, "--json", report)
+    found = json.loads(report.read_text())
+    assert found["kind"] == "float" and found["totals"]["parameters"] == 31850
+    assert found["provenance"] == {"trained_by": "somebody"} and "somebody" in text
+    assert found["network_sha256"] == files.network_digest(keras.load(SOURCE))
+    good("inspect", SOURCE, "--json", report, "--trust")
+    assert "network_sha256" not in json.loads(report.read_text())
+    made = []
+    for source in (path, SOURCE):
+        good("convert", source, "-o", folder / "made.h5", "--calibrate", "digits:train:50")
+        made.append(files.network_digest(files.load(folder / "made.h5", trust=True)))
+    assert made[0] == made[1]
+
+
 def words(lines):
     """Lines with their figures, without the rules and spaces of a terminal of some width."""
     return [" ".join(line.replace("─", " ").split()) for line in lines]

@@ -59,17 +59,22 @@ from intsnn.layers import (
 from intsnn.layers.base import Layer
 from intsnn.layers.connections import BIAS_MODES
 from intsnn.layers.ports import READOUTS
-from intsnn.network import float_nodes, quantised
+from intsnn.network import float_activations, float_moves, float_nodes, quantised
 from intsnn.network import floating as floatnet
+from intsnn.network.float_activations import FloatHardTanh, FloatLeakyReLU, FloatSigmoid
 from intsnn.network.float_moves import FloatConcat, FloatSelect, FloatSigns
 from intsnn.network.float_nodes import (
     FloatAdd,
+    FloatAffine,
     FloatAvgPool2d,
+    FloatBatchNorm,
     FloatConv2d,
     FloatFlatten,
     FloatInput,
     FloatMaxPool2d,
     FloatReLU,
+    FloatSoftmax,
+    FloatUpsample2d,
 )
 from intsnn.network.floating import FloatNetwork
 from intsnn.network.quantised import (
@@ -163,14 +168,57 @@ def small_quantised(rng, fmt=NARROW, bias=np.float64):
         QuantReLU(name="relu2", inputs=("add",), step=2.0**-20 / 3, levels=15),
         FloatMaxPool2d(name="max", inputs=("relu2",), kernel=(2, 2), stride=(1, 1), padding=((1, 0), (0, 1))),
         FloatAvgPool2d(name="mean", inputs=("max",), kernel=(2, 2), stride=(2, 2), count_include_pad=True),
+        FloatSelect(name="turn", inputs=("mean",), places=np.arange(8)[::-1]),
         FloatFlatten(name="flat", inputs=("mean",)),
+        FloatConcat(name="both", inputs=("turn", "flat")),
     )  # fmt: skip
-    size = FloatNetwork(nodes, "flat").shapes["flat"][0]
+    size = FloatNetwork(nodes, "both").shapes["both"][0]
     last = QuantAffine(
-        name="fc", inputs=("flat",), codes=codes_in(fmt, (3, size), rng), scale=0.25, weight_format=fmt, bias=vector(3)
+        name="fc", inputs=("both",), codes=codes_in(fmt, (3, size), rng), scale=0.25, weight_format=fmt, bias=vector(3)
     )
     graph = FloatNetwork((*nodes, last), "fc", {"format": "test", "tensors": [{"n": 1.5}]})
     return QuantisedNetwork(graph, InputScale(Fraction(2, 255), Fraction(-1, 3)), Fixed(9, 1))
+
+
+def small_float(rng, dtype=np.float32):
+    """Every kind of float node, each field of it at something else than its default."""
+
+    def values(*shape):
+        return rng.normal(size=shape).astype(dtype)
+
+    nodes = (
+        FloatInput(name="in", shape=(2, 6, 6), source="file/in"),
+        FloatConv2d(
+            name="conv/1", inputs=("in",), weight=values(4, 1, 3, 3), bias=values(4), stride=(1, 2),
+            padding=((1, 0), (2, 1)), dilation=(2, 1), groups=2,
+        ),
+        FloatBatchNorm(
+            name="norm", inputs=("conv/1",), gamma=values(4), beta=values(4), mean=values(4),
+            variance=np.abs(values(4)), epsilon=2.0**-20 / 3,
+        ),
+        FloatReLU(name="relu", inputs=("norm",), max_value=6.5),
+        FloatHardTanh(name="hard", inputs=("norm",), limit=None),
+        FloatHardTanh(name="tanh", inputs=("hard",), limit=0.75),
+        FloatLeakyReLU(name="leaky", inputs=("norm",), slope=0.1),
+        FloatAdd(name="add", inputs=("relu", "tanh", "leaky")),
+        FloatMaxPool2d(name="max", inputs=("add",), kernel=(2, 2), stride=(1, 1), padding=((1, 0), (0, 1))),
+        FloatAvgPool2d(
+            name="mean", inputs=("max",), kernel=(2, 2), stride=(2, 2), padding=((0, 1), (0, 0)),
+            count_include_pad=True,
+        ),
+        FloatUpsample2d(name="up", inputs=("mean",), factor=(1, 2), mode="zeros"),
+    )  # fmt: skip
+    size = int(np.prod(FloatNetwork(nodes, "up").shapes["up"]))
+    last = (
+        FloatSelect(name="some", inputs=("up",), places=rng.integers(-1, size, (4, 1, 2))),
+        FloatFlatten(name="flat", inputs=("up",)),
+        FloatFlatten(name="few", inputs=("some",)),
+        FloatConcat(name="both", inputs=("flat", "few")),
+        FloatAffine(name="fc", inputs=("both",), weight=values(3, size + 8), bias=values(3)),
+        FloatSigmoid(name="sigmoid", inputs=("fc",)),
+        FloatSoftmax(name="softmax", inputs=("sigmoid",)),
+    )
+    return FloatNetwork((*nodes, *last), "softmax", {"format": "test", "tensors": [{"n": 1.5}]})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -238,6 +286,14 @@ def test_registry_knows_every_layer():
     }
     nodes -= {float_nodes.FloatNode, FloatConv2d, float_nodes.FloatAffine}
     assert nodes <= set(layout.QUANTISED.values())
+    floats = {
+        cls
+        for module in (float_nodes, float_moves, float_activations)
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, float_nodes.FloatNode) and cls is not float_nodes.FloatNode
+    }
+    made = {type(node) for node in small_float(np.random.default_rng(0)).nodes}
+    assert floats == set(layout.FLOAT_NODES.values()) == made
 
 
 @pytest.mark.parametrize("cls", EXAMPLES, ids=lambda cls: cls.__name__)
@@ -338,6 +394,34 @@ def test_quantised_networks(fmt, bias, tmp_path):
     assert read_info(tmp_path / "q.h5", trust=True).kind == "quantised-ann"
     x = np.random.default_rng(0).normal(size=(2, 2, 6, 6))
     assert np.array_equal(floatnet.forward(again.graph, x), floatnet.forward(network.graph, x))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_float_networks(dtype, tmp_path):
+    """Bit for bit, in the types that they have; and a plan that reads a default for each field would be seen."""
+    network = small_float(np.random.default_rng(1), dtype)
+    for node in network.nodes:
+        for item in dataclasses.fields(node):
+            if item.default is not dataclasses.MISSING and item.name not in ("inputs", "source"):
+                named = [n for n in network.nodes if type(n) is type(node)]
+                assert any(not np.array_equal(getattr(n, item.name), item.default) for n in named), item.name
+    save(network, tmp_path / "f.h5", provenance={"source": "here"})
+    again = load(tmp_path / "f.h5")
+    assert same(again.nodes, network.nodes) and same(again, network)
+    info = read_info(tmp_path / "f.h5", trust=True)
+    assert (info.kind, info.provenance) == ("float-ann", {"source": "here"})
+    x = np.random.default_rng(0).normal(size=(2, 2, 6, 6))
+    assert np.array_equal(floatnet.forward(again, x), floatnet.forward(network, x))
+    assert files.network_digest(again) == files.network_digest(network)
+    other = FloatNetwork(network.nodes, "fc", network.metadata)
+    assert files.network_digest(other) != files.network_digest(network)
+
+
+def test_bytes_of_a_float_network():
+    network = small_float(np.random.default_rng(1))
+    sizes = stored_bytes(network)
+    assert sizes["conv/1"]["weight"] == 4 * 4 * 9 and sizes["norm"]["gamma"] == 16
+    assert sizes["some"]["places"] == 8  # one byte each
 
 
 def preset_layers():
@@ -505,8 +589,13 @@ def test_things_that_cannot_be_stored(tmp_path):
     graph = FloatNetwork((FloatInput(name="x", shape=(2,)), FloatReLU(name="r", inputs=("x",))), "r")
     with pytest.raises(UnsupportedError, match="'r': a FloatReLU cannot be stored.*quantise the network first"):
         save(QuantisedNetwork(graph), path)
-    with pytest.raises(FormatError, match="a FloatNetwork cannot be saved"):
-        save(graph, path)
+    with pytest.raises(UnsupportedError, match="'conv/1': a QuantConv2d cannot be stored"):
+        save(small_quantised(np.random.default_rng(0)).graph, path)
+    with pytest.raises(FormatError, match="a tuple of 1 cannot be saved; a Network, QuantisedNetwork or FloatNetwork"):
+        save((graph,), path)
+    wide = FloatAffine(name="r", inputs=("x",), weight=np.ones((1, 2), np.longdouble))
+    with pytest.raises(FormatError, match="layer 'r': weight: found .*; floats of at most 64 bits are stored"):
+        save(FloatNetwork((graph.nodes[0], wide), "r"), path)
     with pytest.raises(ShapeError, match="more values than"):
         save(Network.sequential(Input((1 << 12, 1 << 7, 1 << 7)), Readout()), path)
     with pytest.raises(FormatError, match="input.scale"):
@@ -538,6 +627,10 @@ def by_hand(path, edit=None, make=small_quantised):
 
 def network_by_hand(path, edit=None):
     by_hand(path, edit, small_network)
+
+
+def float_by_hand(path, edit=None):
+    by_hand(path, edit, small_float)
 
 
 def attribute(path, name, value):
@@ -574,7 +667,7 @@ def without(path, name=None):
 
 
 CONV, FC = "nodes/conv%2F1", "nodes/fc"
-ORDER = ["in", "conv/1", "relu", "same", "add", "relu2", "max", "mean", "flat", "fc"]
+ORDER = ["in", "conv/1", "relu", "same", "add", "relu2", "max", "mean", "turn", "flat", "both", "fc"]
 WRONG_QUANTISED = {
     "no format": (without("/", "format"), "format"),
     "other format": (attribute("/", "format", "nir"), "format"),
@@ -660,6 +753,9 @@ WRONG_QUANTISED = {
     "input scale with an exponent": (attribute("/", "input_scale", "1e999999999"), "field"),
     "input scale that divides by zero": (attribute("/", "input_scale", "1/0"), "field"),
     "input scale of three": (attribute("/", "input_scale", "1,2,3"), "field"),
+    "place beyond the input": (fill("nodes/turn/places", 8), "shape"),
+    "concatenation of one": (attribute("nodes/both", "inputs", ["turn"]), "shape"),
+    "float node among codes": (attribute("nodes/relu", "type", "ReLU"), "enum"),
     "metadata is no json": (attribute("/", "metadata", "{"), "json"),
     "metadata is a list": (attribute("/", "metadata", "[]"), "json"),
     "metadata of nan": (attribute("/", "metadata", '{"a": NaN}'), "json"),
@@ -667,6 +763,64 @@ WRONG_QUANTISED = {
     "metadata of brackets": (attribute("/", "metadata", "[" * 100000), "json"),
     "provenance too deep": (attribute("/", "provenance", '{"a":' * 40 + "1" + "}" * 40), "json"),
     "soft link": (lambda file: file.__setitem__("nodes/extra", h5py.SoftLink("/nodes/relu")), "soft-link"),
+    "external link": (lambda file: file.__setitem__("nodes/extra", h5py.ExternalLink("x.h5", "/")), "external-link"),
+}  # fmt: skip
+WRONG_FLOAT = {
+    "the other kind": (attribute("/", "kind", "quantised-ann"), "enum"),
+    "input scale of the other kind": (attribute("/", "input_scale", "1/255"), "field"),
+    "input format of the other kind": (attribute("/", "input_format", "fxp-u8/0"), "field"),
+    "ours without digest": (attribute("/", "intsnn", "0.1.0"), "digest"),
+    "unknown node field": (attribute("nodes/relu", "levels", 3), "field"),
+    "type of the other kind": (attribute("nodes/relu", "type", "QuantReLU"), "enum"),
+    "class name as type": (attribute("nodes/relu", "type", "FloatReLU"), "enum"),
+    "output is no node": (attribute("/", "output", "ghost"), "shape"),
+    "order reversed": (attribute("nodes", "order", ["softmax", "in"]), "order"),
+    "no weight": (without(f"{CONV}/weight"), "field"),
+    "weight of integers": (dataset(f"{CONV}/weight", np.ones((4, 1, 3, 3), int)), "field"),
+    "weight as one number": (
+        lambda file: (without(f"{CONV}/weight")(file), attribute(CONV, "weight", 1.0)(file)), "field",
+    ),
+    "weight twice": (attribute(CONV, "weight", 1.0), "field"),
+    "weight of another rank": (dataset(f"{CONV}/weight", np.ones((4, 9))), "shape"),
+    "weight without elements": (dataset(f"{CONV}/weight", np.ones((4, 0, 3, 3))), "shape"),
+    "weight of other channels": (dataset(f"{CONV}/weight", np.ones((4, 3, 3, 3))), "shape"),
+    "weight of nan": (dataset(f"{CONV}/weight", np.full((4, 1, 3, 3), np.nan)), "not-finite"),
+    "packed weight": (dataset(f"{CONV}/weight_packed", np.zeros(3, np.uint8)), "field"),
+    "transposed weight": (lambda file: dataset(f"{FC}/weight", file[f"{FC}/weight"][()].T)(file), "shape"),
+    "bias of another size": (dataset(f"{CONV}/bias", np.ones(5)), "shape"),
+    "gamma of another size": (dataset("nodes/norm/gamma", np.ones(3)), "shape"),
+    "gamma of integers": (dataset("nodes/norm/gamma", np.ones(4, int)), "field"),
+    "gamma with two axes": (dataset("nodes/norm/gamma", np.ones((4, 1))), "field"),
+    "no gamma": (without("nodes/norm/gamma"), "field"),
+    "no gamma by name": (
+        lambda file: (without("nodes/norm/gamma")(file), attribute("nodes/norm", "gamma", "none")(file)), "field",
+    ),
+    "negative variance": (dataset("nodes/norm/variance", -np.ones(4)), "field"),
+    "negative epsilon": (attribute("nodes/norm", "epsilon", -1.0), "field"),
+    "epsilon as text": (attribute("nodes/norm", "epsilon", "1e-5"), "field"),
+    "no epsilon": (without("nodes/norm", "epsilon"), "field"),
+    "limit of zero": (attribute("nodes/relu", "max_value", 0.0), "field"),
+    "limit of infinity": (attribute("nodes/tanh", "limit", np.inf), "not-finite"),
+    "limit below zero": (attribute("nodes/tanh", "limit", -1.0), "field"),
+    "slope above one": (attribute("nodes/leaky", "slope", 1.5), "field"),
+    "slope as a list": (attribute("nodes/leaky", "slope", [0.1, 0.2]), "field"),
+    "factor of zero": (attribute("nodes/up", "factor", 0), "shape"),
+    "factor of a bomb": (attribute("nodes/up", "factor", [1 << 20, 1 << 20]), "shape"),
+    "unknown mode": (attribute("nodes/up", "mode", "cubic"), "field"),
+    "places of floats": (dataset("nodes/some/places", np.zeros((4, 1, 2))), "field"),
+    "places as a number": (
+        lambda file: (without("nodes/some/places")(file), attribute("nodes/some", "places", 1)(file)), "field",
+    ),
+    "places with two axes": (dataset("nodes/some/places", np.zeros((4, 2), int)), "shape"),
+    "no places at all": (dataset("nodes/some/places", np.zeros(0, int)), "shape"),
+    "place before the input": (dataset("nodes/some/places", np.full((4, 1, 2), -2)), "shape"),
+    "place beyond the input": (dataset("nodes/some/places", np.full((4, 1, 2), 1 << 40)), "shape"),
+    "place beyond 64 bits": (dataset("nodes/some/places", np.full((4, 1, 2), 1 << 63, np.uint64)), "field"),
+    "input of a bomb": (attribute("nodes/in", "shape", [2, 1 << 30, 1 << 30]), "shape"),
+    "padding of a bomb": (attribute(CONV, "padding", 1 << 20), "shape"),
+    "branches of two shapes": (attribute("nodes/add", "inputs", ["in", "relu"]), "shape"),
+    "concatenation of two ranks": (attribute("nodes/both", "inputs", ["up", "flat"]), "shape"),
+    "metadata of brackets": (attribute("/", "metadata", "[" * 100000), "json"),
     "external link": (lambda file: file.__setitem__("nodes/extra", h5py.ExternalLink("x.h5", "/")), "external-link"),
 }  # fmt: skip
 NEURON = "nodes/if"
@@ -729,6 +883,13 @@ def test_wrong_quantised_files(case, tmp_path):
     refused(tmp_path / "q.h5", code)
 
 
+@pytest.mark.parametrize("case", WRONG_FLOAT)
+def test_wrong_float_files(case, tmp_path):
+    edit, code = WRONG_FLOAT[case]
+    float_by_hand(tmp_path / "f.h5", edit)
+    refused(tmp_path / "f.h5", code)
+
+
 @pytest.mark.parametrize("case", WRONG_NETWORK)
 def test_wrong_networks(case, tmp_path):
     edit, code = WRONG_NETWORK[case]
@@ -742,6 +903,8 @@ def test_wrong_networks(case, tmp_path):
 def test_files_without_edits_are_taken(tmp_path):
     by_hand(tmp_path / "q.h5")
     assert same(load(tmp_path / "q.h5", trust=True), small_quantised(np.random.default_rng(5)))
+    float_by_hand(tmp_path / "f.h5")
+    assert same(load(tmp_path / "f.h5", trust=True), small_float(np.random.default_rng(5)))
     network_by_hand(tmp_path / "n.h5")
     assert same(dict(load(tmp_path / "n.h5", trust=True).nodes), dict(small_network(np.random.default_rng(5)).nodes))
 
@@ -795,10 +958,10 @@ def test_budget_counts_the_unpacked_weights(tmp_path):
     assert load(tmp_path / "n.h5", trust=True, budget=9 << 20).shapes == network.shapes
 
 
-@pytest.mark.parametrize("make", [small_network, small_quantised], ids=["network", "quantised"])
-def test_sizes_are_checked_before_a_network_is_made(make, tmp_path, monkeypatch):
+@pytest.mark.parametrize("made", [small_network, small_quantised, small_float])
+def test_sizes_are_checked_before_a_network_is_made(made, tmp_path, monkeypatch):
     """Few bytes can ask for a layer of any size; nothing of that size may be made to find it out."""
-    network = make(np.random.default_rng(0))
+    network = made(np.random.default_rng(0))
     save(network, tmp_path / "n.h5")
     shapes = getattr(network, "graph", network).shapes
     most = max(int(np.prod(shape)) for shape in shapes.values())
@@ -830,7 +993,7 @@ def test_what_hands_may_write(tmp_path):
         file["nodes/mean"].attrs["count_include_pad"] = True
         file["nodes/in"].attrs["inputs"] = []
         del file[f"{FC}/codes_packed"]
-        file[f"{FC}/codes"] = np.ones((3, 12), np.int8)
+        file[f"{FC}/codes"] = np.ones((3, 20), np.int8)
 
     by_hand(tmp_path / "q.h5", edit)
     network = load(tmp_path / "q.h5", trust=True)
@@ -840,6 +1003,26 @@ def test_what_hands_may_write(tmp_path):
     assert node.weight_format == Fixed(4, narrow=True) and set(node.scale) == {float(np.float32(0.3))}
     assert (network.input_scale, network.input_format) == (InputScale(), Fixed(8, signed=False))
     assert network.graph["max"].kernel == (3, 3) and network.graph["mean"].count_include_pad
+
+
+def test_what_hands_may_write_of_floats(tmp_path):
+    """One type of number beside another, absent fields, one number for a pair, other byte order, wide places."""
+
+    def edit(file):
+        dataset(f"{CONV}/weight", small_float(np.random.default_rng(5))["conv/1"].weight.astype(">f8"))(file)
+        file[CONV].attrs["inputs"] = "in"
+        del file[f"{CONV}/bias"], file["nodes/hard"].attrs["limit"], file["nodes/leaky"].attrs["slope"]
+        del file["nodes/relu"].attrs["max_value"], file.attrs["metadata"], file.attrs["provenance"]
+        file["nodes/norm"].attrs["epsilon"] = 1
+        file["nodes/max"].attrs["kernel"] = np.uint8(2)
+        dataset("nodes/some/places", np.arange(8, dtype=np.uint64).reshape(4, 1, 2))(file)
+
+    float_by_hand(tmp_path / "f.h5", edit)
+    network = load(tmp_path / "f.h5", trust=True)
+    assert np.array_equal(network["conv/1"].weight, small_float(np.random.default_rng(5))["conv/1"].weight)
+    assert network["conv/1"].weight.dtype == np.float64 and network["conv/1"].bias is None
+    assert (network["hard"].limit, network["leaky"].slope, network["relu"].max_value) == (1.0, 0.01, None)
+    assert network["norm"].epsilon == 1.0 and network["some"].places.max() == 7 and network.metadata == {}
 
 
 def test_the_script_in_the_documentation(repository, tmp_path):
@@ -863,10 +1046,21 @@ def test_the_script_in_the_documentation(repository, tmp_path):
     assert same(load(tmp_path / "again.h5", trust=True), network)
 
 
-def test_types_in_the_documentation(repository):
-    """Every type and every field of a quantised network is on the page."""
+def test_the_script_for_floats_in_the_documentation(repository, tmp_path):
     page = (repository / "docs" / "files.md").read_text("utf-8")
-    for kind, cls in layout.QUANTISED.items():
+    (script,) = re.findall(r"<!-- test: floats written with h5py alone -->\n```python\n(.*?)^```", page, re.M | re.S)
+    script = f"import h5py\nimport numpy as np\n\nrng = np.random.default_rng(0)\n{script}"
+    subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, check=True, timeout=HANGING)
+    network = load(tmp_path / "floats.h5")
+    assert isinstance(network, FloatNetwork) and network.shapes["norm"] == (6, 3, 3)
+    save(network, tmp_path / "again.h5")
+    assert same(load(tmp_path / "again.h5", trust=True), network)
+
+
+def test_types_in_the_documentation(repository):
+    """Every type and every field of a quantised and of a float network is on the page."""
+    page = (repository / "docs" / "files.md").read_text("utf-8")
+    for kind, cls in (*layout.QUANTISED.items(), *layout.FLOAT_NODES.items()):
         assert f"`{kind}`" in page
         for field in layout.stored_fields(cls):
             assert f"`{field}`" in page, field
@@ -923,7 +1117,7 @@ def judge(source, first, last):
         print(number, verdict(copy, whole, True), flush=True)
 
 
-@pytest.mark.parametrize("make", [small_network, small_quantised], ids=["network", "quantised"])
+@pytest.mark.parametrize("make", [small_network, small_quantised, small_float], ids=["network", "quantised", "float"])
 def test_damage_is_noticed(make, tmp_path):
     """A changed byte or a missing end is refused, or changes nothing that counts."""
     network, path, count = make(np.random.default_rng(0)), tmp_path / "whole.h5", 120
