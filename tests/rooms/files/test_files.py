@@ -212,7 +212,8 @@ def small_float(rng, dtype=np.float32):
     last = (
         FloatSelect(name="some", inputs=("up",), places=rng.integers(-1, size, (4, 1, 2))),
         FloatFlatten(name="flat", inputs=("up",)),
-        FloatFlatten(name="few", inputs=("some",)),
+        FloatSigns(name="signs", inputs=("some",), signs=np.array([1, -1, -1, 1])),
+        FloatFlatten(name="few", inputs=("signs",)),
         FloatConcat(name="both", inputs=("flat", "few")),
         FloatAffine(name="fc", inputs=("both",), weight=values(3, size + 8), bias=values(3)),
         FloatSigmoid(name="sigmoid", inputs=("fc",)),
