@@ -22,7 +22,7 @@ INNER = {
         ("inputs", "fused", "count", "learning"), ("selftest",),
     ),
     "models": (
-        ("training",), ("keras", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"), ("families",),
+        ("training",), ("keras", "onnx", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"), ("families",),
     ),
     "bench": (("figures", "provenance"), ("speed", "sweep"), ("learning", "report"), ("studies",)),
 }  # fmt: skip
@@ -66,7 +66,7 @@ PLACES = {
     "distributed": (("intsnn.bench",), True),
     "snntorch": (("intsnn.bench.speed.simulators",), True),
     "spikingjelly": (("intsnn.bench.speed.simulators",), True),
-    "onnx": (("intsnn.bench.speed.ann_pass",), True),
+    "onnx": (("intsnn.models.onnx", "intsnn.bench.speed.ann_pass"), True),
     "onnxruntime": (("intsnn.bench.speed.ann_pass",), True),
 }
 # A package that is an extra as a whole: its modules import the extra at once, others import them when they need it.
@@ -321,7 +321,7 @@ def test_no_circles(repository):
 
 def test_importing_intsnn_is_light():
     """No extra, no compiler and no command line is loaded before somebody uses it."""
-    heavy = "numba h5py click rich joblib torch brevitas matplotlib PIL dask distributed nir snntorch".split()
+    heavy = "numba h5py click rich joblib torch brevitas matplotlib PIL dask distributed nir onnx snntorch".split()
     code = f"import sys, intsnn; print([name for name in {heavy!r} if name in sys.modules])"
     here = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, timeout=HANGING)
