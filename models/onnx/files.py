@@ -23,6 +23,7 @@ __all__ = ["OPSETS", "ModelFile", "open_model"]
 
 OPSETS = (7, 28)  # of the operators of ONNX: since 7 shapes broadcast as they do today
 MAX_RANK = 8
+MOST = 1 << 40  # values of an array, empty axes not counted
 DOMAINS = ("", "ai.onnx")
 
 # Number of a type -> (name, type of an array, field that holds the numbers where they are not raw)
@@ -139,8 +140,9 @@ class ModelFile:
         Raises `ImportRefused` where sizes do not agree or the budget is spent, `UnsupportedError` for other types.
         """
         shape = tuple(tensor.dims)
-        if len(shape) > MAX_RANK or any(n < 0 for n in shape):
-            raise self._bad(what, f"has the shape {shape[:MAX_RANK]}; up to {MAX_RANK} sizes from 0 are possible")
+        if len(shape) > MAX_RANK or any(n < 0 for n in shape) or math.prod(max(n, 1) for n in shape) > MOST:
+            raise self._bad(what, f"has the shape {shape[:MAX_RANK]}; up to {MAX_RANK} sizes from 0, of up to 2**40 "
+                            "values, are possible")  # fmt: skip
         if tensor.data_type not in TYPES:
             names = ", ".join(name for name, _, _ in TYPES.values())
             raise UnsupportedError(f"{self.label}: {what} has the type {tensor.data_type}; numbers are read ({names})")
@@ -192,7 +194,7 @@ class ModelFile:
         """The bytes of an array in a file of the same folder."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         name = entries.get("location", "")
-        if not name or name in (".", "..") or any(c in name for c in "/\\\0:") or len(name) > 255:
+        if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0:") or len(name) > 255:
             raise self._bad(what, f"lies in {shown(name)}; only a file of the same folder is read", "external")
         try:
             offset, size = (int(entries.get(key, default)) for key, default in (("offset", 0), ("length", stored)))

@@ -137,6 +137,10 @@ def operations_of(file: ModelFile) -> list[OnnxNode]:
     if len(graph.sparse_initializer):
         raise UnsupportedError(f"{file.label}: has sparse initialisers; save the weights as plain arrays")
     known = {each.name for each in (*graph.initializer, *graph.input)}
+    texts = [known, *((node.name, node.op_type, node.domain, *node.input, *node.output) for node in graph.node)]
+    texts += [[each.name for each in node.attribute] for node in graph.node]
+    if not all(isinstance(text, str) for names in texts for text in names):  # the library gives bytes then
+        raise ImportRefused(f"{file.label}: a name in it is no UTF-8", code="damaged")
     found = [_operation(file, node, number) for number, node in enumerate(graph.node)]
     later: set[str] = set()
     for name in [name for each in found for name in each.outputs if name]:

@@ -100,10 +100,7 @@ def load(
     if input_shape is not None:
         input_shape = wholes(input_shape, "input_shape", 1, MAX_SIDE)
     file = open_model(label, trust=trust, budget=budget)
-    try:
-        return _network(file, input_shape)
-    except UnicodeError:
-        raise ImportRefused(f"{label}: a name in it is no UTF-8", code="damaged") from None
+    return _network(file, input_shape)
 
 
 def _network(file: ModelFile, given: tuple[int, ...] | None) -> FloatNetwork:

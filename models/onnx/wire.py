@@ -14,7 +14,7 @@ from ...formats.arguments import path_of
 
 __all__ = ["check_fields", "is_onnx"]
 
-MAX_FIELDS = 1 << 20  # each costs the library memory, whatever its length
+MAX_FIELDS = 1 << 19  # each costs the library memory, whatever its length
 MAX_DEPTH = 24  # messages in messages
 HEAD = 1 << 16  # bytes that tell ONNX from other files
 
