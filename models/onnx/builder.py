@@ -138,11 +138,8 @@ class Assembly:
             return replace(self._settled[key][1], dims=view.dims)
         size = math.prod(self.shapes[view.node])
         plain = places is None or (places.size == size and np.array_equal(places.reshape(-1), np.arange(size)))
-        below = self.nodes[view.node]
         if plain and shape == self.shapes[view.node]:
             found = Placed(view.node, view.dims)
-        elif plain and below.permutes and self.shapes[below.inputs[0]] == shape:
-            found = Placed(below.inputs[0], view.dims)  # back to what was flattened before
         elif plain and len(shape) == 1:
             found = self.emit(FloatFlatten, op, "flat", (view.node,), view.dims)
         else:

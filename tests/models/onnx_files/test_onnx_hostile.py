@@ -151,7 +151,7 @@ def test_damaged(tmp_path, name):
 @pytest.mark.parametrize("seed", range(12))
 def test_bytes_at_random(tmp_path, seed):
     """Whatever is changed, the answer is a network or one sentence."""
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     nodes = [
         *NODES[:1], ("MaxPool", "c", "p", {"kernel_shape": [2, 2]}), ("Reshape", "p,s", "f", {}),
         ("Gemm", "f,g", "h", {"transB": 1}), ("Softmax", "h", "y", {"axis": -1}),
@@ -162,11 +162,9 @@ def test_bytes_at_random(tmp_path, seed):
     read = 0
     for turn in range(60):
         changed = bytearray(data)
-        for _ in range(int(random.integers(1, 4))):
-            place = (
-                int(random.choice(structure)) + int(random.integers(2)) if turn % 2 else int(random.integers(len(data)))
-            )
-            changed[place] = int(random.integers(256))
+        for _ in range(int(rng.integers(1, 4))):
+            place = int(rng.choice(structure)) + int(rng.integers(2)) if turn % 2 else int(rng.integers(len(data)))
+            changed[place] = int(rng.integers(256))
         try:
             load(saved(tmp_path / "m.onnx", bytes(changed)), trust=turn % 3 == 0, budget=1 << 24)
             read += 1

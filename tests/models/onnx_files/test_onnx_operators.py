@@ -97,6 +97,9 @@ CASES = {
     "prelu": (one("PRelu", "x,s"), IMAGE, {"s": np.full((4, 1, 1), 0.25)}, 17, ["LeakyReLU"]),
     "max pool": (one("MaxPool", kernel_shape=[2, 3], strides=[2, 2]), IMAGE, {}, 17, ["MaxPool2d"]),
     "max pool ceil": (one("MaxPool", kernel_shape=[2, 2], strides=[2, 3], ceil_mode=1), IMAGE, {}, 17, ["MaxPool2d"]),
+    "max pool ceil pads": (
+        one("MaxPool", kernel_shape=[3], strides=[3], pads=[1, 1], ceil_mode=1), (2, 5), {}, 17, ["MaxPool2d"],
+    ),
     "max pool pads": (one("MaxPool", kernel_shape=[3, 3], pads=[1, 0, 1, 2]), IMAGE, {}, 12, ["MaxPool2d"]),
     "max pool same": (
         one("MaxPool", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"), IMAGE, {}, 11, ["MaxPool2d"],
@@ -155,6 +158,20 @@ CASES = {
     "reshape back": (
         [("Flatten", "x", "f", {}), ("Reshape", "f,s", "i", {}), ("Relu", "i", "y", {})], IMAGE,
         {"s": ints(-1, 4, 6, 7)}, 17, ["ReLU"],
+    ),
+    "reshape otherwise": (
+        [("Flatten", "x", "f", {}), ("Relu", "f", "r", {}), ("Flatten", "r", "g", {}), ("Reshape", "g,s", "y", {})],
+        IMAGE, {"s": ints(-1, 7, 4, 6)}, 17, ["Flatten", "ReLU", "Select"],
+    ),
+    "reshape flattened": (
+        [("Relu", "x", "r", {}), ("Flatten", "r", "f", {}), ("Relu", "f", "q", {}), ("Reshape", "f,s", "i", {}),
+         ("Conv", "i,k", "y", {})], IMAGE, {"s": ints(-1, 7, 4, 6), "k": normal(2, 7, 2, 2)}, 17,
+        ["ReLU", "Select", "Conv2d"],
+    ),
+    "reshape two ways": (
+        [("Flatten", "x", "f", {}), ("Gemm", "f,g", "q", {}), ("Reshape", "f,s", "i", {}), ("Conv", "i,k", "c", {}),
+         ("Flatten", "c", "d", {}), ("Add", "d,q", "y", {})], (1, 2, 6),
+        {"s": ints(-1, 3, 2, 2), "k": normal(2, 3, 1, 1), "g": normal(12, 8)}, 17, None,
     ),
     "reshape input": (
         [("Reshape", "x,s", "i", {}), ("Conv", "i,w", "y", {})], (168,), {"s": ints(-1, 4, 6, 7)} | W, 17, ["Conv2d"],
@@ -235,6 +252,11 @@ CASES = {
         [("Shape", "x", "s", {"start": 1, "end": 3}), ("ReduceProd", "s", "p", {"keepdims": 1}),
          ("Constant", "", "c", {"value_ints": [0]}), ("Concat", "c,p,m", "t", {"axis": 0}),
          ("Reshape", "x,t", "y", {})], IMAGE, {"m": ints(-1)}, 17, None,
+    ),
+    "sizes by a condition": (  # as exporters write unflatten
+        [("Mod", "d,two", "m", {}), ("Equal", "m,zero", "e", {}), ("Not", "e", "n", {}), ("Where", "n,s,t", "w", {}),
+         ("Reshape", "x,w", "y", {})], IMAGE,
+        {"d": np.array(7), "two": np.array(2), "zero": np.array(0), "s": ints(0, -1), "t": ints(1, 1)}, 17, ["Flatten"],
     ),
     "constant weight": (
         [("Constant", "", "c", {"value": onnx.numpy_helper.from_array(normal(5, 6))}),
