@@ -15,13 +15,15 @@ import numpy as np
 
 from ...errors import IntsnnError
 from ...formats.arguments import shown
+from ...formats.fixed import Fixed
+from ...formats.weights import Bipolar
 from ...network.float_moves import FloatSelect
 from ...network.float_nodes import FloatFlatten
 from ...network.node import FloatNode
 from .files import ModelFile
 from .graph import OnnxNode
 
-__all__ = ["MAX_VALUES", "Assembly", "Given", "Placed", "drawn"]
+__all__ = ["MAX_VALUES", "Assembly", "Codes", "Coding", "Given", "Placed", "drawn"]
 
 MAX_VALUES = 1 << 24  # of one tensor, for one sample
 
@@ -58,6 +60,29 @@ class Placed:
         return Placed(self.node, tuple(dims), places)
 
 
+@dataclass(frozen=True)
+class Coding:
+    """Codes of ``low .. high`` that are worth ``scale * (code - zero)``."""
+
+    scale: float
+    zero: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Whole numbers and scales, arrays of one shape; a constant is their product."""
+
+    values: np.ndarray
+    scale: np.ndarray
+    form: Fixed | Bipolar
+
+    def turned(self, turn: Callable[[np.ndarray], np.ndarray]) -> Codes:
+        """With the axes of both arrays moved."""
+        return Codes(turn(self.values), turn(self.scale), self.form)
+
+
 Given = Placed | np.ndarray | None  # an input of an operation: computed, constant or left out
 
 
@@ -77,8 +102,18 @@ class Assembly:
         Nodes by name, in order, and the shape of the value of each.
     tensors, notes : list of dict, list of str
         What was read and done to its axes; remarks for the user.
-    ends : dict of str to str
-        Names of tensors that have to be the end of the network, and why.
+    ends : dict of str to (str, tuple of str)
+        Names of tensors that are not computed wholly: why no operation may read them, and which may all the same.
+    codes : dict of str to Codes
+        Of constants by name: the whole numbers that they are worth.
+    coded : dict of str to Codes
+        Of nodes by name: those of its weight.
+    codings : dict of str to Coding
+        Tensors by name that are codes in the file, and stand for their real values here.
+    input_coding, input_type : Coding or None, int
+        How the input is quantised; the number of its type in the file.
+    narrow : dict of str to int
+        Numbers of the types of constants by name, of those that numpy has no type for.
     """
 
     def __init__(self, file: ModelFile) -> None:
@@ -87,7 +122,13 @@ class Assembly:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.tensors: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self.ends: dict[str, str] = {}
+        self.ends: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.codes: dict[str, Codes] = {}
+        self.coded: dict[str, Codes] = {}
+        self.codings: dict[str, Coding] = {}
+        self.input_coding: Coding | None = None
+        self.input_type = 0
+        self.narrow: dict[str, int] = {}
         self._settled: dict[tuple, tuple[Placed, Placed]] = {}
 
     def note(self, text: str) -> None:
@@ -203,6 +244,14 @@ class Assembly:
                 "permutation": axes,
             }  # fmt: skip
         )
+
+    def keep(self, op: OnnxNode, view: Placed, turn: Callable[[np.ndarray], np.ndarray], factor: float = 1.0) -> Placed:
+        """Note the codes of the weight (input 1) of an operation, if it has some, for the node of `view`."""
+        codes = self.codes.get(op.inputs[1])
+        if codes is not None:
+            turned = codes.turned(turn)
+            self.coded[view.node] = Codes(turned.values, turned.scale * factor, turned.form)
+        return view
 
     def indices(self, op: OnnxNode, value: np.ndarray, what: str) -> tuple[int, ...]:
         """A constant of whole numbers in a row as a tuple."""

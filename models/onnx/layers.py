@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from ...network.float_nodes import (
 from ...network.node import FloatNode, Pair
 from .builder import MAX_VALUES, Assembly, Given, Placed
 from .graph import OnnxNode
+from .moves import SHAPERS
 from .windows import FileWindow, whole_factors, window_of
 
 __all__ = ["LAYERS", "along"]
@@ -54,7 +56,7 @@ def _conv(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Placed:
         FloatConv2d, op, "", (x.node,), weight=weight, bias=_bias(b, op, inputs, 2), stride=window.stride,
         padding=window.padding, dilation=window.dilation, groups=op.integer("group", 1),
     )  # fmt: skip
-    return _like(b, y, axes)
+    return b.keep(op, _like(b, y, axes), lambda codes: _flat_kernel(op, codes, axes))
 
 
 def _like(b: Assembly, y: Placed, axes: int) -> Placed:
@@ -72,17 +74,20 @@ def _conv_transpose(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Place
     spread = [(n - 1) * s + 1 for n, s in zip(shape[1:], window.stride, strict=True)]
     if shape[0] * math.prod(spread) > MAX_VALUES:
         raise op.bad(f"its input with zeros between the values has more than {MAX_VALUES} values")
-    try:
-        nodes = transposed_convolution(
-            b.unique(op.name), x.node, shape, weight, bias=_bias(b, op, inputs, 2), stride=window.stride,
-            padding=window.padding, extra=extra, dilation=window.dilation, groups=op.integer("group", 1),
-            origin=op.source,
-        )  # fmt: skip
-    except IntsnnError as error:
-        raise op.bad(str(error)) from None
-    for node in nodes:
+    name, bias = b.unique(op.name), _bias(b, op, inputs, 2)
+
+    def nodes(kernel: np.ndarray) -> list[Any]:
+        try:
+            return transposed_convolution(
+                name, x.node, shape, kernel, bias=bias, stride=window.stride, padding=window.padding, extra=extra,
+                dilation=window.dilation, groups=op.integer("group", 1), origin=op.source,
+            )  # fmt: skip
+        except IntsnnError as error:
+            raise op.bad(str(error)) from None
+
+    for node in nodes(weight):
         y = b.add(op, node)
-    return _like(b, y, axes)
+    return b.keep(op, _like(b, y, axes), lambda a: nodes(_flat_kernel(op, a, axes).astype(np.float64))[-1].weight)
 
 
 def _transposed_window(op: OnnxNode, sizes: Sequence[int], kernel: Sequence[int]) -> tuple[FileWindow, Pair]:
@@ -126,13 +131,18 @@ def along(b: Assembly, op: OnnxNode, x: Placed, axis: int, make: Callable[[Place
     return y if count == 1 and axis == 0 else y.moved(lambda p: np.moveaxis(p, 0, axis))
 
 
-def _dense(b: Assembly, op: OnnxNode, x: Placed, weight: np.ndarray, bias: np.ndarray | None) -> Placed:
-    """A product with ``(out, in)`` of the last axis."""
+def _dense(
+    b: Assembly, op: OnnxNode, x: Placed, weight: np.ndarray, bias: np.ndarray | None, keep: Callable[..., None]
+) -> Placed:
+    """A product with ``(out, in)`` of the last axis; `keep` gets its node, and whether that is a convolution."""
 
     def make(view: Placed) -> Placed:
         if len(b.shapes[view.node]) == 1:
-            return b.emit(FloatAffine, op, "", (view.node,), weight=weight, bias=bias)
+            y = b.emit(FloatAffine, op, "", (view.node,), weight=weight, bias=bias)
+            keep(y, False)
+            return y
         y = b.emit(FloatConv2d, op, "", (view.node,), weight=weight[:, :, None, None], bias=bias)
+        keep(y, True)
         return _like(b, y, len(view.dims) - 1)
 
     if not x.dims or x.dims[-1] != weight.shape[1]:
@@ -158,7 +168,15 @@ def _gemm(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Placed:
             raise op.bad(f"its bias is {bias.shape}; one number for each of {weight.shape[0]} outputs is needed")
         bias = np.broadcast_to(bias.reshape(-1), weight.shape[:1]) * bias.dtype.type(beta)
     weight = weight if alpha == 1 else weight * weight.dtype.type(alpha)
-    return _dense(b, op, x, np.ascontiguousarray(weight), bias)
+
+    def keep(y: Placed, maps: bool) -> None:
+        b.keep(op, y, lambda a: _as_kernel(a if turned else a.T, maps), alpha)
+
+    return _dense(b, op, x, np.ascontiguousarray(weight), bias, keep)
+
+
+def _as_kernel(matrix: np.ndarray, maps: bool) -> np.ndarray:
+    return matrix[:, :, None, None] if maps else matrix
 
 
 def _matmul(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Placed:
@@ -172,7 +190,12 @@ def _matmul(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Placed:
         weight = weight[0]
     if weight.ndim != 2:
         raise op.unsupported(f"its weight is {weight.shape}; one matrix (in, out) is taken")
-    return _dense(b, op, x, np.ascontiguousarray(weight.T), None)
+    shape = weight.shape
+
+    def keep(y: Placed, maps: bool) -> None:
+        b.keep(op, y, lambda a: _as_kernel(a.reshape(shape).T, maps))
+
+    return _dense(b, op, x, np.ascontiguousarray(weight.T), None, keep)
 
 
 def _batch_norm(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Placed:
@@ -345,7 +368,7 @@ def _softmax(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Placed:
     axis = axis % rank - 1
     if op.kind == "LogSoftmax":
         b.note(f"node {op.name!r}: of LogSoftmax the softmax is computed; the order of the outputs is the same")
-        b.ends[op.outputs[0]] = f"{op}: its logarithm is only left out at the end of the network"
+        b.ends[op.outputs[0]] = (f"{op}: its logarithm is only left out at the end of the network", tuple(SHAPERS))
 
     def make(view: Placed) -> Placed:
         return b.emit(FloatSoftmax, op, "", (view.node,), view.dims)

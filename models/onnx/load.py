@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ...errors import ImportRefused, IntsnnError, ShapeError, UnsupportedError
 from ...formats.arguments import flag, path_of, shown, whole, wholes
 from ...network.float_nodes import FloatFlatten, FloatInput
 from ...network.floating import FloatNetwork
+from ...network.quantised import QuantisedNetwork
 from .arithmetic import ARITHMETIC
 from .builder import MAX_VALUES, Assembly, Given, Placed, drawn
 from .constants import FOLDED, constant_node
@@ -29,11 +30,15 @@ from .files import ModelFile, open_model
 from .graph import MAX_SIDE, OnnxNode, operations_of
 from .layers import LAYERS
 from .moves import MOVERS, SHAPERS
+from .quantised.network import quantised_network
+from .quantised.operators import QUANTISED, WHY_NOT
 from .tidy import tidied
 
 __all__ = ["load"]
 
 FLOATS = (1, 10, 11, 16)  # numbers of types that are floats
+NARROW = (21, 22)  # of those of 4 bits
+KEEPING = (*SHAPERS, *MOVERS, "MaxPool")  # what may read codes, and gives codes
 MAX_RANK = 8
 COMPUTED = {**LAYERS, **ARITHMETIC}
 # Why some well-known operators are not taken.
@@ -62,7 +67,7 @@ def load(
     input_shape: Sequence[int] | None = None,
     trust: bool = False,
     budget: int = 1 << 30,
-) -> FloatNetwork:
+) -> FloatNetwork | QuantisedNetwork:
     """Read a trained network from an ONNX file.
 
     Parameters
@@ -78,10 +83,11 @@ def load(
 
     Returns
     -------
-    FloatNetwork
-        Signals ``(C, L)`` of the file are maps ``(C, 1, L)``. ``metadata`` has ``format, opset, producer, source,
-        source_sha256``, ``external`` (digests of files beside it), ``notes``, and ``tensors``: one entry per array
-        with layer, role, path, shape, dtype, min, max and what was done to its axes.
+    FloatNetwork or QuantisedNetwork
+        The second where weights have codes or activations levels in the file. Signals ``(C, L)`` of the file are maps
+        ``(C, 1, L)``. ``metadata``, of the graph, has ``format, opset, producer, source, source_sha256``, ``external``
+        (digests of files beside it), ``notes``, and ``tensors``: one entry per array with layer, role, path, shape,
+        dtype, min, max and what was done to its axes.
 
     Raises
     ------
@@ -103,7 +109,7 @@ def load(
     return _network(file, input_shape)
 
 
-def _network(file: ModelFile, given: tuple[int, ...] | None) -> FloatNetwork:
+def _network(file: ModelFile, given: tuple[int, ...] | None) -> FloatNetwork | QuantisedNetwork:
     graph = file.model.graph
     if len(graph.output) != 1:
         raise UnsupportedError(f"{file.label}: has {len(graph.output)} outputs; exactly one is taken")
@@ -117,10 +123,7 @@ def _network(file: ModelFile, given: tuple[int, ...] | None) -> FloatNetwork:
         raise ImportRefused(
             f"{file.label}: its output {shown(graph.output[0].name)} does not depend on its input", code="graph"
         )
-    for name, why in b.ends.items():
-        if any(name in op.inputs for op in operations):
-            raise UnsupportedError(why)
-    nodes, output = tidied(b, _end(b, operations[-1] if operations else None, result))
+    draft = tidied(b, _end(b, operations[-1] if operations else None, result))
     metadata = {
         "format": "onnx",
         "opset": file.opset,
@@ -131,7 +134,9 @@ def _network(file: ModelFile, given: tuple[int, ...] | None) -> FloatNetwork:
         "tensors": b.tensors,
         "notes": b.notes,
     }
-    return FloatNetwork(tuple(nodes), output, metadata)
+    if b.coded or any(node.quantised for node in draft.nodes.values()):
+        return quantised_network(b, draft, metadata)
+    return FloatNetwork(draft.sorted(), draft.output, metadata)
 
 
 # -- what comes in ----------------------------------------------------------------------------------------------------
@@ -161,6 +166,7 @@ def _input_dims(b: Assembly, entry: Any, given: tuple[int, ...] | None) -> tuple
     label, kind = b.file.label, entry.type.tensor_type
     if not entry.type.HasField("tensor_type") or kind.elem_type not in (*FLOATS, 2, 3):
         raise UnsupportedError(f"{label}: its input is of type {kind.elem_type}; floats, uint8 and int8 are taken")
+    b.input_type = kind.elem_type
     if kind.elem_type not in FLOATS:
         b.note("the input is whole numbers in the file; they are taken as they are")
     if not kind.HasField("shape"):
@@ -192,14 +198,18 @@ def _input_dims(b: Assembly, entry: Any, given: tuple[int, ...] | None) -> tuple
 
 def _run(b: Assembly, op: OnnxNode, values: dict[str, Any]) -> None:
     """Add what an operation computes to `values`."""
-    if op.domain:
-        raise op.unsupported(f"is of the domain {shown(op.domain)}; operators of ONNX itself are taken")
+    if op.domain and (op.domain, op.kind) not in QUANTISED:
+        told = WHY_NOT.get(op.kind, "operators of ONNX itself and quantisers of QONNX are taken")
+        raise op.unsupported(f"is of the domain {shown(op.domain)}; {told}")
+    _check_reading(b, op)
     inputs: list[Given] = []
     for name in op.inputs:
         if name and name not in values:
             raise op.unsupported(f"reads {shown(name)}, an output of another node that is not taken")
         value = values[name] if name else None
         if value is not None and not isinstance(value, Placed | np.ndarray):
+            if value.data_type in NARROW:
+                b.narrow[name] = value.data_type
             value = values[name] = b.file.array(value, f"the initialiser {shown(name)}")
         inputs.append(value)
     found = _outcome(b, op, inputs)
@@ -217,9 +227,27 @@ def _run(b: Assembly, op: OnnxNode, values: dict[str, Any]) -> None:
         values[name] = value
 
 
+def _check_reading(b: Assembly, op: OnnxNode) -> None:
+    """Refuse what reads codes as if they were values, or what is computed at the end of the network alone."""
+    for name in op.inputs:
+        why, passing = b.ends.get(name, ("", (op.kind,)))
+        if op.kind not in passing:
+            raise UnsupportedError(why)
+        if why:
+            b.ends[op.outputs[0]] = (why, passing)
+        if name in b.codings and (op.domain, op.kind) not in QUANTISED:
+            if op.kind not in KEEPING:
+                raise op.unsupported(
+                    f"reads {shown(name)}, the codes of a quantiser; a DequantizeLinear has to be between"
+                )
+            b.codings[op.outputs[0]] = b.codings[name]
+
+
 def _outcome(b: Assembly, op: OnnxNode, inputs: list[Given]) -> Any:
     """What an operation computes: a view, an array, or several."""
     kind = op.kind
+    if (op.domain, kind) in QUANTISED:
+        return QUANTISED[op.domain, kind](b, op, inputs)
     if kind == "Constant":
         return constant_node(op)
     known = all(isinstance(each, np.ndarray) for each in inputs if each is not None)
@@ -238,7 +266,9 @@ def _outcome(b: Assembly, op: OnnxNode, inputs: list[Given]) -> Any:
         return _nothing(b, op, inputs, x)
     if known:
         raise op.unsupported("it computes a constant; fold the constants before, or save them as initialisers")
-    why = REASONS.get(kind, f"operators that are taken are {', '.join(sorted({*COMPUTED, *SHAPERS, *MOVERS}))}")
+    why = WHY_NOT.get(kind) or REASONS.get(
+        kind, f"operators that are taken are {', '.join(sorted({*COMPUTED, *SHAPERS, *MOVERS}))}"
+    )
     raise op.unsupported(f"is not supported: {why}")
 
 
@@ -257,6 +287,7 @@ def _moved(b: Assembly, op: OnnxNode, inputs: list[Given], x: Placed | np.ndarra
     if op.kind in SHAPERS:
         target = SHAPERS[op.kind](b, op, inputs, shape)
         if isinstance(x, np.ndarray):
+            _move_codes(b, op, lambda a: a.reshape(target))
             return x.reshape(target)
         if not target or target[0] != 1:
             raise op.unsupported(f"gives {shape} the shape {target}; the batch has to stay the first axis")
@@ -264,9 +295,18 @@ def _moved(b: Assembly, op: OnnxNode, inputs: list[Given], x: Placed | np.ndarra
     move = MOVERS[op.kind](b, op, inputs, shape)
     if isinstance(x, np.ndarray):
         places = move(np.arange(x.size).reshape(shape))
+        if places.size and places.min() >= 0:
+            _move_codes(b, op, lambda a: a.reshape(-1)[places])
         return np.append(x.reshape(-1), x.dtype.type(0))[places]  # the last for -1
     found = x.moved(lambda places: _behind_batch(op, shape, move(places[None])))
     return found
+
+
+def _move_codes(b: Assembly, op: OnnxNode, move: Callable[[np.ndarray], np.ndarray]) -> None:
+    """The codes of a constant go with it."""
+    codes = b.codes.get(op.inputs[0])
+    if codes is not None:
+        b.codes[op.outputs[0]] = codes.turned(move)
 
 
 def _behind_batch(op: OnnxNode, shape: tuple[int, ...], places: np.ndarray) -> np.ndarray:
