@@ -30,7 +30,7 @@ from .files import ModelFile, open_model
 from .graph import MAX_SIDE, OnnxNode, operations_of
 from .layers import LAYERS
 from .moves import MOVERS, SHAPERS
-from .quantised.network import quantised_network
+from .quantised.network import is_quantised, quantised_network
 from .quantised.operators import QUANTISED, WHY_NOT
 from .tidy import tidied
 
@@ -134,7 +134,7 @@ def _network(file: ModelFile, given: tuple[int, ...] | None) -> FloatNetwork | Q
         "tensors": b.tensors,
         "notes": b.notes,
     }
-    if b.coded or any(node.quantised for node in draft.nodes.values()):
+    if is_quantised(b, draft):
         return quantised_network(b, draft, metadata)
     return FloatNetwork(draft.sorted(), draft.output, metadata)
 

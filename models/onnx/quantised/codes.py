@@ -14,7 +14,7 @@ from ..builder import Assembly, Codes, Coding, Given, Placed
 from ..graph import OnnxNode
 from ..moves import SHAPERS
 
-__all__ = ["constant_codes", "fired", "scalar", "spread"]
+__all__ = ["constant_codes", "fired", "in_shape", "scalar"]
 
 # What may read values whose rounding is left out: they go on to be read by these alone, to the end of the network.
 PASSING = (
@@ -44,7 +44,7 @@ def scalar(b: Assembly, op: OnnxNode, inputs: Sequence[Given], index: int, role:
     return float(found.reshape(-1)[0])
 
 
-def spread(op: OnnxNode, scale: np.ndarray, shape: tuple[int, ...], axis: int | None, role: str) -> np.ndarray:
+def in_shape(op: OnnxNode, scale: np.ndarray, shape: tuple[int, ...], axis: int | None, role: str) -> np.ndarray:
     """A scale or zero point in the shape of what it belongs to: one number, one along `axis`, or as it broadcasts."""
     if scale.ndim == 1 and scale.size > 1 and axis is not None:
         if not -len(shape) <= axis < len(shape) or shape[axis] != scale.size:
@@ -88,7 +88,7 @@ def _levels_of(b: Assembly, name: str) -> Coding | None:
     """The codes that the value of a node is made of: levels of activations in one unit, moved, chosen, side by side."""
     node = _root(b, name)
     parts = [_root(b, each) for each in node.inputs] if node.gathers else [node]
-    if all(isinstance(each, QuantReLU) and each.step == parts[0].step for each in parts):
+    if all(each.activates and each.quantised and each.step == parts[0].step for each in parts):
         return Coding(parts[0].step, 0, 0, max(each.levels for each in parts))
     return None
 
@@ -118,5 +118,5 @@ def fired(b: Assembly, op: OnnxNode, x: Placed, coding: Coding) -> Placed:
         "are unsigned with the zero point 0, as behind a ReLU"
     )
     b.ends[op.outputs[0]] = (why, PASSING)
-    b.note(f"node {op.name!r}: that values are rounded at the end of the network is left out")
+    b.note(f"node {op.name!r}: that values are rounded and limited at the end of the network is left out")
     return x

@@ -16,12 +16,22 @@ from ....network.quantised import InputScale, QuantisedNetwork, with_codes
 from ..builder import Assembly, Codes
 from ..tidy import Draft
 
-__all__ = ["quantised_network"]
+__all__ = ["is_quantised", "quantised_network"]
 
 TIES = (
     "quantisers of the file round halves to even, levels here round them up: a value that lies exactly between two "
     "levels may be one level higher"
 )
+
+
+def is_quantised(b: Assembly, draft: Draft) -> bool:
+    """Whether values are quantised, or weights and there are no activations; weights alone are taken as floats."""
+    active = [node for node in draft.nodes.values() if node.activates]
+    if b.input_coding is not None or any(node.quantised for node in active):
+        return True
+    if b.coded and active:
+        b.note("weights are codes in the file, activations are not: the real values of the weights are taken")
+    return bool(b.coded) and not active
 
 
 def quantised_network(b: Assembly, draft: Draft, metadata: dict[str, Any]) -> QuantisedNetwork:

@@ -14,7 +14,7 @@ from ..arithmetic import ARITHMETIC
 from ..builder import Assembly, Coding, Given, Placed
 from ..graph import OnnxNode
 from ..layers import LAYERS
-from .codes import MOST_BITS, ROUNDINGS, constant_codes, fired, scalar, spread
+from .codes import MOST_BITS, ROUNDINGS, constant_codes, fired, in_shape, scalar
 
 __all__ = ["QUANTISED", "WHY_NOT"]
 
@@ -64,8 +64,8 @@ def _quantize(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Any:
     x = inputs[0]
     if isinstance(x, np.ndarray):
         axis = op.integer("axis", 1)
-        scale = spread(op, b.constant(op, inputs, 1, "scale"), x.shape, axis, "scale")
-        shift = spread(op, np.zeros(1) if zero is None else zero, x.shape, axis, "zero point")
+        scale = in_shape(op, b.constant(op, inputs, 1, "scale"), x.shape, axis, "scale")
+        shift = in_shape(op, np.zeros(1) if zero is None else zero, x.shape, axis, "zero point")
         if not (scale > 0).all():
             raise op.bad("its scale has to be positive")
         return np.clip(np.rint(x / scale) + shift, low, high).astype(np.int8 if signed and bits <= 8 else np.int32)
@@ -84,8 +84,8 @@ def _dequantize(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Any:
         if x.dtype.kind not in "iu":
             raise op.bad(f"its input is of {x.dtype}; whole numbers are needed")
         axis = op.integer("axis", 1)
-        scale = spread(op, b.constant(op, inputs, 1, "scale"), x.shape, axis, "scale")
-        shift = spread(op, np.zeros(1, np.int8) if zero is None else zero, x.shape, axis, "zero point")
+        scale = in_shape(op, b.constant(op, inputs, 1, "scale"), x.shape, axis, "scale")
+        shift = in_shape(op, np.zeros(1, np.int8) if zero is None else zero, x.shape, axis, "zero point")
         number = b.narrow.get(_name(op, 0)) or TYPES.get(str(x.dtype), 0)
         bits, signed = CODES.get(number, (32, True))
         return constant_codes(b, op, x, scale, shift, Fixed(bits, signed=signed))
@@ -152,7 +152,8 @@ def _sum(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Any:
         for k in (0, 3)
     ]
     inner = replace(op, kind="Add", domain="", inputs=(names[0], names[3]))
-    return _quantize(b, replace(op, inputs=(names[0], *names[6:8])), [ARITHMETIC["Add"](b, inner, parts), *inputs[6:8]])
+    total: Any = ARITHMETIC["Add"](b, inner, parts)
+    return _quantize(b, replace(op, inputs=(names[0], *names[6:8])), [total, *inputs[6:8]])
 
 
 def _scaled_weight(b: Assembly, op: OnnxNode, inputs: Sequence[Given], axis: int) -> np.ndarray:
@@ -161,8 +162,8 @@ def _scaled_weight(b: Assembly, op: OnnxNode, inputs: Sequence[Given], axis: int
     zero = np.zeros(1, np.int8) if zero is None else zero
     number = b.narrow.get(op.inputs[0]) or TYPES.get(str(codes.dtype), 0)
     bits, signed = CODES.get(number, (32, True))
-    along = spread(op, scale.reshape(-1), codes.shape, axis, "weight scale")
-    shift = spread(op, zero.reshape(-1), codes.shape, axis, "weight zero point")
+    along = in_shape(op, scale.reshape(-1), codes.shape, axis, "weight scale")
+    shift = in_shape(op, zero.reshape(-1), codes.shape, axis, "weight zero point")
     return constant_codes(b, op, codes, along, shift, Fixed(bits, signed=signed))
 
 
@@ -180,8 +181,8 @@ def _quant(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Any:
     low, high = _limits(int(bits), signed, narrow)
     x = inputs[0]
     if isinstance(x, np.ndarray):
-        scale = spread(op, b.constant(op, inputs, 1, "scale"), x.shape, None, "scale")
-        zero = spread(op, b.constant(op, inputs, 2, "zero point"), x.shape, None, "zero point")
+        scale = in_shape(op, b.constant(op, inputs, 1, "scale"), x.shape, None, "scale")
+        zero = in_shape(op, b.constant(op, inputs, 2, "zero point"), x.shape, None, "zero point")
         if not (scale > 0).all() or (zero != np.rint(zero)).any():
             raise op.bad("its scale has to be positive, its zero point whole")
         codes = np.clip(ROUNDINGS[rounding](x / scale + zero), low, high)
@@ -198,7 +199,7 @@ def _bipolar(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> np.ndarray:
     x = inputs[0]
     if not isinstance(x, np.ndarray):
         raise op.unsupported("values of -1 and +1 have no spikes; weights alone are bipolar here")
-    scale = spread(op, b.constant(op, inputs, 1, "scale"), x.shape, None, "scale")
+    scale = in_shape(op, b.constant(op, inputs, 1, "scale"), x.shape, None, "scale")
     codes = np.where(x >= 0, 1, -1)
     return constant_codes(b, op, codes, scale, np.zeros_like(codes), Bipolar())
 
