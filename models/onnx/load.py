@@ -247,6 +247,8 @@ def _outcome(b: Assembly, op: OnnxNode, inputs: list[Given]) -> Any:
     """What an operation computes: a view, an array, or several."""
     kind = op.kind
     if (op.domain, kind) in QUANTISED:
+        if not inputs:
+            raise op.bad("it has no input")
         return QUANTISED[op.domain, kind](b, op, inputs)
     if kind == "Constant":
         return constant_node(op)

@@ -69,7 +69,8 @@ def constant_codes(
     if scale.dtype.kind != "f" or not (np.isfinite(scale) & (scale > 0)).all():
         raise op.bad("its scale has to be positive and finite")
     whole = codes.astype(np.int64) - zero.astype(np.int64)
-    found = (whole * scale).astype(scale.dtype)
+    with np.errstate(all="ignore"):
+        found = (whole * scale).astype(scale.dtype)
     if not zero.any() and (not isinstance(form, Fixed) or form.signed):
         b.codes[op.outputs[0]] = Codes(whole, scale.astype(np.float64), form)
     b.file.charge(16 * codes.size, str(op))

@@ -66,14 +66,24 @@ def _quantize(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Any:
         axis = op.integer("axis", 1)
         scale = in_shape(op, b.constant(op, inputs, 1, "scale"), x.shape, axis, "scale")
         shift = in_shape(op, np.zeros(1) if zero is None else zero, x.shape, axis, "zero point")
-        if not (scale > 0).all():
-            raise op.bad("its scale has to be positive")
-        return np.clip(np.rint(x / scale) + shift, low, high).astype(np.int8 if signed and bits <= 8 else np.int32)
+        codes = _rounded(op, x, scale, shift, np.rint)
+        return np.clip(codes, low, high).astype(np.int8 if signed and bits <= 8 else np.int32)
     view = b.computed(op, inputs)
     point = 0 if zero is None else int(scalar(b, op, inputs, 2, "zero point"))
     coding = Coding(scalar(b, op, inputs, 1, "scale"), point, low, high)
     b.codings[op.outputs[0]] = coding
     return fired(b, op, view, coding)
+
+
+def _rounded(
+    op: OnnxNode, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | int, rounding: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Codes of a constant, not limited yet."""
+    with np.errstate(all="ignore"):
+        found = rounding(x / scale) + zero
+    if scale.dtype.kind != "f" or not (scale > 0).all() or not np.isfinite(found).all():
+        raise op.bad("its scale has to be positive, and what it divides finite")
+    return found
 
 
 def _dequantize(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Any:
@@ -183,9 +193,9 @@ def _quant(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Any:
     if isinstance(x, np.ndarray):
         scale = in_shape(op, b.constant(op, inputs, 1, "scale"), x.shape, None, "scale")
         zero = in_shape(op, b.constant(op, inputs, 2, "zero point"), x.shape, None, "zero point")
-        if not (scale > 0).all() or (zero != np.rint(zero)).any():
-            raise op.bad("its scale has to be positive, its zero point whole")
-        codes = np.clip(ROUNDINGS[rounding](x / scale + zero), low, high)
+        if not (np.abs(zero) <= 1 << MOST_BITS).all() or (zero != np.rint(zero)).any():
+            raise op.bad(f"its zero point has to be whole, of up to {MOST_BITS} bits")
+        codes = np.clip(_rounded(op, x, scale, 0, lambda value: ROUNDINGS[rounding](value + zero)), low, high)
         return constant_codes(b, op, codes, scale, zero, Fixed(int(bits), signed=signed, narrow=narrow and signed))
     zero_point = scalar(b, op, inputs, 2, "zero point")
     if zero_point != int(zero_point):

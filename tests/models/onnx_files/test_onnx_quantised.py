@@ -204,9 +204,9 @@ def test_pairs_with_normalisation_between(tmp_path):
 
 def test_a_limit_is_a_number_of_levels(tmp_path):
     nodes = [*FRONT, ("Clip", "c,lo,hi", "r", {}), *pair("a", "sa", "z", "ad", "r"), *END]
-    arrays = SCALES | {"lo": np.float32(0), "hi": np.float32(1.0)}
+    arrays = SCALES | {"lo": np.float32(0), "hi": np.float32(0.99)}
     net = same(tmp_path, model(nodes, (2, 3, 3), arrays, dtype=np.float32), (2, 3, 3), largest=127)
-    assert firing(net)[0].levels == 27  # 1 / 0.037
+    assert firing(net)[0].levels == 27  # 0.99 / 0.037 is 26.8
 
 
 def test_levels_come_before_pools(tmp_path):
@@ -228,6 +228,27 @@ def test_the_same_levels_again_change_nothing(tmp_path):
     arrays = SCALES | {"shape": np.array([0, -1])}
     net = same(tmp_path, model(nodes, (2, 3, 3), arrays, dtype=np.float32), (2, 3, 3), largest=127)
     assert kinds(net).count("QuantReLU") == 1
+
+
+@pytest.mark.parametrize("second, zero", [("sb", "z"), ("sa", "z4")])
+def test_other_levels_are_levels_again(tmp_path, second, zero):
+    """Another step, or fewer of them."""
+    nodes = [*FRONT, *pair("a", "sa", "z", "a1", "c"), *pair("b", second, zero, "ad", "a1"), *END]
+    made = model(nodes, (2, 3, 3), SCALES | {"sb": np.float32(0.05)}, dtype=np.float32)
+    made.graph.initializer.append(helper.make_tensor("z4", TensorProto.UINT4, [], [0]))
+    net = same(tmp_path, made, (2, 3, 3), largest=127)
+    assert [node.levels for node in firing(net)] == [255, 255 if zero == "z" else 15]
+
+
+def test_a_pool_that_two_quantisers_read_stays_before_them(tmp_path):
+    nodes = [
+        *FRONT, ("MaxPool", "c", "p", {"kernel_shape": [1, 2]}), *pair("a", "sa", "z", "a1", "p"),
+        *pair("b", "sb", "z", "b1", "p"), ("Add", "a1,b1", "ad", {}), ("Flatten", "ad", "f", {}),
+        ("MatMul", "f,dd", "y", {}),
+    ]  # fmt: skip
+    arrays = SCALES | {"sb": np.float32(0.05), "d": SCALES["d"][:6]}
+    net = same(tmp_path, model(nodes, (2, 3, 3), arrays, dtype=np.float32), (2, 3, 3), largest=127)
+    assert kinds(net)[:2] == ["QuantConv2d", "MaxPool2d"] and kinds(net).count("QuantReLU") == 2
 
 
 def test_four_bits(tmp_path):
@@ -534,3 +555,17 @@ def test_refused(tmp_path, name):
     with pytest.raises(error, match=message) as caught:
         load(saved(tmp_path / "m.onnx", made))
     assert "\n" not in str(caught.value)
+
+
+def test_a_quantiser_without_inputs_or_of_what_is_not_finite(tmp_path):
+    for nodes, message in (
+        ([("Quant", "", "wd", q()), ("MatMul", "x,wd", "y", {})], "it has no input"),
+        ([("Quant", "inf,two,zf,bits", "wd", q()), ("MatMul", "x,wd", "y", {})], "what it divides finite"),
+        (
+            [(Q, "inf,two,z", "wq", {}), ("DequantizeLinear", "wq,two,z", "w1", {}), ("MatMul", "x,w1", "y", {})],
+            "finite",
+        ),
+    ):
+        made = model(nodes, (1,), MORE | {"inf": np.float32([[np.inf]])}, dtype=np.float32, domains=(GENERAL,))
+        with pytest.raises(IntsnnError, match=message):
+            load(saved(tmp_path / "m.onnx", made))
