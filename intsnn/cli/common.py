@@ -19,7 +19,7 @@ from ..support.pipes import Stream
 
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "LEARN_HELP", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
-    "compiling_shown", "cores", "file_of", "finish", "integer_network", "json_option", "load_network",
+    "compiling_shown", "cores", "file_of", "finish", "input_shape_option", "integer_network", "json_option", "load_network",
     "network_or_learned", "of_ours", "one_line", "only_integers", "options_checked", "overlap_option", "read_data",
     "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
@@ -136,6 +136,22 @@ def file_of(path: str) -> str:
     return str(find(path))
 
 
+def input_shape_option(command):
+    """``--input-shape C,H,W`` as a tuple, for files that leave it open."""
+
+    def read(ctx, parameter, text):
+        if text is None:
+            return None
+        parts = text.replace("x", ",").split(",")
+        if not all(part.strip().isdecimal() for part in parts):
+            raise Failure(f"--input-shape: found {text[:60]!r}; give C,H,W or N, for example 3,32,32", USAGE)
+        return tuple(int(part) for part in parts)
+
+    return click.option(
+        "--input-shape", callback=read, metavar="C,H,W", help="Of one sample, where the file leaves it open."
+    )(command)
+
+
 def load_network(path: str, trust: bool, **options):
     """Whatever network is in the file: our own, or a trained one."""
     from ..models.readers import load
@@ -209,10 +225,12 @@ def _same_file(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def finish(console, values: dict) -> None:
-    """Leave the JSON that was asked for."""
+def finish(console, values: dict, exit_code: int = 0) -> None:
+    """Leave the JSON that was asked for, and end with `exit_code`."""
     with writing(console.json_path or ""):
         console.finish(values)
+    if exit_code:
+        raise click.exceptions.Exit(exit_code)
 
 
 def run_values(result: Any, correct: int | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import IntsnnError
-from ...network.composed import transposed_convolution, zero_padding
+from ...network.composed import TransposedWindow, transposed_convolution, zero_padding
 from ...network.float_activations import FloatHardTanh, FloatLeakyReLU, FloatSigmoid
 from ...network.float_nodes import (
     FloatAffine,
@@ -75,12 +75,12 @@ def _conv_transpose(b: Assembly, op: OnnxNode, inputs: Sequence[Given]) -> Place
     if shape[0] * math.prod(spread) > MAX_VALUES:
         raise op.bad(f"its input with zeros between the values has more than {MAX_VALUES} values")
     name, bias = b.unique(op.name), _bias(b, op, inputs, 2)
+    placed = TransposedWindow(window.stride, window.padding, extra, window.dilation, op.integer("group", 1))
 
     def nodes(kernel: np.ndarray) -> list[Any]:
         try:
             return transposed_convolution(
-                name, x.node, shape, kernel, bias=bias, stride=window.stride, padding=window.padding, extra=extra,
-                dilation=window.dilation, groups=op.integer("group", 1), origin=op.source,
+                name, x.node, shape, kernel, bias=bias, window=placed, origin=op.source
             )  # fmt: skip
         except IntsnnError as error:
             raise op.bad(str(error)) from None

@@ -41,6 +41,7 @@ MOST_SHIFT = 12  # as in `NeuronRule`
     "--input-scale", metavar="SCALE[,OFFSET]", help="Real input = SCALE * code + OFFSET, e.g. 1/255 or 2/255,-1."
 )
 @click.option("--backend", type=click.Choice(["theano", "tensorflow"]), help="Where SRC does not say.")
+@input_shape_option
 @click.option("--method", type=click.Choice(["fast-snn", "qffs", "ca-lif"]), default="fast-snn", show_default=True)
 @click.option("--weights", type=BITS, default=8, show_default=True, metavar="BITS", help="Width of the weights.")
 @click.option("--activations", type=BITS, default=4, show_default=True, metavar="BITS", help="L = 2^BITS - 1 levels.")
@@ -70,7 +71,7 @@ MOST_SHIFT = 12  # as in `NeuronRule`
 def command(ctx: click.Context, src: str, output: str, json_path: str | None, **options) -> None:
     """Convert a trained network SRC to spikes and integers.
 
-    SRC is a trained Keras network, or a float or quantised ANN of intsnn (the latter needs no calibration). The input
+    SRC is a trained network of Keras or ONNX, or a float or quantised ANN (the latter needs no calibration). The input
     scale is by default that of the data set (1/255 for images), of a file that does not say it a guess from its codes;
     it is stored in NET.h5. --evaluate refuses data that are also in those of --calibrate.
 
@@ -95,7 +96,8 @@ def command(ctx: click.Context, src: str, output: str, json_path: str | None, **
         scale = InputScale.parse(options["input_scale"]) if options["input_scale"] else None
     check_output(output, src, options["architecture"])
     check_output(json_path, src, output)
-    network = load_network(src, options["trust"], architecture=options["architecture"], backend=options["backend"])
+    given = {name: options[name] for name in ("architecture", "backend", "input_shape")}
+    network = load_network(src, options["trust"], **given)
     if not isinstance(network, QuantisedNetwork) and hasattr(network, "edges"):
         raise ConversionError(f"{src} is a spiking network already; intsnn run {src} --data DATA runs it")
     if isinstance(network, QuantisedNetwork):

@@ -6,7 +6,18 @@ import os
 
 import click
 
-from ..common import check_output, file_of, finish, json_option, network_or_learned, of_ours, one_line, trust_option
+from ..common import (
+    REFUSED,
+    check_output,
+    file_of,
+    finish,
+    input_shape_option,
+    json_option,
+    network_or_learned,
+    of_ours,
+    one_line,
+    trust_option,
+)
 
 __all__ = ["command"]
 
@@ -21,14 +32,42 @@ COLUMNS = {
 @click.argument("file")
 @click.option("--architecture", metavar="FILE.json", help="For weights only; default: FILE with the ending .json.")
 @click.option("--backend", type=click.Choice(["theano", "tensorflow"]), help="Where FILE does not say.")
+@input_shape_option
+@click.option("--check", is_flag=True, help="List every reason why FILE would not convert, and exit with 3 if any.")
 @trust_option
 @json_option
-def command(file: str, architecture: str | None, backend: str | None, trust: bool, json_path: str | None) -> None:
+def command(file: str, check: bool, trust: bool, json_path: str | None, **options) -> None:
     """Show the layers, widths and bytes of FILE.
 
-    FILE is a network, quantised or float ANN of intsnn, what intsnn train learned with integers, or a trained Keras
-    network.
+    FILE is a network, quantised or float ANN of intsnn, what intsnn train learned with integers, or a trained network
+    of Keras or ONNX.
     """
+    if check:
+        _check(file, trust, json_path, options)
+        return
+    _describe(file, trust, json_path, options)
+
+
+def _check(file: str, trust: bool, json_path: str | None, options: dict) -> None:
+    """All that stands in the way of a conversion."""
+    from ...models.readers import reasons
+    from ..console import Console
+
+    check_output(json_path, file)
+    file_of(file)
+    found = reasons(file, trust=trust, **options)
+    console = Console(json_path)
+    for layer, reason in found:
+        named = not layer or repr(layer) in reason
+        console.line(one_line(f"- {reason}" if named else f"- layer {layer!r}: {reason}"))
+    plural = "" if len(found) == 1 else "s"
+    console.line(f"{file}: {f'{len(found)} reason{plural} not to convert' if found else 'converts'}")
+    values = {"file": file, "converts": not found, "reasons": [{"layer": a, "reason": b} for a, b in found]}
+    finish(console, values, REFUSED if found else 0)
+
+
+def _describe(file: str, trust: bool, json_path: str | None, options: dict) -> None:
+    """Layers, widths and bytes."""
     from dataclasses import asdict
 
     from ...analysis.description import describe, span_text
@@ -36,7 +75,7 @@ def command(file: str, architecture: str | None, backend: str | None, trust: boo
     from ..console import Console, number, size
 
     check_output(json_path, file)
-    network, learned = network_or_learned(file, trust, architecture=architecture, backend=backend)
+    network, learned = network_or_learned(file, trust, **options)
     found = describe(network) if learned is None else learned.describe()
     own = learned is None and (found.kind != "float" or of_ours(file_of(file), trust))
     provenance = read_info(file_of(file), trust=trust).provenance if own else {}
