@@ -22,7 +22,8 @@ INNER = {
         ("inputs", "fused", "count", "learning"), ("selftest",),
     ),
     "models": (
-        ("training",), ("keras", "onnx", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"), ("families",),
+        ("training",), ("keras", "onnx", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"),
+        ("families",),
     ),
     "bench": (("figures", "provenance"), ("speed", "sweep"), ("learning", "report"), ("studies",)),
 }  # fmt: skip
