@@ -23,8 +23,8 @@ __all__ = ["load", "reasons"]
 SKIPPED = ("optimizer_weights", "optimizer", "metrics", "_metrics")  # of Keras files: not part of a network
 HEAD = 1 << 16
 TAKEN = (
-    "networks are taken from files of intsnn, of Keras (.h5, .keras, and .weights.h5 with the JSON of the architecture) "
-    "and of ONNX"
+    "networks are taken from files of intsnn, of Keras (.h5, .keras, and .weights.h5 with the JSON of the "
+    "architecture) and of ONNX"
 )
 FROM_TORCH = "export the module, for example by torch.onnx.export(module, sample, 'net.onnx'), and give that file"
 FROM_TENSORFLOW = "save the Keras model as one file, model.save('net.h5'), or bring it to ONNX with tf2onnx"

@@ -19,9 +19,9 @@ from ..support.pipes import Stream
 
 __all__ = [
     "DATA_HELP", "INTERNAL", "INTERRUPTED", "LEARN_HELP", "MISMATCH", "REFUSED", "USAGE", "Failure", "check_output",
-    "compiling_shown", "cores", "file_of", "finish", "input_shape_option", "integer_network", "json_option", "load_network",
-    "network_or_learned", "of_ours", "one_line", "only_integers", "options_checked", "overlap_option", "read_data",
-    "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
+    "compiling_shown", "cores", "file_of", "finish", "input_shape_option", "integer_network", "json_option",
+    "load_network", "network_or_learned", "of_ours", "one_line", "only_integers", "options_checked", "overlap_option",
+    "read_data", "read_inputs", "run_values", "sha256", "threads_option", "trust_option", "writing",
 ]  # fmt: skip
 
 USAGE, REFUSED, MISMATCH, INTERNAL, INTERRUPTED = 2, 3, 4, 5, 130  # exit status

@@ -16,6 +16,7 @@ from ..common import (
     cores,
     file_of,
     finish,
+    input_shape_option,
     json_option,
     load_network,
     options_checked,
@@ -96,8 +97,8 @@ def command(ctx: click.Context, src: str, output: str, json_path: str | None, **
         scale = InputScale.parse(options["input_scale"]) if options["input_scale"] else None
     check_output(output, src, options["architecture"])
     check_output(json_path, src, output)
-    given = {name: options[name] for name in ("architecture", "backend", "input_shape")}
-    network = load_network(src, options["trust"], **given)
+    about = {name: options[name] for name in ("architecture", "backend", "input_shape")}
+    network = load_network(src, options["trust"], **about)
     if not isinstance(network, QuantisedNetwork) and hasattr(network, "edges"):
         raise ConversionError(f"{src} is a spiking network already; intsnn run {src} --data DATA runs it")
     if isinstance(network, QuantisedNetwork):

@@ -14,10 +14,10 @@ from ...network.float_nodes import FloatConv2d
 from ...network.floating import FloatNetwork
 from ...network.node import FloatNode
 
-__all__ = ["Draft", "clips", "is_counts", "is_spikes", "scaled_by_itself"]
+__all__ = ["Rewriting", "clips", "is_counts", "is_spikes", "scaled_by_itself"]
 
 
-class Draft:
+class Rewriting:
     """Nodes by name in topological order, or near it: `build` sorts them again.
 
     With `collects` what has no integer form is noted in `refused`, layer and reason, and rewriting goes on as if it had
@@ -95,7 +95,7 @@ def clips(node: FloatNode) -> bool:
     return node.activates and not node.quantised
 
 
-def is_spikes(draft: Draft, name: str) -> bool:
+def is_spikes(draft: Rewriting, name: str) -> bool:
     """Whether the values of `name` are spike counts or input codes, each as it was (not sums)."""
     node = draft.nodes[name]
     if node.chooses or node.moves_only or node.gathers or node.negates:
@@ -103,7 +103,7 @@ def is_spikes(draft: Draft, name: str) -> bool:
     return clips(node) or node.takes_input
 
 
-def is_counts(draft: Draft, name: str) -> bool:
+def is_counts(draft: Rewriting, name: str) -> bool:
     """Whether the values of `name` are made of spike counts or input codes, moved and added up."""
     node = draft.nodes[name]
     if node.passive or node.gathers or node.joins or node.negates:
@@ -111,7 +111,7 @@ def is_counts(draft: Draft, name: str) -> bool:
     return clips(node) or node.takes_input
 
 
-def scaled_by_itself(draft: Draft, name: str) -> None:
+def scaled_by_itself(draft: Rewriting, name: str) -> None:
     """Write a BatchNorm as a 1x1 convolution of each channel by itself; values of a vector become channels and back."""
     norm, shape = draft.nodes[name], draft.network.shapes[name]
     (scale, shift), inputs, flat = norm.scale_shift(), norm.inputs, len(shape) == 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...network.floating import FloatNetwork
 from ...network.quantised import InputScale
-from .draft import Draft
+from .draft import Rewriting
 
 __all__ = ["without_rescaling"]
 
@@ -24,7 +24,7 @@ def without_rescaling(
     Who trained with such a layer gave it raw values: the scale is then that of the layer, on top of what is `given`.
     Without one it is what is `given`, else `default`.
     """
-    draft, found = Draft(network), None
+    draft, found = Rewriting(network), None
     while (first := _rescales(draft)) is not None:
         scale, shift = (_fraction(float(part[0])) for part in draft.nodes[first].scale_shift())
         gain, offset = found or (Fraction(1), Fraction(0))
@@ -38,7 +38,7 @@ def without_rescaling(
     return draft.build(), made
 
 
-def _rescales(draft: Draft) -> str | None:
+def _rescales(draft: Rewriting) -> str | None:
     """The only reader of the input, if all that it does is to multiply by one positive number and to add one."""
     (source,) = (node.name for node in draft.nodes.values() if node.takes_input)
     readers = draft.readers(source)

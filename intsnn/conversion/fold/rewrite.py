@@ -15,7 +15,7 @@ import numpy as np
 from ...formats.arguments import instance
 from ...network.float_moves import FloatSigns
 from ...network.floating import FloatNetwork
-from .draft import Draft, clips, is_spikes, scaled_by_itself
+from .draft import Rewriting, clips, is_spikes, scaled_by_itself
 from .two_sided import split_leaks, with_two_sides
 
 __all__ = ["fold", "refusals"]
@@ -29,19 +29,19 @@ def fold(network: FloatNetwork) -> FloatNetwork:
     UnsupportedError
         For a graph that has no spiking form, naming the layer and why.
     """
-    draft = Draft(instance(network, "network", FloatNetwork))
+    draft = Rewriting(instance(network, "network", FloatNetwork))
     _rewrite(draft)
     return draft.build()
 
 
 def refusals(network: FloatNetwork) -> list[tuple[str, str]]:
     """Every layer of `network` that has no integer form, and why: what `fold` would stop at, one after the other."""
-    draft = Draft(instance(network, "network", FloatNetwork), collects=True)
+    draft = Rewriting(instance(network, "network", FloatNetwork), collects=True)
     _rewrite(draft)
     return draft.refused or []
 
 
-def _rewrite(draft: Draft) -> None:
+def _rewrite(draft: Rewriting) -> None:
     for name in list(draft.nodes):
         node = draft.nodes[name]
         if node.orders:
@@ -68,7 +68,7 @@ def _rewrite(draft: Draft) -> None:
             draft.refuse(node.name, reason)
 
 
-def _fold_batch_norm(draft: Draft, name: str) -> None:
+def _fold_batch_norm(draft: Rewriting, name: str) -> None:
     """Into the linear layer before it, into the dense layers behind it, or a convolution of its own."""
     norm = draft.nodes[name]
     source = draft.nodes[norm.inputs[0]]
@@ -91,7 +91,7 @@ def _fold_batch_norm(draft: Draft, name: str) -> None:
     scaled_by_itself(draft, name)
 
 
-def _raise_pools(draft: Draft, name: str) -> None:
+def _raise_pools(draft: Rewriting, name: str) -> None:
     """Move max-pools from behind a BatchNorm of spikes to before it.
 
     Where it falls, the largest value behind it is the least before it: the channel is negated around the pool.
@@ -116,7 +116,7 @@ def _raise_pools(draft: Draft, name: str) -> None:
         norm = draft.nodes[name] = replace(norm, inputs=(pool.name,))
 
 
-def _raise_activation(draft: Draft, name: str) -> None:
+def _raise_activation(draft: Rewriting, name: str) -> None:
     """Move an activation from behind a max-pool to before it, where the pool feeds nothing else."""
     activation = draft.nodes[name]
     pool = draft.nodes[activation.inputs[0]]
@@ -131,7 +131,7 @@ def _raise_activation(draft: Draft, name: str) -> None:
         pool = draft.nodes[below]
 
 
-def _drop_second_activation(draft: Draft, name: str) -> None:
+def _drop_second_activation(draft: Rewriting, name: str) -> None:
     """An activation of what lies within its limits already changes nothing."""
     second = draft.nodes[name]
     first = draft.nodes[second.inputs[0]]

@@ -14,12 +14,12 @@ import numpy as np
 from ...network.float_activations import FloatHardTanh
 from ...network.float_moves import FloatConcat, FloatSelect
 from ...network.float_nodes import FloatReLU
-from .draft import Draft, is_counts, scaled_by_itself
+from .draft import Rewriting, is_counts, scaled_by_itself
 
 __all__ = ["split_leaks", "with_two_sides"]
 
 
-def with_two_sides(draft: Draft) -> None:
+def with_two_sides(draft: Rewriting) -> None:
     """Put an activation without limit behind every value of both signs that needs levels."""
     for name in list(draft.nodes):
         node = draft.nodes[name]
@@ -35,7 +35,7 @@ def with_two_sides(draft: Draft) -> None:
                 _put_levels(draft, source, kept)
 
 
-def _has_levels(draft: Draft, name: str) -> bool:
+def _has_levels(draft: Rewriting, name: str) -> bool:
     """Whether a branch can stand beside others: counts, and not codes of the input, which have another unit."""
     node = draft.nodes[name]
     if node.takes_input:
@@ -43,14 +43,14 @@ def _has_levels(draft: Draft, name: str) -> bool:
     return node.activates or (is_counts(draft, name) and all(_has_levels(draft, source) for source in node.inputs))
 
 
-def _put_levels(draft: Draft, source: str, readers: list[str]) -> None:
+def _put_levels(draft: Rewriting, source: str, readers: list[str]) -> None:
     """Let `readers` read `source` through an activation without limit."""
     origin = draft.nodes[source].source
     put = draft.put(FloatHardTanh(name=f"{source}/levels", inputs=(source,), source=origin, limit=None))
     draft.reroute([reader for reader in readers if reader != put], source, put)
 
 
-def _sums_before(draft: Draft, name: str) -> list[str]:
+def _sums_before(draft: Rewriting, name: str) -> list[str]:
     """The sums of products that a linear layer reads at `name`, through pools and the like, and cannot take as charges.
 
     What convolutions of each channel by itself made of counts goes on as charge: its sums stay small, and no level is
@@ -74,7 +74,7 @@ def _by_itself(node) -> bool:
 # -- LeakyReLU -------------------------------------------------------------------------------------
 
 
-def split_leaks(draft: Draft) -> None:
+def split_leaks(draft: Rewriting) -> None:
     """Write every LeakyReLU as two activations: ``(1 - a) * relu(x) + a * levels(x)``, for x of both signs.
 
     Both are monotone, so that each goes through max-pools by itself, and every layer that only moves, pools or adds up
@@ -88,14 +88,14 @@ def split_leaks(draft: Draft) -> None:
             _split(draft, name)
 
 
-def _refused(draft: Draft, name: str, reason: str) -> None:
+def _refused(draft: Rewriting, name: str, reason: str) -> None:
     """Note why a LeakyReLU has no integer form; from here on it is a ReLU."""
     draft.refuse(name, reason)
     node = draft.nodes[name]
     draft.nodes[name] = FloatReLU(name=name, inputs=node.inputs, source=node.source)
 
 
-def _split(draft: Draft, name: str) -> None:
+def _split(draft: Rewriting, name: str) -> None:
     leaky = draft.nodes[name]
     along = [name]
     for step in along:  # everything between it and the linear layers
