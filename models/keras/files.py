@@ -48,6 +48,13 @@ class Array:
     path: str
     role: str  # kernel, bias, ...; "" where the file only numbers them
     value: np.ndarray
+    kind: str  # its type, as the file has it
+    owner: str = ""  # names before its own: that of the layer it belongs to comes last
+
+    @property
+    def real(self) -> bool:
+        """Whether it holds numbers that a float network can have."""
+        return self.value.dtype.kind == "f" and self.kind != "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,11 @@ class Source:
     config: Any = None
     keras_version: str | None = None
     backend: str | None = None
-    # weights by layer name, in the order of the file; or, without names, by "#0", "#1", ... or by saved group name
+    # weights by layer name, in the order of the file; or, without names, by "#0", "#1", ... or by saved group, where
+    # "sequential/dense" is a group within a nested model's
     weights: Mapping[str, list[Array]] = field(default_factory=dict)
     naming: str = "name"  # name, index or class
+    names: Mapping[str, str | None] = field(default_factory=dict)  # of the saved groups: the layer's, if it is told
 
 
 def read(path: str | os.PathLike[str], *, trust: bool, budget: int) -> Source:
@@ -231,6 +240,12 @@ _ROLES = {
     "running_std": "variance",  # Keras 1 calls it so and keeps the variance in it
     "moving_mean": "mean",
     "running_mean": "mean",
+    "variance": "variance",
+    "mean": "mean",
+    "count": "count",
+    "mask": "mask",
+    "threshold": "threshold",
+    "pruning_step": "pruning_step",
     "kernel": "kernel",
     "gamma": "gamma",
     "beta": "beta",
@@ -267,7 +282,7 @@ def _named_weights(label: str, tree: Tree, group: str, names: list[str]) -> dict
             if full in used:
                 raise ImportRefused(f"{label}: layer {name!r} names {weight!r} twice", code="weights", where=path)
             used.add(full)
-            entries.append(Array(full, _role(weight), _floats(label, tree, full)))
+            entries.append(_array(tree, full, _role(weight), weight.rpartition("/")[0]))
         weights[name] = entries
     for path in tree.datasets:
         if path not in used and (not group or path.startswith(group + "/")) and "top_level_model_weights" not in path:
@@ -289,7 +304,7 @@ def _counted_weights(label: str, tree: Tree, group: str, count: int) -> dict[str
             full = f"{path}/param_{p}"
             if full not in tree.datasets:
                 raise ImportRefused(f"{label}: there is no {full!r} in the file", code="weights", where=path)
-            entries.append(Array(full, "", _floats(label, tree, full)))
+            entries.append(_array(tree, full))
         weights[f"#{k}"] = entries
     return weights
 
@@ -302,32 +317,31 @@ def _read_numbered(label: str, tree: Tree) -> Source | None:
         weights: dict[str, list[Array]] = {}
         names: dict[str, str | None] = {}
         for group in tree.groups:
-            match = re.fullmatch(rf"{root}/([^/]+)/vars", group)
-            if match:
+            match = re.fullmatch(rf"{root}/(.+)/vars", group)
+            if match and not match[1].endswith("/seed_generator"):
                 arrays = tree.below(group)
                 try:
                     order = sorted(arrays, key=int)
                 except ValueError:
                     raise ImportRefused(f"{label}: {group!r} holds more than numbers", code="weights") from None
-                weights[match[1]] = [Array(f"{group}/{i}", "", _floats(label, tree, f"{group}/{i}")) for i in order]
+                key = match[1].replace(f"/{root}/", "/")
+                weights[key] = [_array(tree, f"{group}/{i}") for i in order]
                 name = tree.attribute(group, "name")
-                names[match[1]] = name if isinstance(name, str) else None
+                names[key] = name if isinstance(name, str) else None
         known = {array.path for entries in weights.values() for array in entries}
         for path in tree.datasets:
             if path.startswith(root + "/") and path not in known and "/seed_generator/" not in path:
-                raise UnsupportedError(f"{label}: the array {path!r} belongs to a nested model or layer; flatten it")
-        named = {name: weights[group] for group, name in names.items() if name is not None}
-        if weights and len(named) == len(weights):  # each has a name of its own
-            return Source(label, "keras weights.h5", tree.sha256, backend="tensorflow", weights=named)
-        return Source(label, "keras weights.h5", tree.sha256, backend="tensorflow", weights=weights, naming="class")
+                raise UnsupportedError(f"{label}: the array {path!r} is none of those that layers of Keras have")
+        common: dict[str, Any] = {"sha256": tree.sha256, "backend": "tensorflow"}
+        return Source(label, "keras weights.h5", weights=weights, naming="class", names=names, **common)
     return None
 
 
-def _floats(label: str, tree: Tree, path: str) -> np.ndarray:
-    array = tree.datasets[path]
-    if array.dtype.kind != "f" or tree.attribute(path, "dtype") == "bfloat16":
-        raise UnsupportedError(
-            f"{label}: {path!r} has type {tree.attribute(path, 'dtype') or array.dtype}; only float16, float32 and "
-            "float64 weights are read (save the network before it is quantised)"
-        )
-    return array.astype(np.float32) if array.dtype.itemsize == 2 else array
+def _array(tree: Tree, path: str, role: str = "", owner: str = "") -> Array:
+    """An array as it is; what needs real numbers looks at `Array.real`."""
+    value = tree.datasets[path]
+    told = tree.attribute(path, "dtype")
+    kind = told if isinstance(told, str) else str(value.dtype)
+    if value.dtype == np.float16:
+        value = value.astype(np.float32)
+    return Array(path, role, value, kind, owner)

@@ -11,7 +11,7 @@ from hostile import keras_file, sequential
 
 from intsnn.errors import DataNotFoundError, ImportRefused, ShapeError, UnsupportedError
 from intsnn.models.keras import files as keras_files
-from intsnn.models.keras import load as keras
+from intsnn.models.keras import weights as keras_weights
 from intsnn.models.keras.load import load
 from intsnn.network.float_nodes import FloatConv2d
 from intsnn.network.floating import forward
@@ -173,7 +173,7 @@ def archive(path, layers, weights, named):
     inner, counts = path.with_suffix(".tmp"), {}
     with h5py.File(inner, "w") as file:
         for kind, config in layers:
-            base = keras._snake(kind)
+            base = keras_weights.snake(kind)
             count = counts[base] = counts.get(base, -1) + 1
             group = file.create_group(f"layers/{base}_{count}" if count else f"layers/{base}")
             group = group.create_group("vars")

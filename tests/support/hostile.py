@@ -613,11 +613,11 @@ config("config", 2, "doubled_layer_name", name="conv")
 config("config", 2, "layer_name_that_is_a_list", name=["out"])
 extra(UnsupportedError, "lambda_layer", "Lambda", function=["4wEAAA==", None, None])
 extra(UnsupportedError, "lstm_layer", "LSTM", units=4)
-extra(UnsupportedError, "permute_layer", "Permute", dims=[2, 1, 3])
+extra("config", "permute_layer_of_one_axis_twice", "Permute", dims=[2, 2, 3])
 extra(UnsupportedError, "layer_of_another_module", "os.system", command="true")
 extra(UnsupportedError, "dunder_layer", "__import__")
-extra(UnsupportedError, "leaky_relu", "LeakyReLU", alpha=0.1)
-extra(UnsupportedError, "relu_with_slope", "ReLU", negative_slope=0.2)
+extra(UnsupportedError, "leaky_relu_that_rises", "LeakyReLU", alpha=-0.1)
+extra(UnsupportedError, "relu_with_slope_and_limit", "ReLU", negative_slope=0.2, max_value=6)
 extra("config", "relu_with_negative_limit", "ReLU", max_value=-1.0)
 extra("config", "relu_with_endless_limit", "ReLU", max_value=float("inf"))
 extra("config", "negative_zero_padding", "ZeroPadding2D", padding=[-1, 1])
@@ -626,7 +626,6 @@ extra("config", "pool_of_zero", "MaxPooling2D", pool_size=[0, 2])
 extra(ShapeError, "pool_larger_than_the_image", "AveragePooling2D", pool_size=[9, 9])
 extra(ShapeError, "reshape_to_another_size", "Reshape", target_shape=[7, 7])
 extra("config", "reshape_with_two_unknowns", "Reshape", target_shape=[-1, -1])
-extra(UnsupportedError, "reshape_that_mixes_axes", "Reshape", target_shape=[8, 2, 3])
 extra("weights", "batch_norm_without_weights", "BatchNormalization")
 extra("config", "add_with_one_input", "Add")
 
@@ -704,10 +703,9 @@ def two_outputs(layers, weights):
     return _functional(nodes, [["out", 0, 0], ["flat", 0, 0]])
 
 
-@network(UnsupportedError)
-def shared_layer(layers, weights):
-    nodes = {"in": [], "conv": _after("in") + _after("flat"), "flat": _after("conv"), "out": _after("flat")}
-    return _functional(nodes)
+@network("config")
+def call_that_is_not_there(layers, weights):
+    return _functional({"in": [], "conv": _after("in"), "flat": [[["conv", 1, 0, {}]]], "out": _after("flat")})
 
 
 @network("config")
