@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ImportRefused, IntsnnError
+from ..errors import DataNotFoundError, ImportRefused, IntsnnError
 from ..files.hdf5 import read_tree
 from ..files.network_file import is_ours
 from ..files.network_file import load as load_own
@@ -105,8 +105,15 @@ def reasons(path: str | Path, **options) -> list[tuple[str, str]]:
 
     try:
         network = load(path, **options)
+    except DataNotFoundError:
+        raise
     except IntsnnError as error:
-        return [("", str(error))]
+        head = _head(os.fspath(zoo.find(path_of(path)))) or b""
+        if isinstance(error, ImportRefused) and error.code == "format":
+            return [("", str(error))]
+        # a file of Keras: its reader goes on behind the first layer that it does not take
+        found = keras.problems(path, **options) if head.startswith((b"\x89HDF", b"PK\x03\x04")) else []
+        return [("", reason) for reason in found or [str(error)]]
     return [] if isinstance(network, Network) else obstacles(network)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ....errors import ImportRefused
-from ....network.composed import transposed_convolution
+from ....network.composed import TransposedWindow, transposed_convolution
 from ....network.float_nodes import FloatAffine, FloatBatchNorm, FloatConv2d
 from ..axes import Value
 from ..builder import Builder
@@ -142,9 +142,8 @@ def transposed(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
         padding.append((before, max(full - before - wanted, 0)))
         extra.append(max(wanted - (full - before), 0))
     nodes = transposed_convolution(
-        b.name(layer), x.node, x.shape, weight, bias=w.get("bias"), stride=stride,
-        padding=(padding[0], padding[1]), extra=(extra[0], extra[1]), dilation=dilation,
-        origin=f"{layer.kind} {layer.name}",
+        b.name(layer), x.node, x.shape, weight, bias=w.get("bias"), origin=f"{layer.kind} {layer.name}",
+        window=TransposedWindow(stride, (padding[0], padding[1]), (extra[0], extra[1]), dilation),
     )  # fmt: skip
     y = x
     for node in nodes:
