@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DataNotFoundError, ImportRefused, IntsnnError
+from ..errors import DataNotFoundError, ImportRefused, IntsnnError, ShapeError
 from ..files.hdf5 import read_tree
 from ..files.network_file import is_ours
 from ..files.network_file import load as load_own
@@ -81,7 +81,7 @@ def load(
             return load_onnx(path, input_shape=shape, trust=trust)
         raise _refused(path, *_what_else(head))
     try:
-        return load_own(path, trust=trust)
+        return _of_shape(load_own(path, trust=trust), shape)
     except ImportRefused as error:
         if _is_for_us(path, trust):
             raise error from None
@@ -115,6 +115,16 @@ def reasons(path: str | Path, **options) -> list[tuple[str, str]]:
         found = keras.problems(path, **options) if head.startswith((b"\x89HDF", b"PK\x03\x04")) else []
         return [("", reason) for reason in found or [str(error)]]
     return [] if isinstance(network, Network) else obstacles(network)
+
+
+def _of_shape(network, shape: tuple[int, ...] | None):
+    """A network of ours, which says its shape, and has to have the one that was asked for."""
+    if shape is not None:
+        graph = getattr(network, "graph", network)
+        own = graph.input_shape if isinstance(graph, FloatNetwork) else graph.shapes[graph.input_name]
+        if own != shape:
+            raise ShapeError(f"input_shape: found {shape}; the file says {own}")
+    return network
 
 
 def _is_for_us(path: str, trust: bool) -> bool:

@@ -23,7 +23,7 @@ from ..network.spiking import Network
 from .rule import MOST_SHIFT, NeuronRule, TooFine, neuron
 from .units.branches import Ranges, Term, whole_ratios
 from .units.charge_units import bits_over, boundaries, channels
-from .weights import holds_zero, shorter_codes
+from .units.codes import holds_zero, shorter_codes
 
 __all__ = ["JOIN_SHIFT", "Converter"]
 

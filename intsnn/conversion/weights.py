@@ -9,10 +9,10 @@ import numpy as np
 from ..errors import FormatError
 from ..formats.arguments import array_of, flag, shown, whole
 from ..formats.fixed import Fixed
-from ..formats.weights import Bipolar, Levels
+from ..formats.weights import Bipolar
 from ..network.quantised import with_codes
 
-__all__ = ["Width", "holds_zero", "quantise_weights", "quantised_node", "shorter_codes", "weight_format"]
+__all__ = ["Width", "quantise_weights", "quantised_node", "weight_format"]
 
 TINY = 1e-150  # no weight is smaller
 
@@ -80,20 +80,3 @@ class Width:
 
     bits: int
     per_channel: bool
-
-
-def holds_zero(fmt: Fixed | Bipolar | Levels) -> bool:
-    """Whether weights of this format can be zero."""
-    return 0 in fmt.table if isinstance(fmt, Levels) else isinstance(fmt, Fixed)
-
-
-def shorter_codes(codes: np.ndarray, bits: np.ndarray, one: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of output channels, shorter by `bits` (C,), and by what their units grow (C,).
-
-    The largest code of each channel, or of all where they share `one` unit, stays exact.
-    """
-    most = np.abs(codes.reshape(len(bits), -1)).max(axis=1).astype(np.float64)
-    most = np.full(len(bits), most.max()) if one else most
-    kept = np.floor(most / 2.0**bits + 0.5)
-    factor = np.where((bits > 0) & (kept > 0), most / np.maximum(kept, 1), 2.0**bits)
-    return np.floor(codes / factor.reshape(-1, *(1,) * (codes.ndim - 1)) + 0.5), factor

@@ -6,7 +6,6 @@ __all__, __getattr__, __dir__ = attach(
     __name__,
     {
         "bounds": "TOTAL_BITS Bound analyse check_totals fits",
-        "composed": "TransposedWindow cropping transposed_convolution zero_padding",
         "float_activations": "FloatHardTanh FloatLeakyReLU FloatSigmoid",
         "float_moves": "FloatConcat FloatSelect FloatSigns",
         "float_nodes": (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..errors import ShapeError
-from ..formats.arguments import instance, shown, text, wholes
+from ..formats.arguments import instance, shown, text, whole, wholes
 from .float_moves import FloatSelect
 from .float_nodes import FloatConv2d, FloatUpsample2d
 from .node import FloatNode, Padding, Pair
@@ -17,7 +18,8 @@ from .node import FloatNode, Padding, Pair
 __all__ = ["TransposedWindow", "cropping", "transposed_convolution", "zero_padding"]
 
 
-class TransposedWindow(NamedTuple):
+@dataclass(frozen=True)
+class TransposedWindow:
     """How a kernel lies on the output of a transposed convolution.
 
     Attributes
@@ -36,8 +38,18 @@ class TransposedWindow(NamedTuple):
     dilation: Pair = (1, 1)
     groups: int = 1
 
+    def __post_init__(self) -> None:
+        for name, least in (("stride", 1), ("extra", 0), ("dilation", 1)):
+            object.__setattr__(self, name, _pair(getattr(self, name), f"TransposedWindow.{name}", least))
+        object.__setattr__(self, "padding", _sides(self.padding, "TransposedWindow.padding"))
+        object.__setattr__(self, "groups", whole(self.groups, "TransposedWindow.groups", 1, 1 << 31))
 
-WINDOW = TransposedWindow()
+
+def _pair(value: Any, what: str, least: int) -> Pair:
+    found = wholes(value, what, least, 1 << 20, error=ShapeError, needed="two whole numbers are needed")
+    if len(found) != 2:
+        raise ShapeError(f"{what}: found {shown(value)}; two whole numbers are needed")
+    return found[0], found[1]
 
 
 def _map(shape: Sequence[int]) -> tuple[int, ...]:
@@ -119,7 +131,8 @@ def transposed_convolution(
         Where weight and maps do not fit, or nothing is left.
     """
     channels, height, width = _map(shape)
-    stride, padding, extra, dilation, groups = instance(window, "window", TransposedWindow, none=True) or WINDOW
+    w = instance(window, "window", TransposedWindow, none=True) or TransposedWindow()
+    stride, padding, extra, dilation, groups = w.stride, w.padding, w.extra, w.dilation, w.groups
     weight = np.asarray(weight)
     if weight.ndim != 4 or weight.shape[0] != channels or groups < 1 or channels % groups:
         raise ShapeError(

@@ -33,7 +33,8 @@ from intsnn.network.floating import FloatNetwork
 MODULES = """formats.fixed formats.weights formats.arithmetic formats.reals formats.notation formats.packing
 layers.neurons layers.base network.spiking engine.inputs engine.simulation engine.result
 engine.backends.fused.runner engine.ann engine.settled analysis.verification conversion.spikes network.floating
-network.float_nodes network.node network.quantised conversion.quantise conversion.weights conversion.fold
+network.float_nodes network.float_moves network.float_activations network.node network.quantised
+conversion.quantise conversion.weights conversion.fold
 conversion.redrive
 learning.learner learning.rule learning.stdp learning.files datasets.catalogue files.network_file analysis.memory.report
 analysis.description analysis.curves
@@ -80,6 +81,7 @@ def members(cls):
             *vars(Layer),
             "fan_out",
             "bound_alone",
+            "least",
             "most",
             "places",
             "restarts",
@@ -275,6 +277,7 @@ VALID = {
     "layers.CaLIF": lambda: {"threshold": 5},
     "layers.SignedIF": lambda: {"threshold": 5},
     "layers.CubaLIF": lambda: {"threshold": 5, "u_decay": Decay.by_shift(2), "v_decay": Decay.by_shift(3)},
+    "layers.Select": lambda: {"indices": [1, 0, -1]},
     "layers.Neuron": lambda: {"threshold": 5, "u_format": Fixed(16), "u_range": (-9, 9)},
     "layers.Decay.by_multiply": lambda: {"multiplier": 3, "shift": 2},
     "layers.Decay.by_shift": lambda: {"shift": 2},
@@ -314,6 +317,12 @@ VALID = {
     "network.FloatBatchNorm": lambda: {
         "name": "n", "inputs": ("in",), "gamma": ONE, "beta": ONE, "mean": ONE, "variance": ONE, "epsilon": 0.1,
     },
+    "network.FloatConcat": lambda: {"name": "s", "inputs": ("in", "in")},
+    "network.FloatSelect": lambda: {"name": "s", "inputs": ("in",), "places": [1, 0, -1]},
+    "network.FloatSigns": lambda: {"name": "s", "inputs": ("in",), "signs": [1, -1]},
+    "network.FloatHardTanh": lambda: {"name": "h", "inputs": ("in",)},
+    "network.FloatLeakyReLU": lambda: {"name": "l", "inputs": ("in",)},
+    "network.FloatSigmoid": lambda: {"name": "s", "inputs": ("in",)},
     "network.FloatConv2d": lambda: {"name": "c", "inputs": ("in",), "weight": np.ones((1, 1, 2, 2), np.float32)},
     "network.FloatFlatten": lambda: {"name": "f", "inputs": ("in",)},
     "network.FloatReLU": lambda: {"name": "r", "inputs": ("in",)},
@@ -328,12 +337,18 @@ VALID = {
     "network.InputScale.parse": lambda: {"text": "1/255"},
     "network.QuantAffine": lambda: {"name": "a", "inputs": ("in",), "codes": [[1, 2]], "scale": 0.5},
     "network.QuantConv2d": lambda: {"name": "a", "inputs": ("in",), "codes": [[[[1, 2]]]], "scale": 0.5},
+    "network.QuantHardTanh": lambda: {"name": "a", "inputs": ("in",), "step": 0.5, "levels": 3},
     "network.QuantReLU": lambda: {"name": "a", "inputs": ("in",), "step": 0.5, "levels": 3},
     "network.QuantisedNetwork": lambda: {"graph": quantised().graph},
     "conversion.calibrate": lambda: {"network": floats(), "raw": CODES},
     "conversion.quantise_network": lambda: {"network": floats(), "raw": CODES, "rounding": "nearest"},
     "conversion.quantise_weights": lambda: {"weight": np.ones((2, 3)), "bits": 4},
     "conversion.fold": lambda: {"network": floats()},
+    "conversion.obstacles": lambda: {"network": floats()},
+    "conversion.refusals": lambda: {"network": floats()},
+    "conversion.without_rescaling": lambda: {
+        "network": floats(), "given": None, "default": quantised().input_scale,
+    },
     "conversion.redriven": lambda: {"network": network(), "t_drive": 4},
     "learning.Conv": lambda: {"channels": 2, "kernel": 3},
     "learning.Dense": lambda: {"units": 2},
@@ -399,7 +414,9 @@ VALID = {
         "divide": (1, 1), "clip": 1,
     },
     "datasets.trajectory": lambda: {"camera": camera()},
+    "models.readers.reasons": lambda: {"path": network_file()},
     "models.readers.load": lambda: {"path": network_file(), "trust": True},
+    "models.keras.problems": lambda: {"path": f"{FOLDER}/none.h5", "trust": True},
     "models.keras.load": lambda: {"path": f"{FOLDER}/none.h5", "trust": True},
     "models.zoo.card": lambda: {"name": "digits-fast"},
     "models.zoo.find": lambda: {"path": "zoo:digits-fast"},
@@ -408,7 +425,10 @@ DERIVED = {
     "network.QuantAffine.weight",
     "network.QuantConv2d.weight",
 }  # made anew from the codes, whatever is given
-MISSING = {"models.keras.load"}  # its valid call ends in an error of ours: there is no such file
+MISSING = {
+    "models.keras.load",
+    "models.keras.problems",
+}  # its valid call ends in an error of ours: there is no such file
 
 
 def bipolar():
@@ -540,6 +560,8 @@ BY_PLACE: dict[str, set[str]] = {
     "engine.Source.data": {"lists", "events"},
     "datasets.frame_set.indices": {"empty", "numbers"},
     "models.keras.load.input_shape": {"ints", "empty"},
+    "models.keras.problems.input_shape": {"ints", "empty"},
+    "layers.Select.indices": {"ints"},
     "learning.Rule.tau_membrane": {"two"},
     "learning.Rule.tau_synapse": {"two"},  # exact as they print
     "datasets.Camera.corners": {"lists"},

@@ -3,5 +3,5 @@
 from ...support.faces import attach
 
 __all__, __getattr__, __dir__ = attach(
-    __name__, {"draft": "Rewriting", "rescaled": "without_rescaling", "rewrite": "fold refusals", "trial": "obstacles"}
+    __name__, {"rescaled": "without_rescaling", "rewrite": "fold refusals", "trial": "obstacles"}
 )

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ...formats.arguments import instance
 from ...network.floating import FloatNetwork
 from ...network.quantised import InputScale
 from .draft import Rewriting
@@ -24,6 +25,9 @@ def without_rescaling(
     Who trained with such a layer gave it raw values: the scale is then that of the layer, on top of what is `given`.
     Without one it is what is `given`, else `default`.
     """
+    instance(network, "network", FloatNetwork)
+    instance(given, "given", InputScale, none=True)
+    instance(default, "default", InputScale)
     draft, found = Rewriting(network), None
     while (first := _rescales(draft)) is not None:
         scale, shift = (_fraction(float(part[0])) for part in draft.nodes[first].scale_shift())

@@ -13,12 +13,9 @@ from intsnn.network import (
     FloatSelect,
     FloatSigmoid,
     FloatSigns,
-    TransposedWindow,
-    cropping,
     forward,
-    transposed_convolution,
-    zero_padding,
 )
+from intsnn.network.composed import TransposedWindow, cropping, transposed_convolution, zero_padding
 
 
 def run(shape, nodes, x):
