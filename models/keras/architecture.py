@@ -293,7 +293,7 @@ class _Flat:
         own = entry.layer.path[-1] + (f":{number + 1}" if number else "")
         name = f"{prefix}/{own}" if prefix else own
         inbound = tuple(_output(done, tensor) for tensor in tensors([call.arguments, call.options]))
-        why = "" if entry.layer.operator else complaint(call)
+        why = complaint(call)
         if entry.model is not None:
             if why:
                 raise entry.layer.unsupported(why)
@@ -304,10 +304,7 @@ class _Flat:
             raise self.bad(f"two layers are called {name!r}")
         self.names.add(name)
         layer = replace(entry.layer, name=name, inbound=inbound, complaint=why)
-        if layer.operator:
-            layer = replace(
-                layer, arguments=_resolved(call.arguments, done), options=_resolved(call.options, done)
-            )  # fmt: skip
+        layer = replace(layer, arguments=_resolved(call.arguments, done), options=_resolved(call.options, done))
         self.layers.append(layer)
         return [name]
 

@@ -20,7 +20,7 @@ from .entrance import entrance, layout_of
 from .files import Source
 from .graph import Layer
 from .guess import plausible
-from .layers.operators import operator
+from .layers.operators import operates, operator
 from .layers.table import BUILDERS, REASONS
 from .weights import Shelf
 
@@ -113,7 +113,7 @@ class _Assembly:
             inputs = [entrance(b, layer, layers, self.given, features)]
         else:
             raise layer.bad("it has no input")
-        builder = operator if layer.operator else BUILDERS[layer.kind]
+        builder = operator if operates(layer) else BUILDERS[layer.kind]
         self.values[layer.name] = builder(b, layer, inputs)
 
     def _stand_in(self, layer: Layer, before: int) -> None:
@@ -136,7 +136,9 @@ def _check(layer: Layer) -> None:
     """Raise for a layer that cannot be read, whatever comes into it."""
     if layer.fault is not None:
         raise layer.fault
-    if not layer.operator and layer.kind not in BUILDERS:
+    if operates(layer):
+        return
+    if layer.kind not in BUILDERS:
         why = REASONS.get(layer.kind, f"the layers that can be taken are {', '.join(sorted(BUILDERS))}")
         raise layer.unsupported(f"is not supported: {why}")
     policy = layer.get("dtype")

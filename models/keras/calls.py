@@ -73,6 +73,9 @@ def _new(call: dict, layer: Layer) -> Call:
             return _tensor(config.get("keras_history") if isinstance(config, dict) else None, layer)
         if isinstance(item, dict) and item.get("class_name") == "__tuple__":
             return made(item.get("items", []))
+        if isinstance(item, dict) and item.get("class_name") in ("__numpy__", "__tensor__"):
+            config = item.get("config")
+            return config.get("value") if isinstance(config, dict) else None
         return item
 
     args, kwargs = call.get("args", []), call.get("kwargs") or {}

@@ -39,13 +39,13 @@ class Layer:
     inbound : tuple of str
         Names of the calls that it reads.
     arguments, options : tuple, mapping
-        Of a call of an operator: tensors (`Ref`), and constants as the file has them.
+        Of the call: tensors (`Ref`), and constants as the file has them.
     operator : bool
-        Whether it is a function of tensors, not a layer.
+        Whether the file says that it is a function of tensors, not a layer.
     fault : Exception or None
         Why it cannot be read, whatever its kind.
     complaint : str
-        Why this call of it cannot be read.
+        Why this call of it cannot be read, if it is a layer.
     """
 
     name: str

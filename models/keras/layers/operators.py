@@ -17,7 +17,7 @@ from .arithmetic import beside, scaled, subtract, total
 from .shaping import expand, nothing, reshaped, selected, squeeze, transpose
 from .windows import pool_all, put_zeros
 
-__all__ = ["operator", "operator_name"]
+__all__ = ["operates", "operator"]
 
 _MISSING = object()
 
@@ -62,17 +62,24 @@ class _Arguments:
         return float(found)
 
 
-def operator_name(layer: Layer) -> str:
+def operates(layer: Layer) -> bool:
+    """Whether it is a function of tensors; HDF5 files of Keras 3 do not say it, but what a layer has is not there."""
+    if layer.operator or layer.kind not in _FUNCTIONS or "trainable" in layer.config:
+        return layer.operator
+    return len(layer.arguments) > 1 or "newshape" in layer.config or layer.kind in _NEVER_LAYERS
+
+
+def _name(layer: Layer) -> str:
     """Name of the function that a layer of operators applies."""
     if layer.kind in ("TFOpLambda", "SlicingOpLambda"):
         function = layer.get("function", default="")
-        return function if isinstance(function, str) else ""
+        return function.removeprefix("compat.v1.") if isinstance(function, str) else ""
     return layer.kind
 
 
 def operator(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     """Append what a function of tensors becomes."""
-    name = operator_name(layer)
+    name = _name(layer)
     function = _FUNCTIONS.get(name)
     if function is None:
         why = _WHY.get(name, "sums, products with constants, relu, and functions that move values are taken")
@@ -275,6 +282,10 @@ _FUNCTIONS: dict[str, Callable[[Builder, Layer, _Arguments], Value]] = {
     **dict.fromkeys(("Pad", "pad"), _pad),
     **dict.fromkeys(("GetItem", "__operators__.getitem"), _getitem),
 }
+
+# names that no layer has
+_NEVER_LAYERS = ("Negative", "Relu", "Relu6", "Sigmoid", "HardTanh", "LeakyRelu", "Clip", "StopGradient", "Cast",
+                 "Transpose", "Squeeze", "ExpandDims", "Mean", "Max", "Pad", "GetItem")  # fmt: skip
 
 _WHY = {
     "MatMul": "a product of tensors has no counterpart; use a Dense layer",
