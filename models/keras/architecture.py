@@ -13,7 +13,7 @@ from ...errors import ImportRefused, UnsupportedError
 from .calls import Call, Tensor, calls_of, complaint, tensors
 from .graph import MAX_LAYERS, Layer, Ref, short
 
-__all__ = ["Architecture", "Entry", "architecture_of"]
+__all__ = ["ModelGraph", "Entry", "graph_of"]
 
 _SEQUENTIAL = ("Sequential",)
 _MODELS = (*_SEQUENTIAL, "Functional", "Model")
@@ -57,7 +57,7 @@ class _Model:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class ModelGraph:
     """Calls of layers that the output needs, inputs first; the call that is the output; all items as listed."""
 
     layers: list[Layer]
@@ -65,7 +65,7 @@ class Architecture:
     listed: list[Entry]
 
 
-def architecture_of(config: dict, label: str) -> Architecture:
+def graph_of(config: dict, label: str) -> ModelGraph:
     """Return what a model configuration describes.
 
     Raises `ImportRefused` for one that is damaged, `UnsupportedError` for a model that is no graph of layers.
@@ -86,7 +86,7 @@ def architecture_of(config: dict, label: str) -> Architecture:
         raise UnsupportedError(f"{label}: the model has {len(model.outputs)} outputs; exactly one is taken")
     flat = _Flat(bad)
     outputs = flat.add(model, "", None)
-    return Architecture(flat.layers, outputs[0], list(model.entries.values()))
+    return ModelGraph(flat.layers, outputs[0], list(model.entries.values()))
 
 
 def _before_keras_1(config: dict, label: str) -> dict:
@@ -144,9 +144,10 @@ def _model(config: dict, bad: Callable[[str], Exception], path: tuple[str, ...])
     for name, item in zip(list(found), entries, strict=True):
         calls = calls_of(item.get("inbound_nodes"), found[name].layer)
         found[name] = replace(found[name], calls=calls)
-    outputs = [Tensor(*end) for end in _ends(body.get("output_layers"), bad)]
+    ends = body if isinstance(body, dict) else {}
+    outputs = [Tensor(*end) for end in _ends(ends.get("output_layers"), bad)]
     found = _renumbered(found, outputs)
-    inputs = [end[0] for end in _ends(body.get("input_layers"), bad)]
+    inputs = [end[0] for end in _ends(ends.get("input_layers"), bad)]
     inputs = inputs or [name for name, entry in found.items() if entry.kind == "InputLayer"]
     return _Model(found, False, inputs, outputs)
 
@@ -155,11 +156,11 @@ def _entry(item: Any, index: int, bad: Callable[[str], Exception], path: tuple[s
     if not isinstance(item, dict) or not isinstance(item.get("config"), dict | list):
         raise bad(f"layer {index} of the configuration is no layer")
     options = item["config"] if isinstance(item["config"], dict) else {}
-    kind = listed = item.get("class_name")
+    kind = item.get("class_name")
     name = item.get("name") or options.get("name") or f"{kind}_{index}"
     if not isinstance(name, str) or not isinstance(kind, str) or not 0 < len(name) <= 255 or len(kind) > 255:
         raise bad(f"layer {index} of the configuration has no name or class")
-    module = item.get("module")
+    listed, module = kind, item.get("module")
     operator = kind in _OPERATORS or (isinstance(module, str) and module.startswith(_OPERATOR_MODULES))
     own = _own_class(item, kind)
     if not own and kind == _PRUNED and isinstance(options.get("layer"), dict):

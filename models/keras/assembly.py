@@ -13,7 +13,7 @@ from ...errors import ImportRefused, IntsnnError, UnsupportedError
 from ...network.float_moves import FloatSelect
 from ...network.float_nodes import FloatFlatten
 from ...network.floating import FloatNetwork
-from .architecture import Architecture, architecture_of
+from .architecture import ModelGraph, graph_of
 from .axes import MAX_VALUES, Value, our_shape
 from .builder import Builder
 from .entrance import entrance, layout_of
@@ -54,7 +54,7 @@ class _Assembly:
         self.version = source.keras_version or config.get("keras_version")
         told = source.backend or config.get("backend")
         self.backend = backend or (told if isinstance(told, str) else None) or _only_backend(self.version)
-        self.architecture: Architecture = architecture_of(config, source.label)
+        self.architecture: ModelGraph = graph_of(config, source.label)
         layers = self.architecture.layers
         entrances = {layer.name for layer in layers if layer.kind == "InputLayer"}
         readers = sum(name in entrances for layer in layers for name in layer.inbound)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .graph import FIRST
 
-__all__ = ["MAX_VALUES", "Value", "in_our_axes", "our_shape", "placed", "places_of"]
+__all__ = ["MAX_VALUES", "Value", "in_our_axes", "our_shape", "placed", "value_places"]
 
 MAX_VALUES = 1 << 24  # of one layer's output for one sample
 
@@ -68,7 +68,7 @@ def _usual(keras: tuple[int, ...], layout: str) -> np.ndarray:
     return np.moveaxis(np.arange(math.prod(keras)).reshape(keras[-1], *keras[:-1]), 0, -1)
 
 
-def places_of(value: Value, layout: str) -> np.ndarray:
+def value_places(value: Value, layout: str) -> np.ndarray:
     """Place of each value of a tensor in its node, in the shape of Keras."""
     return _usual(value.keras, layout) if value.places is None else value.places
 

@@ -16,7 +16,7 @@ from ...errors import ImportRefused, ShapeError, UnsupportedError
 from ...network.float_moves import FloatSelect
 from ...network.float_nodes import FloatConv2d, FloatFlatten, FloatInput
 from ...network.node import FloatNode
-from .axes import MAX_VALUES, Value, in_our_axes, our_shape, placed, places_of
+from .axes import MAX_VALUES, Value, in_our_axes, our_shape, placed, value_places
 from .graph import LAST, Layer
 from .weights import Shelf
 
@@ -147,7 +147,7 @@ class Builder:
             value = self.usual(layer, value)
         if len(value.shape) == 1:
             return value
-        places = places_of(value, self.layout)
+        places = value_places(value, self.layout)
         return placed(self.emit(FloatFlatten, layer, part, (value,)), places, self.layout)
 
     def order(self, value: Value) -> np.ndarray | None:
@@ -165,8 +165,8 @@ class Builder:
 
     def weights(self, layer: Layer, expected: Mapping[str, tuple[int | None, ...]]) -> dict[str, np.ndarray]:
         """Take a layer's arrays by role; ``expected`` has the roles in the order of the file, and their shapes."""
-        found = self.shelf.take(layer.path)
-        arrays = [a for a in found if a.role not in _BOOKKEEPING and (a.role or a.real or a.value.ndim)]
+        taken = self.shelf.take(layer.path)
+        arrays = [a for a in taken if a.role not in _BOOKKEEPING and (a.role or a.real or a.value.ndim)]
         roles = ["kernel" if a.role == "depthwise_kernel" and "kernel" in expected else a.role for a in arrays]
         wanted = list(expected)
         where = {"code": "weights", "where": layer.name}

@@ -89,7 +89,8 @@ def _old(call: Any, layer: Layer) -> Call:
     if not isinstance(call, list) or not call:
         raise layer.bad("inbound_nodes has an unknown form")
     alone = isinstance(call[0], str)
-    entries, options = [call] if alone else call, {}
+    entries = [call] if alone else call
+    options: dict[str, Any] = {}
     found: list[Any] = []
     for entry in entries:
         if not isinstance(entry, list) or len(entry) < 3:

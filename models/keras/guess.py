@@ -52,11 +52,10 @@ def _window(layer: Layer, shape: tuple[int, ...], layout: str) -> tuple[int, ...
         return None
     one = 1 if layer.rank == 1 else [1, 1]
     filters = layer.integer("filters", "nb_filter")
-    kernel, stride = layer.plane("kernel_size"), layer.plane("strides", default=one)
-    kernel, stride = kernel[2 - layer.rank :], stride[2 - layer.rank :]
+    windows = list(zip(layer.plane("kernel_size"), layer.plane("strides", default=one), strict=True))[2 - layer.rank :]
     fits = layer.get("padding", default="valid") == "valid"
-    size = shape[1:] if layout == FIRST else shape[:-1]
-    size = tuple((n - k) // s + 1 if fits else -(-n // s) for n, k, s in zip(size, kernel, stride, strict=True))
+    sizes = shape[1:] if layout == FIRST else shape[:-1]
+    size = tuple((n - k) // s + 1 if fits else -(-n // s) for n, (k, s) in zip(sizes, windows, strict=True))
     if min(size) < 1:
         return None
     return (filters, *size) if layout == FIRST else (*size, filters)

@@ -9,11 +9,11 @@ import numpy as np
 
 from ....network.float_moves import FloatConcat
 from ....network.float_nodes import FloatAdd, FloatBatchNorm
-from ..axes import Value, in_our_axes, placed, places_of
+from ..axes import Value, in_our_axes, placed, value_places
 from ..builder import Builder
 from ..graph import FIRST, Layer, short
 
-__all__ = ["add", "average", "beside", "concatenate", "merge", "scaled", "subtract", "total"]
+__all__ = ["added", "average", "beside", "concatenate", "merge", "scaled", "subtracted", "total"]
 
 
 def _part(b: Builder, layer: Layer, part: str) -> str:
@@ -76,9 +76,8 @@ def _alike(b: Builder, layer: Layer, inputs: list[Value]) -> list[Value]:
     for x in inputs[1:]:
         if x.keras != first.keras:
             raise layer.unsupported(f"combines tensors of {first.keras} and {x.keras}; equal shapes are taken")
-    known = [x.places for x in inputs]
-    same = all((a is None) == (known[0] is None) and (a is None or np.array_equal(a, known[0])) for a in known)
-    if same and all(x.shape == first.shape for x in inputs):
+    same = all((x.places is None) == (first.places is None) and x.shape == first.shape for x in inputs)
+    if same and (first.places is None or all(np.array_equal(value_places(x, b.layout), first.places) for x in inputs)):
         return inputs
     return [b.usual(layer, x) for x in inputs]
 
@@ -91,12 +90,12 @@ def total(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     return replace(inputs[0], node=b.emit(FloatAdd, layer, _part(b, layer, "sum"), inputs).node)
 
 
-def add(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
+def added(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     """Add."""
     return total(b, layer, inputs)
 
 
-def subtract(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
+def subtracted(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     """Subtract."""
     if len(inputs) != 2:
         raise layer.bad(f"it has {len(inputs)} inputs; two are needed")
@@ -129,7 +128,7 @@ def beside(b: Builder, layer: Layer, inputs: list[Value], axis: Any) -> Value:
         return b.emit(FloatConcat, layer, "", [b.usual(layer, x) for x in inputs])
     inputs = [b.vector(layer, x) for x in inputs]
     starts = np.cumsum([0, *(x.shape[0] for x in inputs)])
-    places = [places_of(x, b.layout) + start for x, start in zip(inputs, starts, strict=False)]
+    places = [value_places(x, b.layout) + start for x, start in zip(inputs, starts, strict=False)]
     return placed(b.emit(FloatConcat, layer, "", inputs), np.concatenate(places), b.layout)
 
 

@@ -13,8 +13,8 @@ from ..axes import Value
 from ..builder import Builder
 from ..graph import FIRST, MAX_SIDE, Layer, Ref, short
 from .activations import activation_named, clipped, leaky, softmax
-from .arithmetic import beside, scaled, subtract, total
-from .shaping import expand, nothing, reshaped, selected, squeeze, transpose
+from .arithmetic import beside, scaled, subtracted, total
+from .shaping import expand, nothing, reshaped, sliced, squeeze, transpose
 from .windows import pool_all, put_zeros
 
 __all__ = ["operates", "operator"]
@@ -101,7 +101,7 @@ def _plus(b: Builder, layer: Layer, a: _Arguments) -> Value:
 def _minus(b: Builder, layer: Layer, a: _Arguments) -> Value:
     x, y = _two(a)
     if isinstance(x, Value) and isinstance(y, Value):
-        return subtract(b, layer, [x, y])
+        return subtracted(b, layer, [x, y])
     return (
         scaled(b, layer, x, 1.0, _by(layer, y, lambda c: -c)) if isinstance(x, Value) else scaled(b, layer, y, -1.0, x)
     )
@@ -239,7 +239,7 @@ def _pad(b: Builder, layer: Layer, a: _Arguments) -> Value:
 def _getitem(b: Builder, layer: Layer, a: _Arguments) -> Value:
     spec = a.get(1, "slice_spec", "key")
     index = tuple(_slice(layer, part) for part in (spec if isinstance(spec, list) else [spec]))
-    return selected(b, layer, a.tensor(0, "x", "tensor"), index)
+    return sliced(b, layer, a.tensor(0, "x", "tensor"), index)
 
 
 def _slice(layer: Layer, part: Any) -> Any:

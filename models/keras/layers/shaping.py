@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ....errors import ShapeError
-from ..axes import MAX_VALUES, Value, placed, places_of
+from ..axes import MAX_VALUES, Value, placed, value_places
 from ..builder import Builder
 from ..graph import FIRST, LAST, Layer, short
 
-__all__ = ["expand", "flatten", "nothing", "permute", "reshape", "reshaped", "selected", "squeeze", "transpose"]
+__all__ = ["expand", "flatten", "nothing", "permute", "reshape", "reshaped", "sliced", "squeeze", "transpose"]
 
 
 def nothing(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
@@ -32,7 +32,7 @@ def flatten(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     explicit = layer.data_format()
     if explicit == FIRST and b.layout == LAST:
         raise layer.unsupported("channels_first and channels_last are mixed in one network")
-    places = places_of(x, b.layout)
+    places = value_places(x, b.layout)
     if explicit == FIRST and len(x.keras) > 1:
         places = np.moveaxis(places, 0, -1)
     return b.vector(layer, placed(x, places.reshape(-1), b.layout), "")
@@ -57,7 +57,7 @@ def reshaped(b: Builder, layer: Layer, x: Value, target: Any) -> Value:
     known = math.prod(n for n in target if n != -1)
     if size % known or (-1 not in target and known != size):
         raise ShapeError(f"{layer}: {size} values do not fit {target}")
-    places = places_of(x, b.layout).reshape([size // known if n == -1 else n for n in target])
+    places = value_places(x, b.layout).reshape([size // known if n == -1 else n for n in target])
     y = placed(x, places, b.layout)
     if len(target) == 1 and len(x.keras) > 1 and b.whole(x):
         return b.vector(layer, y, "")
@@ -80,10 +80,10 @@ def transpose(b: Builder, layer: Layer, x: Value, dims: Any) -> Value:
         or sorted(dims) != list(range(1, len(x.keras) + 1))
     ):
         raise layer.bad(f"dims is {short(dims)}; the axes 1 to {len(x.keras)} in another order are needed")
-    return placed(x, places_of(x, b.layout).transpose([n - 1 for n in dims]), b.layout)
+    return placed(x, value_places(x, b.layout).transpose([n - 1 for n in dims]), b.layout)
 
 
-def selected(b: Builder, layer: Layer, x: Value, index: tuple) -> Value:
+def sliced(b: Builder, layer: Layer, x: Value, index: tuple) -> Value:
     """What an index takes out of `x`; it is of numbers, slices, Ellipsis and None, the batch first."""
     x = b.padded(layer, x)
     rank = len(x.keras) + 1
@@ -93,7 +93,7 @@ def selected(b: Builder, layer: Layer, x: Value, index: tuple) -> Value:
     if len(explicit) > rank or (index and index[0] is Ellipsis and len(explicit) >= rank):
         raise layer.bad(f"its slices are of {len(explicit)} axes, its tensor has {rank}")
     try:
-        places = places_of(x, b.layout)[None][index]
+        places = value_places(x, b.layout)[None][index]
     except IndexError:
         raise layer.bad(f"its slices do not fit a tensor of {x.keras}") from None
     places = places[0] if places.ndim else places
@@ -116,7 +116,7 @@ def squeeze(b: Builder, layer: Layer, x: Value, axis: Any) -> Value:
     axes = [k + 1 for k, n in enumerate(x.keras) if n == 1] if axis in (None, []) else _axes(layer, axis, rank)
     if 0 in axes or any(x.keras[n - 1] != 1 for n in axes) or len(set(axes)) >= len(x.keras):
         raise layer.bad(f"axis is {short(axis)}; axes of size 1 of a tensor of {x.keras} are needed")
-    places = places_of(x, b.layout).reshape([n for k, n in enumerate(x.keras) if k + 1 not in axes])
+    places = value_places(x, b.layout).reshape([n for k, n in enumerate(x.keras) if k + 1 not in axes])
     y = placed(x, places, b.layout)
     return b.vector(layer, y, "") if places.ndim == 1 and b.whole(x) else y
 
@@ -127,4 +127,4 @@ def expand(b: Builder, layer: Layer, x: Value, axis: Any) -> Value:
     (place,) = _axes(layer, axis, len(x.keras) + 2)[:1]
     if place == 0:
         raise layer.unsupported("puts an axis before the batch")
-    return placed(x, np.expand_dims(places_of(x, b.layout), place - 1), b.layout)
+    return placed(x, np.expand_dims(value_places(x, b.layout), place - 1), b.layout)

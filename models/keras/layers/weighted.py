@@ -16,7 +16,7 @@ from .activations import activated
 from .arithmetic import scaled
 
 __all__ = [
-    "batch_norm", "convolution", "dense", "depthwise_convolution", "normalization", "rescaling",
+    "batch_norm", "convolution", "dense_layer", "depthwise_convolution", "normalization", "rescaling",
     "transposed",
 ]  # fmt: skip
 
@@ -49,14 +49,14 @@ def convolution(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     channels = x.shape[0]
     if channels % groups or filters % groups:
         raise layer.bad(f"groups is {groups}, which does not divide {channels} input and {filters} output channels")
+    shape = _kernel_axes(layer, kernel, channels // groups, filters)
+    name, axes = "HWIO->OIHW" if layer.rank == 2 else "LIO->OI1L", (3, 2, 0, 1)
     if layer.keras1 and b.layout == FIRST:
         shape, name, axes = (filters, channels // groups, *kernel), "OIHW", (0, 1, 2, 3)
-    else:
-        shape, name, axes = _kernel_axes(layer, kernel, channels // groups, filters), "HWIO->OIHW", (3, 2, 0, 1)
     bias = layer.flag("use_bias", "bias")
     w = b.weights(layer, {"kernel": shape} | ({"bias": (filters,)} if bias else {}))
     weight = _with_rows(layer, w["kernel"]).transpose(axes)
-    b.report("kernel", name if layer.rank == 2 else "LIO->OI1L")
+    b.report("kernel", name)
     weight = _unflip(b, layer, weight)
     y = b.emit(
         FloatConv2d, layer, "", (x,), weight=np.ascontiguousarray(weight), bias=w.get("bias"), stride=stride,
@@ -161,7 +161,7 @@ def _length(layer: Layer, size: int, span: int, step: int, more: int | None) -> 
     return (size - 1) * step + span + more - (2 * (span // 2) if same else 0)
 
 
-def dense(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
+def dense_layer(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     """Dense."""
     x = b.padded(layer, b.one(layer, inputs))
     units = layer.integer("units", "output_dim")

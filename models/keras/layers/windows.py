@@ -12,7 +12,7 @@ from ..axes import Value
 from ..builder import Builder
 from ..graph import Layer, short
 
-__all__ = ["crop", "global_pool", "pool", "pool_all", "put_zeros", "upsampling", "zero_padding"]
+__all__ = ["crop", "global_pool", "pool", "pool_all", "put_zeros", "upsampling", "zeros_around"]
 
 
 def pool(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
@@ -71,7 +71,7 @@ def _sides(layer: Layer, *keys: str, default: Any) -> tuple[tuple[int, int], tup
     return (value[0][0], value[0][1]), (value[1][0], value[1][1])
 
 
-def zero_padding(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
+def zeros_around(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     """ZeroPadding; what comes next takes the zeros as its own padding where it can."""
     x = b.maps(layer, b.one(layer, inputs))
     return put_zeros(b, x, _sides(layer, "padding", default=1 if layer.rank == 1 else [1, 1]))

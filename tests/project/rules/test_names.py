@@ -159,7 +159,6 @@ REPEATED = {
     "from_tree": (2, "of a network; of one that learns"),
     "integer_network": (2, "of a command; of a training"),
     "layer_rows": (2, "on a terminal; on a page"),
-    "layers_of": (2, "of Keras; of a figure"),
     "load": (9, "each reads what its module is about"),
     "measure": (5, "each study and comparison measures its own"),
     "memory": (3, "of a network; of one that learns; of a study"),
