@@ -24,7 +24,7 @@ from .layers.operators import operates, operator
 from .layers.table import BUILDERS, REASONS
 from .weights import Shelf
 
-__all__ = ["assembled", "obstacles"]
+__all__ = ["assembled", "reading_problems"]
 
 
 def assembled(source: Source, backend: str | None, given: Sequence[int] | None) -> FloatNetwork:
@@ -32,7 +32,7 @@ def assembled(source: Source, backend: str | None, given: Sequence[int] | None) 
     return _Assembly(source, backend, given).network()
 
 
-def obstacles(source: Source, backend: str | None, given: Sequence[int] | None) -> list[str]:
+def reading_problems(source: Source, backend: str | None, given: Sequence[int] | None) -> list[str]:
     """Everything in `source` that cannot be read, a sentence each; empty if it can."""
     found: list[str] = []
     try:

@@ -20,7 +20,7 @@ from ...errors import DataNotFoundError, ImportRefused, IntsnnError
 from ...formats.arguments import flag, instance, path_of, whole, wholes
 from ...network.floating import FloatNetwork
 from . import files as keras_files
-from .assembly import assembled, obstacles
+from .assembly import assembled, reading_problems
 from .files import Source
 from .graph import MAX_SIDE
 
@@ -110,7 +110,7 @@ def problems(
         raise
     except IntsnnError as error:
         return [str(error)]
-    return obstacles(source, options.backend, options.input_shape)
+    return reading_problems(source, options.backend, options.input_shape)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from ..axes import Value, in_our_axes, placed, value_places
 from ..builder import Builder
 from ..graph import FIRST, Layer, short
 
-__all__ = ["added", "average", "beside", "concatenate", "merge", "scaled", "subtracted", "total"]
+__all__ = ["added", "average", "beside", "concatenate", "merge", "scaled_value", "subtracted", "total"]
 
 
 def _part(b: Builder, layer: Layer, part: str) -> str:
     return "" if layer.name not in b.shapes else part
 
 
-def scaled(b: Builder, layer: Layer, x: Value, scale: Any, offset: Any) -> Value:
+def scaled_value(b: Builder, layer: Layer, x: Value, scale: Any, offset: Any) -> Value:
     """``scale * x + offset`` with constants that are one number, or one for each channel."""
     x = b.padded(layer, x)
     numbers = [_numbers(layer, constant) for constant in (scale, offset)]
@@ -100,13 +100,13 @@ def subtracted(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     if len(inputs) != 2:
         raise layer.bad(f"it has {len(inputs)} inputs; two are needed")
     name = replace(layer, name=f"{layer.name}/minus")
-    return total(b, layer, [inputs[0], scaled(b, name, inputs[1], -1.0, 0.0)])
+    return total(b, layer, [inputs[0], scaled_value(b, name, inputs[1], -1.0, 0.0)])
 
 
 def average(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     """Average."""
     name = replace(layer, name=f"{layer.name}/total")
-    return scaled(b, layer, total(b, name, inputs), 1 / len(inputs), 0.0)
+    return scaled_value(b, layer, total(b, name, inputs), 1 / len(inputs), 0.0)
 
 
 def beside(b: Builder, layer: Layer, inputs: list[Value], axis: Any) -> Value:

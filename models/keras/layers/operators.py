@@ -13,7 +13,7 @@ from ..axes import Value
 from ..builder import Builder
 from ..graph import FIRST, MAX_SIDE, Layer, Ref, short
 from .activations import activation_named, clipped, leaky, softmax
-from .arithmetic import beside, scaled, subtracted, total
+from .arithmetic import beside, scaled_value, subtracted, total
 from .shaping import expand, nothing, reshaped, sliced, squeeze, transpose
 from .windows import pool_all, put_zeros
 
@@ -95,7 +95,7 @@ def _plus(b: Builder, layer: Layer, a: _Arguments) -> Value:
     x, y = _two(a)
     if isinstance(x, Value) and isinstance(y, Value):
         return total(b, layer, [x, y])
-    return scaled(b, layer, x, 1.0, y) if isinstance(x, Value) else scaled(b, layer, y, 1.0, x)
+    return scaled_value(b, layer, x, 1.0, y) if isinstance(x, Value) else scaled_value(b, layer, y, 1.0, x)
 
 
 def _minus(b: Builder, layer: Layer, a: _Arguments) -> Value:
@@ -103,7 +103,9 @@ def _minus(b: Builder, layer: Layer, a: _Arguments) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
         return subtracted(b, layer, [x, y])
     return (
-        scaled(b, layer, x, 1.0, _by(layer, y, lambda c: -c)) if isinstance(x, Value) else scaled(b, layer, y, -1.0, x)
+        scaled_value(b, layer, x, 1.0, _by(layer, y, lambda c: -c))
+        if isinstance(x, Value)
+        else scaled_value(b, layer, y, -1.0, x)
     )
 
 
@@ -111,14 +113,14 @@ def _times(b: Builder, layer: Layer, a: _Arguments) -> Value:
     x, y = _two(a)
     if isinstance(x, Value) and isinstance(y, Value):
         raise layer.unsupported("multiplies two tensors; a product with a constant is taken")
-    return scaled(b, layer, x, y, 0.0) if isinstance(x, Value) else scaled(b, layer, y, x, 0.0)
+    return scaled_value(b, layer, x, y, 0.0) if isinstance(x, Value) else scaled_value(b, layer, y, x, 0.0)
 
 
 def _over(b: Builder, layer: Layer, a: _Arguments) -> Value:
     x, y = _two(a)
     if isinstance(y, Value):
         raise layer.unsupported("divides by a tensor; a constant is taken")
-    return scaled(b, layer, x, _by(layer, y, lambda c: 1 / c), 0.0)
+    return scaled_value(b, layer, x, _by(layer, y, lambda c: 1 / c), 0.0)
 
 
 def _by(layer: Layer, constant: Any, function: Callable[[Any], Any]) -> Any:
@@ -134,7 +136,7 @@ def _by(layer: Layer, constant: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def _negative(b: Builder, layer: Layer, a: _Arguments) -> Value:
-    return scaled(b, layer, a.tensor(0, "x"), -1.0, 0.0)
+    return scaled_value(b, layer, a.tensor(0, "x"), -1.0, 0.0)
 
 
 def _named(name: str) -> Callable[[Builder, Layer, _Arguments], Value]:

@@ -13,7 +13,7 @@ from ..axes import Value
 from ..builder import Builder
 from ..graph import FIRST, MAX_SIDE, Layer, short
 from .activations import activated
-from .arithmetic import scaled
+from .arithmetic import scaled_value
 
 __all__ = [
     "batch_norm", "convolution", "dense_layer", "depthwise_convolution", "normalization", "rescaling",
@@ -229,7 +229,7 @@ def batch_norm(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
 def rescaling(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
     """Rescaling: ``scale * x + offset``."""
     x = b.padded(layer, b.one(layer, inputs))
-    return scaled(b, layer, x, layer.get("scale", default=1.0), layer.get("offset", default=0.0))
+    return scaled_value(b, layer, x, layer.get("scale", default=1.0), layer.get("offset", default=0.0))
 
 
 def normalization(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
@@ -255,5 +255,5 @@ def normalization(b: Builder, layer: Layer, inputs: list[Value]) -> Value:
         raise layer.bad("its mean and variance have to be finite, and the variance at least 0")
     deviation = np.maximum(np.sqrt(variance), 1e-7)  # as Keras guards the division
     if layer.flag("invert", default=False):
-        return scaled(b, layer, x, deviation, mean)
-    return scaled(b, layer, x, 1 / deviation, -mean / deviation)
+        return scaled_value(b, layer, x, deviation, mean)
+    return scaled_value(b, layer, x, 1 / deviation, -mean / deviation)
