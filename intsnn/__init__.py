@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .layers.presets import IF, LIF, QFFS, CaLIF, CubaLIF, SignedIF, loihi
     from .layers.reshape import Concat, Flatten, Select, Upsample2d
     from .models.readers import load
+    from .models.torch.trace import from_torch
     from .network.spiking import Network
 
 # Where each name lives: imported on first use, so that the command line and parts of the package start at once.
@@ -47,6 +48,7 @@ _PLACES = {
             "Refractory Scale Select SignedIF SumPool2d Upsample2d loihi"
         ),
         "models.readers": "load",
+        "models.torch": "from_torch",
         "network": "Network",
     }.items()
     for name in names.split()
@@ -87,6 +89,7 @@ __all__ = [
     "Upsample2d",
     "convert",
     "encode_rate",
+    "from_torch",
     "integer_ann",
     "load",
     "loihi",

@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import DataNotFoundError, ImportRefused, UnsupportedError
 from ...files.hdf5 import Tree, read_tree, read_tree_bytes
+from ..torch.advice import state_dict_advice, torch_archive
 from .graph import MAX_LAYERS
 
 __all__ = ["Array", "Source", "parse_json", "read", "read_json"]
@@ -141,9 +142,9 @@ def _read_archive(label: str, trust: bool, budget: int) -> Source:
         with zipfile.ZipFile(label) as archive:
             names = archive.namelist()
             if "config.json" not in names or "model.weights.h5" not in names:
-                torch = any(name.endswith("data.pkl") for name in names)
-                what = "a PyTorch archive (pickled, never loaded here; export it to HDF5)" if torch else "a zip archive"
-                raise ImportRefused(f"{label}: is {what}, not a Keras model", code="zip")
+                if any(name.endswith("data.pkl") for name in names):
+                    raise torch_archive(label)
+                raise ImportRefused(f"{label}: is a zip archive, not a Keras model", code="zip")
             for info in archive.infolist():
                 limit = limits.get(info.filename)
                 if limit is None:
@@ -206,7 +207,8 @@ def _read_hdf5(label: str, tree: Tree) -> Source:
     source = _read_numbered(label, tree)
     if source is None:
         raise ImportRefused(
-            f"{label}: is HDF5, but not of Keras: neither 'layer_names' nor 'nb_layers' nor a group 'layers'",
+            f"{label}: is HDF5, but not of Keras: neither 'layer_names' nor 'nb_layers' nor a group 'layers'; "
+            f"{state_dict_advice()}",
             code="not-keras",
         )
     return replace(source, **common | {"backend": common["backend"] or source.backend})

@@ -39,7 +39,7 @@ conversion.redrive
 learning.learner learning.rule learning.stdp learning.files datasets.catalogue files.network_file analysis.memory.report
 analysis.description analysis.curves
 datasets.framing datasets.events datasets.camera datasets.splitmix models.readers models.keras.load
-models.zoo.catalogue engine.state formats.integers""".split()
+models.torch.trace models.zoo.catalogue engine.state formats.integers""".split()
 
 # Made by functions of ours as their answer, never by a caller; what they are handed to looks at them again.
 ANSWERS = set(
@@ -418,6 +418,7 @@ VALID = {
     "models.readers.load": lambda: {"path": network_file(), "trust": True},
     "models.keras.problems": lambda: {"path": f"{FOLDER}/none.h5", "trust": True},
     "models.keras.load": lambda: {"path": f"{FOLDER}/none.h5", "trust": True},
+    "models.torch.from_torch": lambda: {"module": None, "input_shape": (2,)},
     "models.zoo.card": lambda: {"name": "digits-fast"},
     "models.zoo.find": lambda: {"path": "zoo:digits-fast"},
 }  # fmt: skip
@@ -425,10 +426,8 @@ DERIVED = {
     "network.QuantAffine.weight",
     "network.QuantConv2d.weight",
 }  # made anew from the codes, whatever is given
-MISSING = {
-    "models.keras.load",
-    "models.keras.problems",
-}  # its valid call ends in an error of ours: there is no such file
+# their valid calls end in an error of ours: there is no such file, and no module without torch
+MISSING = {"models.keras.load", "models.keras.problems", "models.torch.from_torch"}
 
 
 def bipolar():
@@ -576,6 +575,7 @@ BY_PLACE: dict[str, set[str]] = {
 # Other words by which a message may name a parameter.
 ALSO: dict[str, str] = {
     "inputs": "its input",
+    "models.torch.from_torch.input_shape": "module",
     "network.QuantAffine.codes": "weight",
     "network.QuantConv2d.codes": "weight",
     "learning.network_from_json.values": "no description",

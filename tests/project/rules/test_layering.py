@@ -22,7 +22,7 @@ INNER = {
         ("inputs", "fused", "count", "learning"), ("selftest",),
     ),
     "models": (
-        ("training",), ("keras", "onnx", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"),
+        ("torch", "training"), ("keras", "onnx", "qat", "learning", "zoo"), ("bptt", "digits", "published", "readers"),
         ("families",),
     ),
     "bench": (("figures", "provenance"), ("speed", "sweep"), ("learning", "report"), ("studies",)),
@@ -50,6 +50,7 @@ PLACES = {
         (
             "intsnn.models.qat",
             "intsnn.models.bptt",
+            "intsnn.models.torch.trace",
             "intsnn.models.training.loop",
             "intsnn.models.training.provenance",
             "intsnn.bench.speed.simulators",
@@ -67,6 +68,7 @@ PLACES = {
     "distributed": (("intsnn.bench",), True),
     "snntorch": (("intsnn.bench.speed.simulators",), True),
     "spikingjelly": (("intsnn.bench.speed.simulators",), True),
+    "safetensors": (("intsnn.models.torch.stored",), True),
     "onnx": (("intsnn.models.onnx", "intsnn.bench.speed.ann_pass"), True),
     "onnxruntime": (("intsnn.bench.speed.ann_pass",), True),
 }
