@@ -34,6 +34,6 @@ def pickle_refusal(path: str | os.PathLike[str]) -> ImportRefused | None:
 def state_dict_advice() -> str:
     """Half a sentence for what may be a state dict without a description of its layers."""
     return (
-        "of a PyTorch state dict give the architecture, intsnn.models.torch.load_state(path, architecture), or save the "
-        f"module instead: {RECIPE}"
+        "of a PyTorch state dict give the architecture, intsnn.models.torch.load_state(path, architecture), or save "
+        f"the module instead: {RECIPE}"
     )

@@ -28,6 +28,7 @@ from ...network.float_nodes import (
     FloatUpsample2d,
 )
 from ...network.node import Padding
+from .moves import MOVES
 from .sketch import Pair, Signal, Sketch, Spot
 
 __all__ = ["KINDS_OF_LAYERS", "LayerKind", "becomes", "why_not"]
@@ -301,96 +302,6 @@ def _upsample(s: Sketch, at: Spot, x: Signal) -> Signal:
     return s.result(at, FloatUpsample2d, x, factor=(*[1] * (2 - count), *factors))
 
 
-# -- moves ------------------------------------------------------------------------------------------------------------
-
-
-def _flatten(s: Sketch, at: Spot, x: Signal) -> Signal:
-    rank = len(x.shape) + 1
-    first, last = (
-        whole(at.get(name, default), f"{at}: {name}", -rank, rank - 1) % rank
-        for name, default in (("start_dim", 1), ("end_dim", -1))
-    )
-    if first < 1 or last < first:
-        raise at.unsupported(f"it joins axes {first} to {last}; the batch (axis 0) has to stay by itself")
-    joined = int(np.prod(x.shape[first - 1 : last], dtype=object))
-    return x.reshaped((*x.shape[: first - 1], joined, *x.shape[last:]))
-
-
-def _unflatten(s: Sketch, at: Spot, x: Signal) -> Signal:
-    rank = len(x.shape) + 1
-    axis = whole(at.get("dim"), f"{at}: dim", -rank, rank - 1) % rank
-    sizes = at.get("unflattened_size")
-    if axis < 1 or not isinstance(sizes, list | tuple) or not all(type(n) is int for n in sizes):
-        raise at.unsupported(f"axis {axis} in {shown(sizes)} is not taken; an axis behind the batch in whole sizes is")
-    sizes, whole_axis = list(sizes), x.shape[axis - 1]
-    known = int(np.prod([n for n in sizes if n != -1], dtype=object))
-    if sizes.count(-1) == 1 and known > 0:
-        sizes[sizes.index(-1)] = whole_axis // known
-    if min(sizes, default=0) < 1 or int(np.prod(sizes, dtype=object)) != whole_axis:
-        raise at.misfit(f"{whole_axis} values do not make {tuple(sizes)}")
-    return x.reshaped((*x.shape[: axis - 1], *sizes, *x.shape[axis:]))
-
-
-def _identity(s: Sketch, at: Spot, x: Signal) -> Signal:
-    if at.flag("training"):
-        raise at.unsupported("it is in training mode; write F.dropout(x, p, training=self.training)")
-    return x
-
-
-def _zero_pad(s: Sketch, at: Spot, x: Signal) -> Signal:
-    """Zeros around the last axes, first those of the last one; negative numbers cut."""
-    value = at.get("padding")
-    axes = 1 if at.kind.endswith("1d") else 2
-    numbers = list(value) if isinstance(value, list | tuple) else [value] * (2 * axes)
-    numbers = [whole(n, f"{at}: padding", -(1 << 20), 1 << 20) for n in numbers]
-    if len(numbers) % 2 or len(numbers) // 2 > len(x.shape):
-        raise at.bad(f"padding is {shown(value)}; two numbers for each of at most {len(x.shape)} axes are needed")
-    if at.get("mode", "constant") != "constant" or at.get("value", 0) not in (0, 0.0):
-        raise at.unsupported(f"mode {shown(at.get('mode'))} with {shown(at.get('value'))}: only zeros are put around")
-    pairs = tuple((numbers[i], numbers[i + 1]) for i in range(0, len(numbers), 2))[::-1]
-    cut = [(0, 0)] * (len(x.shape) - len(pairs)) + [(max(-a, 0), max(-b, 0)) for a, b in pairs]
-    if any(n <= a + b for n, (a, b) in zip(x.shape, cut, strict=True)):
-        raise at.misfit(f"cutting {pairs} leaves nothing of {x.shape}")
-    if any(map(any, cut)):
-        x = x.moved(lambda places: places[tuple(slice(a, n - b) for n, (a, b) in zip(x.shape, cut, strict=True))])
-    pairs = tuple((max(a, 0), max(b, 0)) for a, b in pairs)
-    if x.border or len(pairs) > 2 or len(pairs) >= len(x.shape):
-        return x.moved(lambda p: np.pad(p, [(0, 0)] * (p.ndim - len(pairs)) + list(pairs), constant_values=-1))
-    kept = len(x.shape) - len(pairs)
-    grown = (*x.shape[:kept], *(n + a + b for n, (a, b) in zip(x.shape[kept:], pairs, strict=True)))
-    return replace(x, shape=grown, border=pairs, storage=object())
-
-
-def _blocks(at: Spot, x: Signal, name: str) -> tuple[int, tuple[int, ...]]:
-    if len(x.shape) != 3:
-        raise at.misfit(f"it reads {x.shape}; (C, H, W) is needed")
-    return at.whole(name, None, 1, 1 << 12), x.shape
-
-
-def _pixel_shuffle(s: Sketch, at: Spot, x: Signal) -> Signal:
-    r, (c, h, w) = _blocks(at, x, "upscale_factor")
-    if c % (r * r):
-        raise at.misfit(f"{c} channels are no multiple of {r} x {r}")
-    shape = (c // (r * r), r, r, h, w)
-    return x.moved(lambda p: p.reshape(shape).transpose(0, 3, 1, 4, 2).reshape(shape[0], h * r, w * r))
-
-
-def _pixel_unshuffle(s: Sketch, at: Spot, x: Signal) -> Signal:
-    r, (c, h, w) = _blocks(at, x, "downscale_factor")
-    if h % r or w % r:
-        raise at.misfit(f"maps of {h} x {w} are not made of squares of {r} x {r}")
-    shape = (c, h // r, r, w // r, r)
-    return x.moved(lambda p: p.reshape(shape).transpose(0, 2, 4, 1, 3).reshape(c * r * r, h // r, w // r))
-
-
-def _channel_shuffle(s: Sketch, at: Spot, x: Signal) -> Signal:
-    groups = at.whole("groups", None, 1)
-    if not x.shape or x.shape[0] % groups:
-        raise at.misfit(f"the channels of {x.shape} do not make {groups} groups")
-    rest = x.shape[1:]
-    return x.moved(lambda p: p.reshape(groups, -1, *rest).swapaxes(0, 1).reshape(x.shape))
-
-
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -419,40 +330,46 @@ _MAX = LayerKind(_max_pool, ("kernel_size", "stride", "padding", "dilation", "re
 _MEAN = LayerKind(_avg_pool, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"))
 _ADAPTIVE_MEAN = LayerKind(_adaptive(FloatAvgPool2d), ("output_size",))
 _ADAPTIVE_MAX = LayerKind(_adaptive(FloatMaxPool2d), ("output_size", "return_indices"))
-_SAME = LayerKind(_identity, sizes=("p", "inplace"))
+_SAME = LayerKind(MOVES["Identity"], sizes=("p", "inplace"))
 _IN_PLACE = ("inplace",)
-_PAD = LayerKind(_zero_pad, ("padding",))
 _ENLARGE = LayerKind(_upsample, ("size", "scale_factor", "mode"))
 
 KINDS_OF_LAYERS: Mapping[str, LayerKind] = types.MappingProxyType(
     {
-        "Conv1d": _CONV, "Conv2d": _CONV, "ConvTranspose1d": _TURNED, "ConvTranspose2d": _TURNED,
+        **dict.fromkeys(("Conv1d", "Conv2d"), _CONV),
+        **dict.fromkeys(("ConvTranspose1d", "ConvTranspose2d"), _TURNED),
         "Linear": LayerKind(_linear, (), _TWO, ("in_features", "out_features", "bias")),
-        "BatchNorm1d": _NORM, "BatchNorm2d": _NORM,
-        "ReLU": LayerKind(_relu, sizes=_IN_PLACE), "ReLU6": LayerKind(_relu6, sizes=_IN_PLACE), "Hardtanh": LayerKind(_hardtanh, ("min_val", "max_val"), sizes=_IN_PLACE),
-        "LeakyReLU": LayerKind(_leaky, ("negative_slope",), sizes=_IN_PLACE), "PReLU": LayerKind(_prelu, (), ("weight",), ("num_parameters",)),
+        **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), _NORM),
+        "ReLU": LayerKind(_relu, sizes=_IN_PLACE),
+        "ReLU6": LayerKind(_relu6, sizes=_IN_PLACE),
+        "Hardtanh": LayerKind(_hardtanh, ("min_val", "max_val"), sizes=_IN_PLACE),
+        "LeakyReLU": LayerKind(_leaky, ("negative_slope",), sizes=_IN_PLACE),
+        "PReLU": LayerKind(_prelu, (), ("weight",), ("num_parameters",)),
         "Softmax": LayerKind(_ending("softmax", FloatSoftmax), ("dim",)),
         "LogSoftmax": LayerKind(_ending("log-softmax", FloatSoftmax), ("dim",)),
         "Sigmoid": LayerKind(_ending("sigmoid", FloatSigmoid)),
-        "MaxPool1d": _MAX, "MaxPool2d": _MAX, "AvgPool1d": _MEAN, "AvgPool2d": _MEAN,
-        "AdaptiveAvgPool1d": _ADAPTIVE_MEAN, "AdaptiveAvgPool2d": _ADAPTIVE_MEAN,
-        "AdaptiveMaxPool1d": _ADAPTIVE_MAX, "AdaptiveMaxPool2d": _ADAPTIVE_MAX,
-        "Upsample": _ENLARGE, "UpsamplingNearest2d": _ENLARGE,
-        "Flatten": LayerKind(_flatten, ("start_dim", "end_dim")),
-        "Unflatten": LayerKind(_unflatten, ("dim", "unflattened_size")),
-        "ZeroPad1d": _PAD, "ZeroPad2d": _PAD, "PixelShuffle": LayerKind(_pixel_shuffle, ("upscale_factor",)),
-        "PixelUnshuffle": LayerKind(_pixel_unshuffle, ("downscale_factor",)),
-        "ChannelShuffle": LayerKind(_channel_shuffle, ("groups",)),
-        "Identity": _SAME, "Dropout": _SAME, "Dropout1d": _SAME, "Dropout2d": _SAME, "AlphaDropout": _SAME,
+        **dict.fromkeys(("MaxPool1d", "MaxPool2d"), _MAX),
+        **dict.fromkeys(("AvgPool1d", "AvgPool2d"), _MEAN),
+        **dict.fromkeys(("AdaptiveAvgPool1d", "AdaptiveAvgPool2d"), _ADAPTIVE_MEAN),
+        **dict.fromkeys(("AdaptiveMaxPool1d", "AdaptiveMaxPool2d"), _ADAPTIVE_MAX),
+        **dict.fromkeys(("Upsample", "UpsamplingNearest2d"), _ENLARGE),
+        "Flatten": LayerKind(MOVES["Flatten"], ("start_dim", "end_dim")),
+        "Unflatten": LayerKind(MOVES["Unflatten"], ("dim", "unflattened_size")),
+        **dict.fromkeys(("ZeroPad1d", "ZeroPad2d"), LayerKind(MOVES["ZeroPad"], ("padding",))),
+        "PixelShuffle": LayerKind(MOVES["PixelShuffle"], ("upscale_factor",)),
+        "PixelUnshuffle": LayerKind(MOVES["PixelUnshuffle"], ("downscale_factor",)),
+        "ChannelShuffle": LayerKind(MOVES["ChannelShuffle"], ("groups",)),
+        **dict.fromkeys(("Identity", "Dropout", "Dropout1d", "Dropout2d", "AlphaDropout"), _SAME),
     }
-)  # fmt: skip
-_CLAMP, _DROPOUT, _CONSTANT_PAD = (
-    LayerKind(_clamp, ("min", "max")),
-    LayerKind(_identity, ("training",)),
-    LayerKind(_zero_pad, ("padding", "mode", "value")),
 )
 # kinds that only calls have, with options that no module has
-_CALLED: Mapping[str, LayerKind] = types.MappingProxyType({"clamp": _CLAMP, "dropout": _DROPOUT, "pad": _CONSTANT_PAD})
+_CALLED: Mapping[str, LayerKind] = types.MappingProxyType(
+    {
+        "clamp": LayerKind(_clamp, ("min", "max")),
+        "dropout": LayerKind(MOVES["Identity"], ("training",)),
+        "pad": LayerKind(MOVES["ZeroPad"], ("padding", "mode", "value")),
+    }
+)
 
 _SMOOTH = "it is neither piecewise linear nor monotone, so that no threshold gives its values; train with ReLU"
 _CURVED = "it is curved, so that no count of spikes gives its values; train with ReLU or Hardtanh"

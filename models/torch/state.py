@@ -21,7 +21,7 @@ from ...formats.arguments import flag, instance, mapping, path_of, shown, text, 
 from ...network.floating import FloatNetwork
 from ...network.node import FloatNode
 from .calls import called
-from .layers import KINDS_OF_LAYERS, becomes
+from .layers import KINDS_OF_LAYERS, becomes, why_not
 from .sketch import Signal, Sketch, Spot
 from .stored import HDF5, StateDict, read_state
 
@@ -177,7 +177,7 @@ def _layer(sketch: Sketch, at: Spot, layer: Mapping, inputs: list[Signal], state
             for other in inputs[1:]:
                 result = called(sketch, replace(at, kind="add"), (result, other), {})
             return result
-        return becomes(sketch, at, inputs[0] if inputs else None)
+        raise at.unsupported(why_not(at.kind))
     known = (*kind.options, *kind.sizes)
     if unknown := [name for name in given if name not in known]:
         raise at.bad(f"{unknown[0]!r} is not known; it has {', '.join((*KEYS, *known))}")

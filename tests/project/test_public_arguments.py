@@ -39,7 +39,7 @@ conversion.redrive
 learning.learner learning.rule learning.stdp learning.files datasets.catalogue files.network_file analysis.memory.report
 analysis.description analysis.curves
 datasets.framing datasets.events datasets.camera datasets.splitmix models.readers models.keras.load
-models.torch.trace models.zoo.catalogue engine.state formats.integers""".split()
+models.torch.trace models.torch.state models.zoo.catalogue engine.state formats.integers""".split()
 
 # Made by functions of ours as their answer, never by a caller; what they are handed to looks at them again.
 ANSWERS = set(
@@ -181,6 +181,15 @@ def network_file():
 
 
 @cache
+def state_dict():
+    import h5py
+
+    with h5py.File(f"{FOLDER}/state.h5", "w") as file:
+        file["fc.weight"] = np.ones((2, 2), np.float32)
+    return f"{FOLDER}/state.h5"
+
+
+@cache
 def tree():
     from intsnn.files.hdf5 import read_tree
 
@@ -227,6 +236,7 @@ def image(*shape):
 
 
 CODES = np.array([[3, 1], [100, 7], [5, 5]])
+DENSE = {"input": [2], "layers": [{"name": "fc", "type": "Linear"}]}  # of a state dict
 Q = Fixed(8, 3)
 EVENTS = np.zeros(3, [("x", int), ("y", int), ("t", int), ("p", int)])
 BINS = {"steps": 2, "bin_us": 200_000}
@@ -418,6 +428,7 @@ VALID = {
     "models.readers.load": lambda: {"path": network_file(), "trust": True},
     "models.keras.problems": lambda: {"path": f"{FOLDER}/none.h5", "trust": True},
     "models.keras.load": lambda: {"path": f"{FOLDER}/none.h5", "trust": True},
+    "models.torch.load_state": lambda: {"path": state_dict(), "architecture": DENSE, "trust": True},
     "models.torch.from_torch": lambda: {"module": None, "input_shape": (2,)},
     "models.zoo.card": lambda: {"name": "digits-fast"},
     "models.zoo.find": lambda: {"path": "zoo:digits-fast"},
@@ -576,6 +587,7 @@ BY_PLACE: dict[str, set[str]] = {
 ALSO: dict[str, str] = {
     "inputs": "its input",
     "models.torch.from_torch.input_shape": "module",
+    "models.torch.load_state.architecture": "no array",
     "network.QuantAffine.codes": "weight",
     "network.QuantConv2d.codes": "weight",
     "learning.network_from_json.values": "no description",
