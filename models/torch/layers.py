@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import UnsupportedError
 from ...formats.arguments import shown, whole
-from ...network.composed import transposed_convolution
+from ...network.composed import TransposedWindow, transposed_convolution
 from ...network.float_activations import FloatHardTanh, FloatLeakyReLU, FloatSigmoid
 from ...network.float_nodes import (
     FloatAffine,
@@ -109,10 +109,11 @@ def _transposed(s: Sketch, at: Spot, x: Signal) -> Signal:
     if any(more >= max(s, d) for more, s, d in zip(extra, stride, dilation, strict=True) if more):
         raise at.bad(f"output_padding {extra} has to be smaller than the stride {stride} or the dilation {dilation}")
     source = s.node_of(at, x)
+    rows, columns = at.pair("padding", 0, low=0, flat=0)
+    padding = ((rows, rows), (columns, columns))
     nodes = transposed_convolution(
-        s.free(at), source, s.shapes[source], weight, bias=_bias(at, out), stride=stride,
-        padding=tuple((n, n) for n in at.pair("padding", 0, low=0, flat=0)),  # type: ignore[arg-type]
-        extra=extra, dilation=dilation, groups=groups, origin=f"{at.kind} {at.name}",
+        s.free(at), source, s.shapes[source], weight, bias=_bias(at, out), origin=f"{at.kind} {at.name}",
+        window=TransposedWindow(stride, padding, extra, dilation, groups),
     )  # fmt: skip
     for node in nodes:
         s.add(node)

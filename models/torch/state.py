@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -247,7 +247,8 @@ def _refilled(node: FloatNode, state: _Arrays) -> FloatNode:
         trained = [name for name in NORM if name.startswith("running") or f"{own}.{name}" in state.arrays]
         found = {NORM[name]: _array(node, state, own, name, NORM[name], kind) for name in trained}
     try:
-        return replace(node, **found)
+        made: Any = replace(node, **cast(Any, found))
+        return made
     except IntsnnError as error:
         raise ImportRefused(f"{state.label}: {error}", code="weights", where=own) from None
 

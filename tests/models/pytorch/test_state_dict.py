@@ -288,7 +288,7 @@ def test_toml_that_is_none_and_no_file(tmp_path):
 
 STATES = {
     "missing": (lambda s: (s.pop("fc.bias"), s.pop("fc.weight")), "no array 'fc.weight'", "weights"),
-    "left over": (lambda s: s.update({"ghost.weight": np.ones(2, np.float32)}), "'ghost.weight' belongs to no", "weights"),
+    "left over": (lambda s: s.update({"ghost.weight": np.ones(2, np.float32)}), "'ghost.weight' belongs", "weights"),
     "integers": (lambda s: s.update({"fc.bias": np.ones(3, np.int64)}), "is of int64|type I64", UnsupportedError),
     "transposed": (lambda s: s.update({"fc.weight": s["fc.weight"].T.copy()}), "in_features|out_features", ShapeError),
     "other rank": (lambda s: s.update({"fc.weight": s["fc.weight"].ravel()}), "is needed", ShapeError),
