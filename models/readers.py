@@ -1,4 +1,4 @@
-"""Any file that intsnn can read, by what is in it: own networks, and trained ones of Keras and ONNX; the zoo."""
+"""Any file that intsnn can read, by what is in it: own networks, trained ones of Keras, ONNX, PyTorch; the zoo."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from ..network.floating import FloatNetwork
 from ..network.quantised import QuantisedNetwork
 from ..network.spiking import Network
 from .keras import load as keras
+from .torch.advice import RECIPE
 from .zoo import catalogue as zoo
 
 __all__ = ["load", "reasons"]
 
 SKIPPED = ("optimizer_weights", "optimizer", "metrics", "_metrics")  # of Keras files: not part of a network
 HEAD = 1 << 16
+STATE = "a state dict"
 TAKEN = (
     "networks are taken from files of intsnn, of Keras (.h5, .keras, and .weights.h5 with the JSON of the "
-    "architecture) and of ONNX"
+    "architecture), of ONNX, and from state dicts of PyTorch (HDF5, .safetensors) with an architecture"
 )
-FROM_TORCH = "export the module, for example by torch.onnx.export(module, sample, 'net.onnx'), and give that file"
+FROM_TORCH = f"where the module can be made, save it with {RECIPE}, or export it to ONNX"
 FROM_TENSORFLOW = "save the Keras model as one file, model.save('net.h5'), or bring it to ONNX with tf2onnx"
 # the first bytes of files that hold no network that is taken, what they are, and the step that leads to one
 OTHERS = (
@@ -54,8 +56,11 @@ def load(
     path : path
         An intsnn file (network, quantised or float ANN), a trained network of Keras (``.h5``, ``.keras``) or ONNX, or
         ``zoo:NAME`` (`intsnn.models.zoo.catalogue`).
-    architecture, backend
-        For Keras files that do not say them; see `intsnn.models.keras.load.load`.
+    architecture : path, optional
+        For weights without one: the JSON of a Keras model, or of a state dict the JSON or TOML list of its layers or a
+        float network (`intsnn.models.torch.load_state`).
+    backend : str, optional
+        For Keras files that do not say it; see `intsnn.models.keras.load.load`.
     input_shape : sequence of int, optional
         ``(C, H, W)`` or ``(N,)`` where the file leaves it open.
     trust : bool
@@ -79,6 +84,8 @@ def load(
             from .onnx.load import load as load_onnx
 
             return load_onnx(path, input_shape=shape, trust=trust)
+        if architecture is not None and _is_safetensors(head):
+            return _state(path, architecture, shape, trust)
         raise _refused(path, *_what_else(head))
     try:
         return _of_shape(load_own(path, trust=trust), shape)
@@ -93,7 +100,16 @@ def load(
         found = _what_zip(path) if error.code == "zip" else _what_hdf5(path, trust)
         if found is None:
             raise
+        if found[0].startswith(STATE) and architecture is not None:
+            return _state(path, architecture, shape, trust)
         raise _refused(path, *found) from None
+
+
+def _state(path: str, architecture: str, shape: tuple[int, ...] | None, trust: bool) -> FloatNetwork:
+    """A state dict with the list of its layers."""
+    from .torch.state import load_state
+
+    return _of_shape(load_state(path, architecture, trust=trust), shape)
 
 
 def reasons(path: str | Path, **options) -> list[tuple[str, str]]:
@@ -160,13 +176,17 @@ def _what_else(head: bytes) -> tuple[str, str]:
         return "empty", "give the file that the training program wrote"
     if head[4:8] == b"TFL3":
         return "a network of TensorFlow Lite", FROM_TENSORFLOW
-    length = int.from_bytes(head[:8], "little")
-    if 2 <= length < 100_000_000 and head[8:9] == b"{":
-        return "a state dict in safetensors, arrays without an architecture", FROM_TORCH
+    if _is_safetensors(head):
+        return f"{STATE} in safetensors, arrays without an architecture", f"give it as --architecture; or {FROM_TORCH}"
     for begin, what, step in OTHERS:
         if head.lstrip(b" \r\n\t\xef\xbb\xbf" if begin == b"{" else b"").startswith(begin):
             return what, step
     return "of no known format", "export the network to ONNX, or save it as HDF5 by Keras"
+
+
+def _is_safetensors(head: bytes) -> bool:
+    """Whether a file begins with the length of a header, and that."""
+    return 2 <= int.from_bytes(head[:8], "little") < 100_000_000 and head[8:9] == b"{"
 
 
 def _what_zip(path: str) -> tuple[str, str] | None:
@@ -197,5 +217,5 @@ def _what_hdf5(path: str, trust: bool) -> tuple[str, str] | None:
     if any(group.startswith("layer/0") for group in tree.groups) or "layer/0/type" in names:
         return "a network of lava-dl, for which there is no reader", "give the ANN that it was made of"
     if any(name.replace("/", ".").endswith((".weight", ".running_mean")) for name in names):
-        return "a state dict in HDF5, arrays without an architecture", FROM_TORCH
+        return f"{STATE} in HDF5, arrays without an architecture", f"give it as --architecture; or {FROM_TORCH}"
     return "HDF5, but of no program that is known here", "export the network to ONNX, or save it by Keras"

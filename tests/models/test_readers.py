@@ -72,10 +72,10 @@ def written(path, kind):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("pickle", "is a pickle, as PyTorch writes .*torch.onnx.export"),
-        ("torch", "is a PyTorch archive .pickled.* torch.onnx.export"),
-        ("safetensors", "is a state dict in safetensors"),
-        ("state dict", "is a state dict in HDF5"),
+        ("pickle", "is a pickle, as PyTorch writes .*intsnn.from_torch.module, .3, 32, 32..; intsnn.save.net"),
+        ("torch", "is a PyTorch archive .pickled.*intsnn.from_torch"),
+        ("safetensors", "is a state dict in safetensors.*--architecture"),
+        ("state dict", "is a state dict in HDF5.*--architecture"),
         ("npy", "is an array of NumPy.*--data"),
         ("npz", "is an archive of NumPy arrays.*--data"),
         ("zip", "is a zip archive without a network"),
@@ -96,6 +96,25 @@ def test_what_no_reader_takes(tmp_path, kind, said):
     words = str(caught.value)
     assert "networks are taken from files of intsnn, of Keras" in words and "\n" not in words
     assert reasons(path, trust=True) == [("", words)]
+
+
+def test_state_dicts_with_a_list_of_their_layers(tmp_path):
+    """HDF5 by the one door; its refusals are those of its reader."""
+    rng = np.random.default_rng(1)
+    with h5py.File(tmp_path / "state.h5", "w") as file:
+        for name, shape in (("a.weight", (3, 4)), ("a.bias", (3,)), ("b.weight", (2, 3)), ("b.bias", (2,))):
+            file[name] = rng.normal(size=shape).astype(np.float32)
+    layers = [
+        {"name": "a", "type": "Linear", "in_features": 4, "out_features": 3},
+        {"name": "r", "type": "ReLU"},
+        {"name": "b", "type": "Linear", "in_features": 3, "out_features": 2},
+    ]
+    (tmp_path / "net.json").write_text(json.dumps({"input": [4], "layers": layers}))
+    network = load(tmp_path / "state.h5", architecture=tmp_path / "net.json", trust=True)
+    assert network.input_shape == (4,) and reasons(tmp_path / "state.h5", architecture=tmp_path / "net.json") == []
+    (tmp_path / "net.json").write_text(json.dumps({"input": [4], "layers": layers[1:]}))
+    with pytest.raises(ImportRefused):
+        load(tmp_path / "state.h5", architecture=tmp_path / "net.json", trust=True)
 
 
 def test_a_folder_of_tensorflow(tmp_path):
