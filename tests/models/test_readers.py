@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intsnn.cli.main import main
-from intsnn.errors import ImportRefused
+from intsnn.errors import ImportRefused, ShapeError
 from intsnn.files import save
 from intsnn.layers import Affine, Input, Readout, SignedIF
 from intsnn.models.readers import load, reasons
@@ -113,7 +113,7 @@ def test_state_dicts_with_a_list_of_their_layers(tmp_path):
     network = load(tmp_path / "state.h5", architecture=tmp_path / "net.json", trust=True)
     assert network.input_shape == (4,) and reasons(tmp_path / "state.h5", architecture=tmp_path / "net.json") == []
     (tmp_path / "net.json").write_text(json.dumps({"input": [4], "layers": layers[1:]}))
-    with pytest.raises(ImportRefused):
+    with pytest.raises(ShapeError, match="layer 'b'"):
         load(tmp_path / "state.h5", architecture=tmp_path / "net.json", trust=True)
 
 
