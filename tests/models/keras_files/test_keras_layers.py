@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hostile import keras_file
+from networks.keras import conv, depthwise, ours, rows, seen, transposed
 
 from intsnn.errors import ImportRefused, ShapeError, UnsupportedError
 from intsnn.models.keras.layers.table import BUILDERS, REASONS
@@ -19,11 +20,6 @@ def whole(*shape):
 IMAGE, SIGNAL = whole(2, 6, 7, 2), whole(2, 11, 3)
 
 
-def ours(x):
-    """Samples in the axes of a float network: (N, C, H, W), signals (N, C, 1, L)."""
-    return x.transpose(0, 3, 1, 2) if x.ndim == 4 else x.transpose(0, 2, 1)[:, :, None] if x.ndim == 3 else x
-
-
 def network(folder, x, layers, weights=None, flat=True, **options):
     """The network of `layers` behind an input of the shape of `x`, with a Flatten at its end."""
     found = [("InputLayer", {"name": "in", "batch_input_shape": [None, *x.shape[1:]]})]
@@ -37,72 +33,6 @@ def check(folder, x, layers, expected, weights=None, data=None):
     found = forward(net, ours(x) if data is None else data, dtype=np.float64)
     np.testing.assert_array_equal(found, expected.reshape(len(x), -1))
     return net
-
-
-# --- definitions, channels last; a signal is an image of one row
-
-
-def rows(x):
-    return x[:, None] if x.ndim == 3 else x
-
-
-def back(y, x):
-    return y[:, 0] if x.ndim == 3 else y
-
-
-def spaces(size, kernel, stride, padding, dilation=1):
-    span = (kernel - 1) * dilation + 1
-    if padding == "valid":
-        return 0, 0
-    if padding == "causal":
-        return span - 1, 0
-    total = max((-(-size // stride) - 1) * stride + span - size, 0)
-    return total // 2, total - total // 2
-
-
-def seen(x, kernel, stride, padding, dilation=(1, 1), fill=0):
-    """(N, rows, columns, kh, kw, C): what each position of the result sees."""
-    pads = [spaces(*axis[:3], padding, axis[3]) for axis in zip(x.shape[1:3], kernel, stride, dilation, strict=True)]
-    x = np.pad(x.astype(np.float64), ((0, 0), *pads, (0, 0)), constant_values=fill)
-    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(1, 2))[:, :: stride[0], :: stride[1]]
-    return view[..., :: dilation[0], :: dilation[1]].transpose(0, 1, 2, 4, 5, 3)
-
-
-def conv(x, kernel, stride=1, padding="valid", dilation=1):
-    """Conv1D with a kernel (k, I, O), Conv2D with (kh, kw, I, O)."""
-    y, k = rows(x), kernel if kernel.ndim == 4 else kernel[None]
-    one = (1, stride) if x.ndim == 3 else (stride, stride)
-    two = (1, dilation) if x.ndim == 3 else (dilation, dilation)
-    return back(np.einsum("nrcijk,ijko->nrco", seen(y, k.shape[:2], one, padding, two), k), x)
-
-
-def depthwise(x, kernel, stride=1, padding="valid"):
-    y, k = rows(x), kernel if kernel.ndim == 4 else kernel[None]
-    one = (1, stride) if x.ndim == 3 else (stride, stride)
-    y = np.einsum("nrcijk,ijkm->nrckm", seen(y, k.shape[:2], one, padding), k)
-    return back(y.reshape(*y.shape[:3], -1), x)
-
-
-def transposed(x, kernel, stride, padding, more=None):
-    """Every input adds its kernel (kh, kw, O, I); "same" is what a forward convolution with it would take in."""
-    (n, height, width, _), (kh, kw, out, _) = x.shape, kernel.shape
-    full = np.zeros((n, (height - 1) * stride + kh, (width - 1) * stride + kw, out))
-    for r in range(height):
-        for c in range(width):
-            at = (slice(None), slice(r * stride, r * stride + kh), slice(c * stride, c * stride + kw))
-            full[at] += np.einsum("nk,ijok->nijo", x[:, r, c], kernel)
-    for axis, k in ((1, kh), (2, kw)):
-        size = x.shape[axis]
-        if more is None:
-            wanted = size * stride + (max(k - stride, 0) if padding == "valid" else 0)
-        else:
-            wanted = (size - 1) * stride + k + more - (2 * (k // 2) if padding == "same" else 0)
-        before = spaces(wanted, k, stride, padding)[0]
-        full = np.moveaxis(full, axis, 0)[before:][:wanted]
-        full = np.concatenate([full, np.zeros((wanted - len(full), *full.shape[1:]))])
-        full = np.moveaxis(full, 0, axis)
-    return full
 
 
 # --- signals
