@@ -183,7 +183,10 @@ def network_or_learned(path: str, trust: bool, **options):
     except IntsnnError as error:
         from ..models.learning import learned
 
-        found = learned.load(path, trust) if os.path.isfile(path) and _is_hdf5(path) else None
+        try:
+            found = learned.load(path, trust) if os.path.isfile(path) and _is_hdf5(path) else None
+        except IntsnnError:
+            found = None  # what keeps it from being a network says more
         if found is None:
             raise error from None
         return None, found

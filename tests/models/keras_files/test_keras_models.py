@@ -99,15 +99,15 @@ def test_networks_as_keras_builds_them(name, age, tmp_path):
     assert found.std() > 1e-3  # it tells samples and classes apart
 
 
-@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2", "ResNet50V2"])
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2"])
 def test_networks_of_keras_itself(name, tmp_path):
     keras = pytest.importorskip("keras")
-    options = {} if name == "ResNet50V2" else {"alpha": 0.35 if name == "MobileNetV2" else 0.25}
-    model = getattr(keras.applications, name)(input_shape=(64, 64, 3), weights=None, classes=7, **options)
-    x = RNG.normal(size=(2, 64, 64, 3)).astype(np.float32)
+    alpha = 0.35 if name == "MobileNetV2" else 0.25
+    model = getattr(keras.applications, name)(input_shape=(32, 32, 3), weights=None, classes=7, alpha=alpha)
+    x = RNG.normal(size=(2, 32, 32, 3)).astype(np.float32)
     model.save(tmp_path / "x.keras")
     found = forward(load(tmp_path / "x.keras", trust=True), ours(x))
-    assert np.abs(found - model.predict(x, verbose=0)).max() < 1e-5
+    assert np.abs(found - np.asarray(model(x))).max() < 1e-5
 
 
 # --- models within models

@@ -198,6 +198,22 @@ def test_convert_a_quantised_network_needs_no_data(quantised, folder):
     assert "--weights" in line and "--first-last" in line
 
 
+def test_an_open_input_size_is_said_by_an_option(folder):
+    """Convert and inspect name the option, and take it."""
+    layers, weights = hostile.small()
+    layers[0][1]["batch_input_shape"] = [None, None, 6, 1]
+    hostile.keras_file(folder / "open.h5", layers, weights)
+    rng = np.random.default_rng(0)
+    np.savez(folder / "six.npz", x=rng.integers(0, 256, (20, 1, 6, 6)).astype(np.uint8), y=rng.integers(0, 4, 20))
+    converted = ("convert", folder / "open.h5", "-o", folder / "open_net.h5", "--calibrate", folder / "six.npz")
+    for arguments in (("inspect", folder / "open.h5"), converted):
+        assert "--input-shape C,H,W" in bad(3, *arguments)
+        assert "C,H,W (images)" in bad(2, *arguments, "--input-shape", "1,six,6")
+        assert "does not fit" in bad(3, *arguments, "--input-shape", "1,6,7")
+        good(*arguments, "--input-shape", "1,6,6")
+    assert next(iter(files.load(folder / "open_net.h5").shapes.values())) == (1, 6, 6)
+
+
 def test_convert_takes_the_architecture_from_json(folder):
     layers, weights = hostile.small()
     model = hostile.sequential(layers)
