@@ -21,7 +21,10 @@ _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
 _OPERATOR_MODULES = ("keras.src.ops", "keras.ops")
 _PRUNED = "PruneLowMagnitude"
 _HOME = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras", "builtins")
-_TOOLS = {"tensorflow_model_optimization": (_PRUNED, "QuantizeWrapperV2", "QuantizeWrapper", "QuantizeLayer")}
+_TOOLS = {
+    "tensorflow_model_optimization": (_PRUNED, "QuantizeWrapperV2", "QuantizeWrapper", "QuantizeLayer"),
+    "qkeras": ("QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D", "QActivation", "QBatchNormalization"),
+}
 
 
 _Key = tuple[str, int]  # a layer of one model, and the number of a call
@@ -111,7 +114,7 @@ def _own_class(entry: dict, kind: str) -> str:
     module, registered = entry.get("module"), entry.get("registered_name")
     name = registered if isinstance(registered, str) and ">" in registered else kind
     if ">" in name and name.split(">")[0] not in _HOME:
-        tool = name.split(">")[-1] in _TOOLS["tensorflow_model_optimization"]
+        tool = any(name.split(">")[-1] in kinds for kinds in _TOOLS.values())
         return "" if tool else f"a class of the user's own ({short(name)}), whose code is not in the file"
     if isinstance(module, str):
         base = module.split(".")[0]

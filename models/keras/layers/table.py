@@ -66,6 +66,8 @@ _STATISTICS = "it normalises with statistics of the sample at hand, which are no
 _LOOKUP = "it looks things up in a table; give its result as the input"
 _QUANTISED = "it belongs to quantisation-aware training with TensorFlow; save the network before quantize_model"
 
+_QKERAS = "it belongs to QKeras, which trains with quantised weights; save the network with the plain layers of Keras"
+
 REASONS = {
     "Lambda": "it carries Python code, which is never run; write it with layers or operators, which are saved by name",
     "TensorFlowOpLayer": "it carries a node of a TensorFlow graph; save the network with TensorFlow 2.4 or later",
@@ -76,6 +78,9 @@ REASONS = {
     "TimeDistributed": "it repeats a layer over time; apply the layer itself (Dense takes the last axis) or use Conv1D",
     "SpectralNormalization": "it scales the weights of the layer it wraps; take the wrapper off and save",
     "ClusterWeights": "it is a wrapper of weight clustering; strip the wrapper (tfmot strip_clustering) and save",
+    **dict.fromkeys(
+        ("QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D", "QActivation", "QBatchNormalization"), _QKERAS
+    ),
     **dict.fromkeys(("QuantizeWrapper", "QuantizeWrapperV2", "QuantizeLayer"), _QUANTISED),
     **dict.fromkeys(
         ("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention"),

@@ -240,6 +240,17 @@ def test_slopes(kind, config, slope, tmp_path):
     check(tmp_path, IMAGE, [(kind, config)], np.where(IMAGE > 0, IMAGE, IMAGE * np.float64(slope)))
 
 
+@pytest.mark.parametrize("activation", ["leaky_relu", "hard_tanh"])
+def test_zeros_win_over_what_a_two_sided_activation_lets_through(activation, tmp_path):
+    layers = [("Activation", {"activation": activation}), ("ZeroPadding2D", {"padding": 1})]
+    layers.append(("MaxPooling2D", {"pool_size": [2, 2], "strides": [1, 1]}))
+    x = -1 - np.abs(IMAGE)
+    y = np.maximum(x * 0.2, -9) if activation == "leaky_relu" else np.clip(x, -1, 1)
+    y = seen(np.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0))), (2, 2), (1, 1), "valid").max(axis=(3, 4))
+    net = network(tmp_path, x, layers)
+    assert np.abs(forward(net, ours(x), dtype=np.float64) - y.reshape(2, -1)).max() < 1e-6
+
+
 def test_other_activations(tmp_path):
     check(tmp_path, IMAGE, [("Activation", {"activation": "hard_tanh"})], np.clip(IMAGE, -1, 1))
     limited = {"class_name": "ReLU", "config": {"max_value": 2.0}}

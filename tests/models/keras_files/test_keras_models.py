@@ -374,6 +374,16 @@ def test_signals_and_images_without_channels(tmp_path):
     assert shapes == {"Conv1D": (4, 1, 5), "Flatten": (1, 5, 4), "Dense": (4, 1, 5)}
 
 
+def test_an_input_that_is_a_vector_and_an_image(tmp_path):
+    """Only where nothing else reads the vector does it come in as an image."""
+    m = Functional((12,))
+    y = m.conv(m.reshape(m.start, 2, 3, 2), 2, 2, padding="valid")
+    y = m.beside(m.reshape(y, 4), m.dense(m.start, 3, "linear"))
+    net = load(m.save(tmp_path / "x.h5", y), trust=True)
+    assert net.input_shape == (12,)
+    assert np.abs(forward(net, m.x, dtype=np.float64) - y.value).max() < 1e-12
+
+
 def test_open_sizes_are_said_by_the_user(tmp_path):
     layers = [("Conv1D", {"name": "c", "filters": 2, "kernel_size": [2], "use_bias": False})]
     layers[0][1]["batch_input_shape"] = [None, None, 3]

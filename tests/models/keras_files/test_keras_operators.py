@@ -151,6 +151,30 @@ def test_places_of_vectors_and_slices(tmp_path):
     np.testing.assert_array_equal(forward(net, ours(x), dtype=np.float64), expected)
 
 
+def test_a_dense_layer_behind_a_slice(tmp_path):
+    x, k = whole(3, 7), whole(4, 2)
+    back = {"start": 5, "stop": 1, "step": -1}
+    part = lambda_2("__operators__.getitem", ["in", 0, 0, {"slice_spec": [FULL, back]}])
+    start = {"class_name": "InputLayer", "name": "in", "config": {"name": "in", "batch_input_shape": [None, 7]}}
+    start["inbound_nodes"] = []
+    dense = {"class_name": "Dense", "name": "d", "config": {"name": "d", "units": 2, "use_bias": False}}
+    dense["inbound_nodes"] = [[["op", 0, 0, {}]]]
+    body = {"layers": [start, part, dense], "input_layers": [["in", 0, 0]], "output_layers": [["d", 0, 0]]}
+    model = {"class_name": "Functional", "config": body}
+    net = load(keras_file(tmp_path / "x.h5", None, {"d": {"kernel": k}}, model=model), trust=True)
+    np.testing.assert_array_equal(forward(net, x, dtype=np.float64), x[:, 5:1:-1] @ k)
+
+
+def test_softmax_says_its_axis(tmp_path):
+    for axis, inside in ((-1, False), (1, True)):
+        entry = lambda_2("nn.softmax", ["in", 0, 0, {"axis": axis}])
+        if inside:
+            with pytest.raises(UnsupportedError, match="the axis of the channels"):
+                network(tmp_path, [entry], X.shape[1:])
+        else:
+            assert network(tmp_path, [entry], X.shape[1:])["op"].orders
+
+
 def test_pads_wait_for_a_pool(tmp_path):
     pad = lambda_2("pad", ["in", 0, 0, {"paddings": [[0, 0], [1, 1], [1, 1], [0, 0]]}], "pad")
     pool = {"class_name": "MaxPooling2D", "name": "p", "config": {"name": "p", "pool_size": [2, 2], "strides": [1, 1]}}
