@@ -254,6 +254,29 @@ def test_models_that_grow_without_end(tmp_path):
         load(keras_file(tmp_path / "x.h5", None, {}, model=nested), trust=True)
 
 
+def test_names_that_meet_when_models_are_laid_flat(tmp_path):
+    inner, output = base()
+    _, config = around(inner.config(output, "base"), 1, 2)
+    twin = {"class_name": "ReLU", "name": "base/dense_2", "config": {"name": "base/dense_2"}}
+    config["config"]["layers"].append(twin | {"inbound_nodes": [[["base", 1, 0]]]})
+    config["config"]["output_layers"] = [["base/dense_2", 0, 0]]
+    with pytest.raises(ImportRefused, match="two layers are called 'base/dense_2'"):
+        load(keras_file(tmp_path / "x.h5", None, {}, model=config), trust=True)
+
+
+@pytest.mark.parametrize(
+    "options, words", [({"training": True}, "as in training"), ({"mask": 1}, "a mask"), ({"x": 2}, "called with 'x'")]
+)
+def test_layers_that_are_called_in_another_way(options, words, tmp_path):
+    m = Functional((5,))
+    output = m.dense(m.start, 3)
+    m.entries[-1]["inbound_nodes"] = [[["inputlayer_1", 0, 0, options]]]
+    with pytest.raises(UnsupportedError, match=f"layer 'dense_1' .Dense.: is .*{words}"):
+        load(m.save(tmp_path / "x.h5", output), trust=True)
+    m.entries[-1]["inbound_nodes"] = [[["inputlayer_1", 0, 0, {"training": False, "mask": None}]]]
+    load(m.save(tmp_path / "x.h5", output), trust=True)
+
+
 # --- layers that are called twice
 
 
@@ -299,6 +322,20 @@ def test_pruning_wrappers_are_taken_off(module, tmp_path):
     path, k = pruned(tmp_path, module)
     x = whole(2, 4)
     np.testing.assert_array_equal(forward(load(path, trust=True), x), np.maximum(x @ k, 0))
+
+
+def test_pruning_wrappers_in_archives(tmp_path):
+    """The layer's arrays are below its wrapper's, which keeps masks of its own."""
+    k = whole(4, 3)
+    inner = {"class_name": "Dense", "config": {"name": "d", "units": 3, "use_bias": False}}
+    config = sequential([("InputLayer", {"name": "in", "batch_shape": [None, 4]})])
+    wrapper = {"class_name": "PruneLowMagnitude", "config": {"name": "p", "layer": inner}}
+    config["config"]["layers"].append(wrapper)
+    group = "layers/prune_low_magnitude"
+    groups = {"layers/input_layer": [], group: [np.ones((4, 3), "f4"), np.float32(0.1)], f"{group}/layer": [k]}
+    x = whole(2, 4)
+    net = load(numbered(tmp_path / "x.keras", groups, config), trust=True)
+    np.testing.assert_array_equal(forward(net, x), x @ k)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +415,7 @@ def test_an_input_that_is_a_vector_and_an_image(tmp_path):
     """Only where nothing else reads the vector does it come in as an image."""
     m = Functional((12,))
     y = m.conv(m.reshape(m.start, 2, 3, 2), 2, 2, padding="valid")
-    y = m.beside(m.reshape(y, 4), m.dense(m.start, 3, "linear"))
+    y = m.beside(m.dense(m.start, 3, "linear"), m.reshape(y, 4))
     net = load(m.save(tmp_path / "x.h5", y), trust=True)
     assert net.input_shape == (12,)
     assert np.abs(forward(net, m.x, dtype=np.float64) - y.value).max() < 1e-12

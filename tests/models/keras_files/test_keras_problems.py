@@ -72,6 +72,14 @@ def test_shapes_behind_layers_that_are_refused(kind, config, units, tmp_path):
     assert f"({units + 1}, 2), the architecture needs ({units}, 2)" in told(path)[1]
 
 
+def test_a_sequence_is_guessed_as_one(tmp_path):
+    layers = [("InputLayer", {"name": "in", "batch_input_shape": [None, 9, 4]})]
+    layers += [("GRU", {"name": "x", "units": 5, "return_sequences": True})]
+    layers += [("Conv1D", {"name": "c", "filters": 2, "kernel_size": [3], "use_bias": False})]
+    path = keras_file(tmp_path / "x.h5", layers, {"c": {"kernel": np.ones((3, 6, 2), "f4")}})
+    assert "the architecture needs (3, 5, 2)" in told(path)[1]
+
+
 def test_branches_that_do_not_depend_on_it_are_looked_at(tmp_path):
     m = Functional((4,))
     left = m.layer("Lambda", {"name": "code"}, [m.start], m.x)
