@@ -144,7 +144,11 @@ def input_shape_option(command):
             return None
         parts = text.replace("x", ",").split(",")
         if not all(part.strip().isdecimal() for part in parts):
-            raise Failure(f"--input-shape: found {text[:60]!r}; give C,H,W or N, for example 3,32,32", USAGE)
+            raise Failure(
+                f"--input-shape: found {text[:60]!r}; give C,H,W (images), C,L (signals) or N "
+                "(vectors), for example 3,32,32",
+                USAGE,
+            )
         return tuple(int(part) for part in parts)
 
     return click.option(

@@ -147,4 +147,4 @@ def test_the_shape_of_the_input_on_the_command_line(tmp_path, capsys):
     save(float_network(), tmp_path / "net.h5")
     for text in ("3,x", "", "3;2", "-1,2"):
         assert status("inspect", tmp_path / "net.h5", "--input-shape", text) == 2
-        assert "give C,H,W or N" in capsys.readouterr().err
+        assert "give C,H,W (images), C,L (signals) or N" in capsys.readouterr().err

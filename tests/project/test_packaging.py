@@ -118,5 +118,18 @@ def test_metadata_agree():
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("intsnn is not installed in this environment")
     assert about["Version"] == intsnn.__version__
-    extras = {"events", "qat", "report", "distributed", "images", "peers", "nir", "test", "dev"}
+    extras = {
+        "events",
+        "qat",
+        "report",
+        "distributed",
+        "images",
+        "peers",
+        "nir",
+        "onnx",
+        "safetensors",
+        "torch",
+        "test",
+        "dev",
+    }
     assert set(about.get_all("Provides-Extra")) == extras
