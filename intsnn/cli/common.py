@@ -201,7 +201,8 @@ def of_ours(path: str, trust: bool) -> bool:
     from ..files.hdf5 import read_tree
     from ..files.network_file import is_ours
 
-    return _is_hdf5(path) and is_ours(read_tree(path, trust=trust, skip=("model_weights",), attributes=("format",)))
+    skipped = ("model_weights", "optimizer_weights", "optimizer", "metrics", "_metrics")  # parts of Keras files
+    return _is_hdf5(path) and is_ours(read_tree(path, trust=trust, skip=skipped, attributes=("format",)))
 
 
 def _is_hdf5(path: str) -> bool:
