@@ -200,8 +200,9 @@ def of_ours(path: str, trust: bool) -> bool:
     """Whether a file with a network is one that intsnn defines, and not a trained one of another program."""
     from ..files.hdf5 import read_tree
     from ..files.network_file import is_ours
+    from ..models.readers import SKIPPED
 
-    skipped = ("model_weights", "optimizer_weights", "optimizer", "metrics", "_metrics")  # parts of Keras files
+    skipped = ("model_weights", *SKIPPED)
     return _is_hdf5(path) and is_ours(read_tree(path, trust=trust, skip=skipped, attributes=("format",)))
 
 

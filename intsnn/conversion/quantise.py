@@ -6,7 +6,7 @@ least square error, biases corrected by the mean of the weight error. Nothing is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -97,12 +97,8 @@ def calibrate(network: FloatNetwork, raw: np.ndarray, input_scale: InputScale | 
 
 
 def _histograms(network: FloatNetwork, x: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
-    """Histogram of the sizes of what enters each activation and does not become 0, as (counts, upper end).
-
-    Activations whose levels have to be worth the same (`tied`) have one histogram.
-    """
+    """Histogram of the sizes of what enters each activation and does not become 0, as (counts, upper end)."""
     nodes = {node.name: node for node in network.nodes if _rounded(node)}
-    leaders = tied(network)
     names = sorted({node.inputs[0] for node in nodes.values()})
     tops = dict.fromkeys(nodes, 0.0)
 
@@ -111,15 +107,13 @@ def _histograms(network: FloatNetwork, x: np.ndarray) -> dict[str, tuple[np.ndar
 
     for values in blocks(network, x, record=names):
         for name, node in nodes.items():
-            top = float(sizes(node, values[node.inputs[0]]).max())
-            tops[leaders[name]] = max(tops[leaders[name]], top)
+            tops[name] = max(tops[name], float(sizes(node, values[node.inputs[0]]).max()))
     counts = {name: np.zeros(BINS, np.int64) for name in nodes}
     for values in blocks(network, x, record=names):
         for name, node in nodes.items():
             found = sizes(node, values[node.inputs[0]])
-            top = tops[leaders[name]] or 1.0
-            counts[leaders[name]] += np.histogram(found[found > 0], bins=BINS, range=(0, top))[0]
-    return {name: (counts[leaders[name]], tops[leaders[name]]) for name in nodes}
+            counts[name] += np.histogram(found[found > 0], bins=BINS, range=(0, tops[name] or 1.0))[0]
+    return {name: (counts[name], tops[name]) for name in nodes}
 
 
 def tied(network: FloatNetwork) -> dict[str, str]:
@@ -145,15 +139,28 @@ def tied(network: FloatNetwork) -> dict[str, str]:
 
 def best_clip(counts: np.ndarray, top: float, levels: int, max_value: float | None = None) -> float:
     """Clip of least square error for `levels` steps, from a histogram of positive values over [0, top]."""
-    if top <= 0 or not counts.any():
-        return max_value or 1.0  # a dead layer: any clip is right
-    centres = (np.arange(BINS) + 0.5) * (top / BINS)
-    wanted = np.minimum(centres, max_value) if max_value else centres
-    limit = min(top, max_value) if max_value else top
+    return _shared_clip([(counts, top, max_value)], levels)
+
+
+def _shared_clip(histograms: Sequence[tuple[np.ndarray, float, float | None]], levels: int) -> float:
+    """One clip for several activations, each with its counts over [0, top] and its own limit: the least error of all.
+
+    A small range beside a large one has a histogram as fine as any, and a limit holds for its own values only.
+    """
+    alive = [(counts, top, most) for counts, top, most in histograms if top > 0 and counts.any()]
+    if not alive:  # dead layers: any clip is right
+        return max((most for *_, most in histograms if most), default=1.0)
+    limit = max(min(top, most) if most else top for _, top, most in alive)
+    wanted = []
+    for counts, top, most in alive:
+        centres = (np.arange(BINS) + 0.5) * (top / BINS)
+        wanted.append((np.minimum(centres, most) if most else centres, counts))
     best, clip = np.inf, limit
     for candidate in limit * np.linspace(0.05, 1.0, 191):
-        step = candidate / levels
-        error = (np.square(np.minimum(np.floor(wanted / step + 0.5), levels) * step - wanted) * counts).sum()
+        step, error = candidate / levels, 0.0
+        for values, counts in wanted:
+            rounded = np.minimum(np.floor(values / step + 0.5), levels) * step
+            error += (np.square(rounded - values) * counts).sum()
         if error < best:
             best, clip = error, candidate
     return float(clip)
@@ -277,12 +284,11 @@ def quantise_network(
 
 def _clips(network: FloatNetwork, found: Calibration, levels: int) -> dict[str, float]:
     """Where each activation saturates, the same for those that are tied."""
-    leaders, clips = tied(network), {}
+    leaders, groups = tied(network), {}
     for name, leader in leaders.items():
-        if name == leader:
-            limits = [cast(Any, network[other]).max_value for other in leaders if leaders[other] == leader]
-            most = None if None in limits else max(limits)
-            clips[leader] = best_clip(*found.histograms[leader], levels, most)
+        counts, top = found.histograms[name]
+        groups.setdefault(leader, []).append((counts, top, cast(Any, network[name]).max_value))
+    clips = {leader: _shared_clip(group, levels) for leader, group in groups.items()}
     return {name: clips[leader] for name, leader in leaders.items()}
 
 

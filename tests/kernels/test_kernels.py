@@ -381,7 +381,8 @@ def test_neuron_run(data, seed, scale):
     refractory = rng.integers(0, 3, (2, channels))
     arguments = (layer, current, v, u, count, pending, refractory, int(rng.integers(0, steps + 1)), seed)
     found, expected = run_neuron(neuron, *arguments), run_neuron(neuron_reference, *arguments)
-    if expected[-2][TRAPPED]:  # the run ends in an error that names the first one: nothing behind it counts
+    # with numbers that large, what a trapped run leaves behind may be cut off: its error names the first one
+    if expected[-2][TRAPPED] and scale is not None and scale >= 1 << 31:
         found, expected = found[-1], expected[-1]
     assert found == expected
 

@@ -72,9 +72,10 @@ MOST_SHIFT = 12  # as in `NeuronRule`
 def command(ctx: click.Context, src: str, output: str, json_path: str | None, **options) -> None:
     """Convert a trained network SRC to spikes and integers.
 
-    SRC is a trained network of Keras or ONNX, or a float or quantised ANN (the latter needs no calibration). The input
-    scale is by default that of the data set (1/255 for images), of a file that does not say it a guess from its codes;
-    it is stored in NET.h5. --evaluate refuses data that are also in those of --calibrate.
+    SRC is a trained network of Keras or ONNX, a state dict of PyTorch with an --architecture, or a float or quantised
+    ANN (the latter needs no calibration). The input scale is by default that of the data set (1/255 for images), of a
+    file that does not say it a guess from its codes; it is stored in NET.h5. --evaluate refuses data that are also in
+    those of --calibrate.
 
     Example: intsnn convert trained.h5 -o net.h5 --weights 4 --calibrate mnist:train:1000 --evaluate mnist
     """

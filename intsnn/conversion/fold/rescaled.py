@@ -10,7 +10,7 @@ import numpy as np
 from ...formats.arguments import instance
 from ...network.floating import FloatNetwork
 from ...network.quantised import InputScale
-from .draft import Rewriting
+from .rewriting import Rewriting
 
 __all__ = ["without_rescaling"]
 

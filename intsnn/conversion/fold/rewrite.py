@@ -15,7 +15,7 @@ import numpy as np
 from ...formats.arguments import instance
 from ...network.float_moves import FloatSigns
 from ...network.floating import FloatNetwork
-from .draft import Rewriting, clips, is_spikes, scaled_by_itself
+from .rewriting import Rewriting, clips, is_spikes, scaled_by_itself
 from .two_sided import split_leaks, with_two_sides
 
 __all__ = ["fold", "refusals"]

@@ -14,7 +14,7 @@ import numpy as np
 from ...network.float_activations import FloatHardTanh
 from ...network.float_moves import FloatConcat, FloatSelect
 from ...network.float_nodes import FloatReLU
-from .draft import Rewriting, is_counts, scaled_by_itself
+from .rewriting import Rewriting, clips, is_counts, scaled_by_itself
 
 __all__ = ["split_leaks", "with_two_sides"]
 
@@ -44,10 +44,17 @@ def _has_levels(draft: Rewriting, name: str) -> bool:
 
 
 def _put_levels(draft: Rewriting, source: str, readers: list[str]) -> None:
-    """Let `readers` read `source` through an activation without limit."""
-    origin = draft.nodes[source].source
-    put = draft.put(FloatHardTanh(name=f"{source}/levels", inputs=(source,), source=origin, limit=None))
+    """Let `readers` read `source` through an activation without limit: one for all."""
+    put = next((reader for reader in draft.readers(source) if _without_limit(draft.nodes[reader])), None)
+    if put is None:
+        origin = draft.nodes[source].source
+        put = draft.put(FloatHardTanh(name=f"{source}/levels", inputs=(source,), source=origin, limit=None))
     draft.reroute([reader for reader in readers if reader != put], source, put)
+
+
+def _without_limit(node) -> bool:
+    """Whether it only gives levels to values of both signs."""
+    return clips(node) and node.two_sided and node.max_value is None
 
 
 def _sums_before(draft: Rewriting, name: str) -> list[str]:

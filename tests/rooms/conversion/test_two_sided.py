@@ -5,7 +5,7 @@ import pytest
 
 from intsnn.conversion import NeuronRule, convert, quantise_network
 from intsnn.conversion.fold import fold
-from intsnn.conversion.quantise import tied
+from intsnn.conversion.quantise import calibrate, tied
 from intsnn.engine import equality_conditions, integer_ann, simulate
 from intsnn.errors import ConversionError, UnsupportedError
 from intsnn.network import (
@@ -284,6 +284,51 @@ def test_branches_meet_in_one_unit(kind):
     assert made.network.nodes["both"].bound is not None and "both" not in made.layers
     quantised = quantise_network(folded, images(folded), rounding="nearest").network.graph
     assert quantised["r1"].step == quantised["r2"].step
+
+
+def test_tied_activations_are_weighed_each_by_its_own_values():
+    """A small range beside a large one, and a limit that is not that of the other."""
+    rng = np.random.default_rng(13)
+    nodes = (
+        FloatInput(name="in", shape=(1, 4, 4)), conv("c1", "in", rng.normal(0, 0.5, (3, 1, 1, 1))),
+        conv("c2", "in", rng.normal(0, 20.0, (3, 1, 1, 1))), FloatReLU(name="r1", inputs=("c1",)),
+        FloatReLU(name="r2", inputs=("c2",), max_value=0.5), FloatConcat(name="both", inputs=("r1", "r2")),
+        *head("both", 6, 4),
+    )  # fmt: skip
+    folded = fold(FloatNetwork(nodes, "o"))
+    x = images(folded)
+    values = forward(folded, x / 255.0, record=["r1", "r2"])
+    tops = {name: float(values[name].max()) for name in ("r1", "r2")}
+    assert tops["r2"] == 0.5 < tops["r1"]
+    found = calibrate(folded, x)
+    assert {name: top for name, (_, top) in found.histograms.items()}["r1"] == pytest.approx(tops["r1"])
+    quantised = quantise_network(found.network, found, rounding="nearest").network.graph
+    step, levels = quantised["r1"].step, quantised["r1"].levels
+    assert quantised["r2"].step == step
+
+    def error(clip):
+        rounded = {name: np.minimum(np.floor(v / clip * levels + 0.5), levels) * clip / levels for name, v in kept()}
+        return sum(np.square(rounded[name] - v).sum() for name, v in kept())
+
+    def kept():
+        return [(name, value[value > 0]) for name, value in values.items()]
+
+    least = min(error(clip) for clip in np.linspace(0.05, 1, 191) * max(tops.values()))
+    assert error(step * levels) <= 1.01 * least
+
+
+def test_levels_are_put_once_for_all_readers():
+    """A value of both signs that a max-pool and a join read has one neuron."""
+    rng = np.random.default_rng(14)
+    nodes = (
+        FloatInput(name="in", shape=(1, 4, 4)), conv("c", "in", rng.normal(0, 0.5, (3, 1, 1, 1))),
+        FloatMaxPool2d(name="m", inputs=("c",), kernel=(2, 2), stride=(2, 2)),
+        FloatMaxPool2d(name="n", inputs=("c",), kernel=(2, 1), stride=(2, 2)),
+        FloatConcat(name="both", inputs=("m", "n")), *head("both", 6, 2),
+    )  # fmt: skip
+    folded = same_function(FloatNetwork(nodes, "o"))
+    assert [node.name for node in folded.nodes if node.activates] == ["c/levels"]
+    in_integers(folded)
 
 
 def test_the_input_beside_an_activation_becomes_levels():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -39,16 +39,6 @@ class Rewriting:
     def readers(self, name: str) -> list[str]:
         """Names of the nodes that read `name`."""
         return [node.name for node in self.nodes.values() if name in node.inputs]
-
-    def ends(self, name: str, behind: Callable[[Any], bool]) -> Iterable[str]:
-        """The first nodes that are not `behind` on every way from `name` on; the output of the network is ``""``."""
-        if name == self.output:
-            yield ""
-        for reader in self.readers(name):
-            if behind(self.nodes[reader]):
-                yield from self.ends(reader, behind)
-            else:
-                yield reader
 
     def reroute(self, readers: Iterable[str], old: str, new: str) -> None:
         """Let `readers` read `new` where they read `old`."""
